@@ -1,0 +1,1 @@
+"""Channel graph, strategies, surgery and proof for pruning Darknet models."""

@@ -1,0 +1,1 @@
+"""Darknet models in torch: cfg documents, layers, networks and the .weights codec."""

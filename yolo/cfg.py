@@ -1,0 +1,247 @@
+"""A Darknet cfg as a lossless document: parse, look up, edit, write."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from yolo.errors import CfgError
+from yolo.files import read_bytes, write_file
+
+# Darknet reads a section by any of its names.
+ALIASES = {
+    "network": "net",
+    "conv": "convolutional",
+    "conn": "connected",
+    "max": "maxpool",
+    "local_avg": "local_avgpool",
+    "avg": "avgpool",
+    "lrn": "normalization",
+    "soft": "softmax",
+}
+# Darknet drops exactly these from every line (strip() of utils.c).
+BLANKS = str.maketrans("", "", " \t\n\r")
+INTEGER = re.compile(r"[+-]?\d+(\.0*)?")
+Value = TypeVar("Value")
+_REQUIRED: object = object()
+
+
+@dataclass(frozen=True)
+class Option:
+    """One `key=value` line; `line` counts from 0."""
+
+    value: str | None
+    line: int
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section as Darknet reads it: of two equal keys the first counts.
+
+    `index` is Darknet's layer count (-1 for [net], 0 for the section after it).
+    """
+
+    name: str
+    index: int
+    line: int
+    path: str
+    options: Mapping[str, Option] = field(repr=False)
+
+    @property
+    def type(self) -> str:
+        """The section's type, whichever of its names the file uses."""
+        return ALIASES.get(self.name, self.name)
+
+    def error(self, message: str, key: str | None = None) -> CfgError:
+        """An error that names file, line and section."""
+        line = self.options[key].line if key in self.options else self.line
+        return CfgError(f"{self.path}:{line + 1}: [{self.name}] {message}")
+
+    def has(self, key: str) -> bool:
+        return key in self.options
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """The value of `key` without blanks; raises CfgError where it is missing."""
+        if key not in self.options:
+            if default is None:
+                raise self.error(f"{key}= is missing")
+            return default
+        value = self.options[key].value
+        if not value:
+            raise self.error(f"{key} has no value", key)
+        return value.split("#")[0]
+
+    def choice(self, key: str, default: str, choices: Mapping[str, Value]) -> Value:
+        """What `choices` holds for the value; raises CfgError for a value that isn't there."""
+        value = self.text(key, default)
+        if value not in choices:
+            raise self.error(f"{key}={value}: expected one of {', '.join(choices)}", key)
+        return choices[value]
+
+    def integer(
+        self, key: str, default: int | None = None, minimum: int = 0, maximum: int = 2**31 - 1
+    ) -> int:
+        """An integer in [minimum, maximum]; raises CfgError for anything else."""
+        if key not in self.options and default is not None:
+            return default
+        return self._integer(key, self.text(key), minimum, maximum)
+
+    def integers(self, key: str, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
+        """A comma-separated list of integers."""
+        if key not in self.options and default is not None:
+            return default
+        limit = 2**31
+        return tuple(self._integer(key, item, -limit, limit) for item in self._items(key))
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """A finite number; raises CfgError for anything else."""
+        if key not in self.options and default is not None:
+            return default
+        return self._number(key, self.text(key))
+
+    def numbers(self, key: str, default: tuple[float, ...] | None = None) -> tuple[float, ...]:
+        """A comma-separated list of finite numbers."""
+        if key not in self.options and default is not None:
+            return default
+        return tuple(self._number(key, item) for item in self._items(key))
+
+    def flag(self, key: str, default: bool = False) -> bool:
+        return self.integer(key, int(default), minimum=-(2**31)) != 0
+
+    def _items(self, key: str) -> list[str]:
+        return self.text(key).rstrip(",").split(",")
+
+    def _integer(self, key: str, text: str, minimum: int, maximum: int) -> int:
+        if not INTEGER.fullmatch(text) or len(text) > 20:
+            raise self.error(f"{key}={text} is not an integer", key)
+        value = int(text.split(".")[0])
+        if not minimum <= value <= maximum:
+            bound = f"at least {minimum}" if value < minimum else f"at most {maximum}"
+            raise self.error(f"{key}={value}: expected {bound}", key)
+        return value
+
+    def _number(self, key: str, text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise self.error(f"{key}={text} is not a finite number", key)
+        return value
+
+
+class Cfg:
+    """A cfg document; immutable, unedited it writes back byte for byte.
+
+    `net` is the [net] section, `layers` the sections behind it in Darknet's count.
+    """
+
+    def __init__(self, content: bytes, path: str = "cfg") -> None:
+        """Parse; raises CfgError for a file without [net] or with text before it."""
+        self.path = path
+        # surrogateescape keeps every byte, whatever the encoding of the comments is
+        self._lines = content.decode("utf-8", "surrogateescape").split("\n")
+        sections = self._parse()
+        if not sections:
+            raise CfgError(f"{path}: no [net] section: the file holds no sections at all")
+        self.net, self.layers = sections[0], tuple(sections[1:])
+        if self.net.type != "net":
+            raise self.net.error("the first section must be [net] or [network]")
+        for section in self.layers:
+            if section.type == "net":
+                raise section.error("a second [net] section")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Cfg:
+        """Read a cfg file; raises DarknetError when it can't be read."""
+        return cls(read_bytes(path, "cfg"), str(path))
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        return (self.net, *self.layers)
+
+    def to_bytes(self) -> bytes:
+        return "\n".join(self._lines).encode("utf-8", "surrogateescape")
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write atomically; raises DarknetError."""
+        write_file(path, self.to_bytes())
+
+    def edited(self, edits: Mapping[int, Mapping[str, object]]) -> Cfg:
+        """A copy with new values: {section index: {key: value}}, -1 for [net].
+
+        Only the touched lines change, to `key=value`; a new key follows its section's header.
+        """
+        lines = list(self._lines)
+        new: list[tuple[int, str]] = []
+        for index, values in edits.items():
+            section = self.sections[index + 1]
+            for key, value in values.items():
+                if key in section.options:
+                    line = section.options[key].line
+                    ending = "\r" if lines[line].endswith("\r") else ""
+                    lines[line] = f"{key}={value}{ending}"
+                else:
+                    ending = "\r" if lines[section.line].endswith("\r") else ""
+                    new.append((section.line, f"{key}={value}{ending}"))
+        for line, text in sorted(new, key=lambda item: -item[0]):
+            lines.insert(line + 1, text)
+        return self._with(lines)
+
+    def appended(self, text: str) -> Cfg:
+        """A copy with sections behind the last one."""
+        return self._with([*self._lines, *text.split("\n")])
+
+    def strict(self) -> Cfg:
+        """A copy for parsers stricter than Darknet: `key=value`, LF, no key twice.
+
+        Comments, blank lines, order and the bytes of the values stay as they are.
+        """
+        used = {option.line for section in self.sections for option in section.options.values()}
+        lines = []
+        for number, raw in enumerate(self._lines):
+            line = raw.rstrip("\r")
+            bare = line.translate(BLANKS)
+            if number in used and "=" in line:
+                key, value = line.split("=", 1)
+                lines.append(f"{key.translate(BLANKS)}={value.strip()}")
+            elif not bare or bare[0] in "#;":
+                lines.append(line)
+            elif bare[0] == "[":
+                lines.append(bare)
+        return self._with(lines)
+
+    def _with(self, lines: list[str]) -> Cfg:
+        return Cfg("\n".join(lines).encode("utf-8", "surrogateescape"), self.path)
+
+    def _parse(self) -> list[Section]:
+        sections: list[Section] = []
+        options: dict[str, Option] = {}
+        for number, raw in enumerate(self._lines):
+            line = raw.translate(BLANKS)
+            if not line or line[0] in "#;\0":
+                continue
+            if line[0] == "[":
+                name = self._section_name(line, number)
+                options = {}
+                sections.append(Section(name, len(sections) - 1, number, self.path, options))
+            elif not sections:
+                raise CfgError(f"{self.path}:{number + 1}: expected [net], found {_short(line)}")
+            else:
+                key, equals, value = line.partition("=")
+                options.setdefault(key, Option(value if equals else None, number))
+        return sections
+
+    def _section_name(self, line: str, number: int) -> str:
+        if not line.endswith("]"):
+            raise CfgError(f"{self.path}:{number + 1}: expected [section], found {_short(line)}")
+        return line[1:-1]
+
+
+def _short(text: str) -> str:
+    return ascii(text if len(text) <= 40 else text[:37] + "...")

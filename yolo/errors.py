@@ -1,0 +1,21 @@
+"""The one hierarchy of errors; a message names file, line and section wherever there is one."""
+
+
+class DarknetError(Exception):
+    """Wrong input: commands print it as one line and exit with 2."""
+
+
+class CfgError(DarknetError):
+    """A cfg that can't be read, built or run."""
+
+
+class WeightsError(DarknetError):
+    """A .weights file that doesn't fit its cfg, or can't be used."""
+
+
+class PlanError(DarknetError):
+    """A pruning plan, or a wish for one, that the network can't fulfil."""
+
+
+class ProofError(DarknetError):
+    """A cut whose result doesn't compute what the report says: commands exit with 1."""

@@ -1,0 +1,61 @@
+"""[region]"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from yolo.cfg import Section
+from yolo.heads.yolo import grid, read_anchors
+from yolo.layers.base import Layer, Shape, register
+
+
+@register("region")
+class Region(Layer):
+    """YOLOv2's head; its output has AlexeyAB's order (row, column, anchor, entry)."""
+
+    is_head = True
+
+    def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
+        super().__init__(section, earlier, image)
+        if section.has("tree"):
+            raise section.error("tree= (a hierarchy of classes) is not supported", "tree")
+        if section.integer("coords", 4) != 4:
+            raise section.error("only coords=4 is supported", "coords")
+        self.classes = section.integer("classes", 20, 1)
+        count = section.integer("num", 1, 1, 2**15)
+        self.anchors = read_anchors(section, count)
+        self.softmax = section.flag("softmax")
+        self.entries = 5 + self.classes
+        self.out_shape = self.inputs[0]
+        expected = self.entries * count
+        if self.out_shape.channels != expected:
+            raise section.error(
+                f"classes={self.classes} with num={count} needs filters={expected} "
+                f"before it, but gets {self.out_shape.channels}"
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, C, H, W) that holds (H, W, anchors, entries) in memory"""
+        rows = x.permute(0, 2, 3, 1).unflatten(3, (len(self.anchors), self.entries))
+        box, objectness, classes = rows.split((4, 1, self.classes), 4)
+        if self.softmax:
+            classes = classes.softmax(4)
+        return torch.cat((box, objectness.sigmoid(), classes), 4).reshape(x.shape)
+
+    def decode(self, out: Tensor) -> Tensor:
+        """Output (N, C, H, W) → (N, H·W·anchors, 5 + classes)
+
+        Centre x, y, width, height relative to the image, objectness, class probabilities.
+        """
+        shape = self.out_shape
+        rows = out.reshape(len(out), shape.height, shape.width, len(self.anchors), self.entries)
+        columns_, rows_ = grid(shape, out)
+        anchors = torch.tensor(self.anchors, dtype=out.dtype, device=out.device)
+        box = (
+            (rows[..., 0].sigmoid() + columns_[..., None]) / shape.width,
+            (rows[..., 1].sigmoid() + rows_[..., None]) / shape.height,
+            rows[..., 2].exp() * anchors[:, 0] / shape.width,
+            rows[..., 3].exp() * anchors[:, 1] / shape.height,
+        )
+        return torch.cat((torch.stack(box, -1), rows[..., 4:]), -1).flatten(1, 3)

@@ -1,0 +1,150 @@
+"""[yolo] and [Gaussian_yolo]"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from yolo.cfg import Section
+from yolo.layers.base import Layer, Shape, register
+
+
+def read_anchors(section: Section, count: int) -> list[tuple[float, float]]:
+    """`count` anchors (width, height); the ones that a cfg doesn't give are 0.5, as in Darknet."""
+    values = list(section.numbers("anchors", ()))[: 2 * count]
+    values += [0.5] * (2 * count - len(values))
+    return list(zip(values[::2], values[1::2], strict=True))
+
+
+def grid(shape: Shape, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Column and row of every cell: (1, W) and (H, 1)."""
+    columns = torch.arange(shape.width, dtype=like.dtype, device=like.device)
+    rows = torch.arange(shape.height, dtype=like.dtype, device=like.device)
+    return columns[None], rows[:, None]
+
+
+class _AnchorHead(Layer):
+    """Boxes on a grid from the anchors that `mask` names."""
+
+    is_head = True
+    coordinates = 4
+
+    def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
+        super().__init__(section, earlier, image)
+        if section.has("counters_per_class"):
+            section.integers("counters_per_class")
+        self.image = image
+        self.classes = section.integer("classes", 20, 1)
+        total = section.integer("num", 1, 1, 2**15)
+        self.mask = section.integers("mask", tuple(range(total)))
+        self.scale_x_y = section.number("scale_x_y", 1.0)
+        anchors = read_anchors(section, total)
+        for number in self.mask:
+            given = len(section.numbers("anchors", ())) // 2 if section.has("anchors") else total
+            if not 0 <= number < min(total, given):
+                raise section.error(
+                    f"mask={section.text('mask')}: anchor {number} is beyond the "
+                    f"{min(total, given)} that num= and anchors= give",
+                    "mask",
+                )
+        self.anchors = [anchors[number] for number in self.mask]
+        self.entries = self.coordinates + 1 + self.classes
+        self.out_shape = self.inputs[0]
+        expected = self.entries * len(self.mask)
+        if self.out_shape.channels != expected:
+            raise section.error(
+                f"classes={self.classes} with {len(self.mask)} anchors needs filters={expected} "
+                f"before it, but gets {self.out_shape.channels}"
+            )
+
+    def per_anchor(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, anchors, entries, H, W)"""
+        return x.unflatten(1, (len(self.mask), self.entries))
+
+    def sizes(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Widths and heights of the anchors relative to the image: (anchors, 1, 1) each."""
+        anchors = torch.tensor(self.anchors, dtype=like.dtype, device=like.device)
+        width, height = anchors.unbind(1)
+        return (
+            (width / self.image.width)[:, None, None],
+            (height / self.image.height)[:, None, None],
+        )
+
+
+def flat(boxes: Tensor) -> Tensor:
+    """(N, anchors, entries, H, W) → (N, anchors·H·W, entries)"""
+    return boxes.permute(0, 1, 3, 4, 2).flatten(1, 3)
+
+
+@register("yolo")
+class Yolo(_AnchorHead):
+    """YOLOv3 and later: forward gives Darknet's output, decode the boxes."""
+
+    def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
+        super().__init__(section, earlier, image)
+        self.new_coords = section.flag("new_coords")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, C, H, W) with x, y, objectness and classes in [0, 1]"""
+        x = self.per_anchor(x)
+        xy, size, rest = x[:, :, :2], x[:, :, 2:4], x[:, :, 4:]
+        if not self.new_coords:
+            xy, rest = xy.sigmoid(), rest.sigmoid()
+        xy = xy * self.scale_x_y - (self.scale_x_y - 1) / 2
+        return torch.cat((xy, size, rest), 2).flatten(1, 2)
+
+    def decode(self, out: Tensor) -> Tensor:
+        """Output (N, C, H, W) → (N, anchors·H·W, 5 + classes)
+
+        Centre x, y, width, height relative to the image, objectness, class probabilities.
+        """
+        out = self.per_anchor(out)
+        columns, rows = grid(self.out_shape, out)
+        width, height = self.sizes(out)
+        w, h = out[:, :, 2], out[:, :, 3]
+        scale_w, scale_h = (4 * w * w, 4 * h * h) if self.new_coords else (w.exp(), h.exp())
+        box = (
+            (out[:, :, 0] + columns) / self.out_shape.width,
+            (out[:, :, 1] + rows) / self.out_shape.height,
+            scale_w * width,
+            scale_h * height,
+        )
+        return flat(torch.cat((torch.stack(box, 2), out[:, :, 4:]), 2))
+
+
+@register("Gaussian_yolo")
+class GaussianYolo(_AnchorHead):
+    """Gaussian YOLOv3: every coordinate with its uncertainty."""
+
+    coordinates = 8
+    POINTS = {"center": 0.0, "left_top": 0.5, "right_bottom": -0.5}
+
+    def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
+        super().__init__(section, earlier, image)
+        self.offset = self.POINTS.get(section.text("yolo_point", "center"), 0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, C, H, W), all but the means of w and h in [0, 1]"""
+        x = self.per_anchor(x)
+        entries = torch.arange(self.entries, device=x.device)[:, None, None]
+        out = torch.where((entries == 4) | (entries == 6), x, x.sigmoid())
+        moved = out * self.scale_x_y - (self.scale_x_y - 1) / 2
+        return torch.where((entries == 0) | (entries == 2), moved, out).flatten(1, 2)
+
+    def decode(self, out: Tensor) -> Tensor:
+        """Output (N, C, H, W) → (N, anchors·H·W, 5 + classes), as Yolo.decode.
+
+        Objectness is multiplied by the mean certainty of the box (gaussian_yolo_layer.c).
+        """
+        out = self.per_anchor(out)
+        columns, rows = grid(self.out_shape, out)
+        width, height = self.sizes(out)
+        w, h = out[:, :, 4].exp() * width, out[:, :, 6].exp() * height
+        box = (
+            (out[:, :, 0] + columns) / self.out_shape.width + self.offset * w,
+            (out[:, :, 2] + rows) / self.out_shape.height + self.offset * h,
+            w,
+            h,
+            out[:, :, 8] * (1 - out[:, :, 1:8:2].mean(2)),
+        )
+        return flat(torch.cat((torch.stack(box, 2), out[:, :, 9:]), 2))

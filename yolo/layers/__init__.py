@@ -1,0 +1,29 @@
+"""One class a section type; importing this package registers them all."""
+
+from yolo.layers import (
+    batchnorm,
+    combining,
+    connected,
+    convolutional,
+    local,
+    pointwise,
+    pooling,
+    rearranging,
+)
+from yolo.layers.base import IMAGE, Layer, Shape, kind_of, registered
+
+__all__ = [
+    "IMAGE",
+    "Layer",
+    "Shape",
+    "batchnorm",
+    "combining",
+    "connected",
+    "convolutional",
+    "kind_of",
+    "local",
+    "pointwise",
+    "pooling",
+    "rearranging",
+    "registered",
+]

@@ -1,0 +1,134 @@
+"""What every section type has in common, and the registry from section name to class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from yolo.cfg import Section
+
+# Darknet counts bytes and elements in C ints.
+MOST_ELEMENTS = 2**31 - 1
+IMAGE = -1  # the source index of the network's input
+
+RECURRENT = ("rnn", "gru", "lstm", "crnn", "conv_lstm", "history")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The output of a section for one image."""
+
+    channels: int
+    height: int
+    width: int
+
+    @property
+    def elements(self) -> int:
+        return self.channels * self.height * self.width
+
+    @property
+    def area(self) -> int:
+        return self.height * self.width
+
+    def __str__(self) -> str:
+        return f"{self.channels}x{self.height}x{self.width}"
+
+
+class Layer(nn.Module):
+    """One section: its shape rule, its forward, and its tensors in the order of the .weights file.
+
+    `sources` are the sections that feed it (IMAGE for the network's input), `inputs` their shapes.
+    Subclasses set `out_shape`; a head is a section whose output nothing in the network may change.
+    """
+
+    is_head = False
+    out_shape: Shape
+
+    def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
+        super().__init__()
+        self.section = section
+        self.sources = self.find_sources(section)
+        self.inputs = tuple(image if i == IMAGE else earlier[i].out_shape for i in self.sources)
+
+    @classmethod
+    def find_sources(cls, section: Section) -> tuple[int, ...]:
+        """The sections that feed this one: here the one before it."""
+        return (section.index - 1,)
+
+    def slots(self) -> dict[str, tuple[nn.Module, str]]:
+        """Where each stored tensor lives, in the order of the .weights file."""
+        return {}
+
+    def stored(self) -> dict[str, Tensor]:
+        """The section's tensors in the order of the .weights file."""
+        return {name: getattr(module, attr) for name, (module, attr) in self.slots().items()}
+
+    def store(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over tensors without copying them."""
+        for name, (module, attr) in self.slots().items():
+            if attr in module._parameters:
+                module._parameters[attr] = nn.Parameter(tensors[name])
+            else:
+                module._buffers[attr] = tensors[name]
+
+    def tie(self) -> None:
+        """Take over the tensors of the section that this one shares them with, if it does."""
+
+    def macs(self) -> int:
+        """Multiplications with weights for one image."""
+        return 0
+
+    def bounded(self, shape: Shape) -> Shape:
+        """The shape, if it is one; raises CfgError for an empty or an absurd one."""
+        if min(shape.channels, shape.height, shape.width) < 1:
+            given = " + ".join(str(s) for s in self.inputs) or "nothing"
+            raise self.section.error(f"makes an output of {shape} from {given}")
+        if shape.elements > MOST_ELEMENTS:
+            raise self.section.error(f"makes an output of {shape}: more than Darknet can hold")
+        return shape
+
+
+Kind = type[Layer]
+_kinds: dict[str, Kind] = {}
+
+
+def register(*types: str) -> Callable[[Kind], Kind]:
+    """Class decorator: the class builds sections of these types."""
+
+    def add(kind: Kind) -> Kind:
+        _kinds.update(dict.fromkeys(types, kind))
+        return kind
+
+    return add
+
+
+def kind_of(section: Section) -> Kind:
+    """The class for a section; raises CfgError for what isn't supported."""
+    if section.type in RECURRENT:
+        raise section.error("is recurrent: only feed-forward networks can be read")
+    if section.type not in _kinds:
+        raise section.error("is not a section that is known here")
+    return _kinds[section.type]
+
+
+def registered() -> dict[str, Kind]:
+    """Every known section type and its class."""
+    return dict(_kinds)
+
+
+def resolve(section: Section, key: str, index: int) -> int:
+    """Darknet's count for a layer index that may be relative; raises CfgError out of range."""
+    target = section.index + index if index < 0 else index
+    if target < 0:
+        raise section.error(f"{key}={index} points before the first layer", key)
+    if target >= section.index:
+        raise section.error(f"{key}={index} points to a layer that comes later", key)
+    return target
+
+
+def empty(*shape: int) -> Tensor:
+    """An uninitialised tensor on the device of the context (meta while a network is built)."""
+    return torch.empty(*shape)

@@ -1,0 +1,177 @@
+"""[route], [shortcut], [scale_channels], [sam]: sections with several sources."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from yolo.cfg import Section
+from yolo.layers.activations import Activation
+from yolo.layers.base import Layer, Shape, empty, register, resolve
+
+
+@register("route")
+class Route(Layer):
+    """The channels of its sources behind one another, or of each its slice `group_id`."""
+
+    def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
+        super().__init__(section, earlier, image)
+        self.groups = section.integer("groups", 1, 1)
+        self.group_id = section.integer("group_id", 0, 0, self.groups - 1)
+        first = self.inputs[0]
+        for index, shape in zip(self.sources, self.inputs, strict=True):
+            if (shape.height, shape.width) != (first.height, first.width):
+                raise section.error(
+                    f"layers={section.text('layers')}: layer {index} gives {shape}, "
+                    f"layer {self.sources[0]} gives {first}",
+                    "layers",
+                )
+            if shape.channels % self.groups:
+                raise section.error(
+                    f"groups={self.groups} doesn't divide the {shape.channels} channels "
+                    f"of layer {index}",
+                    "groups",
+                )
+        channels = sum(shape.channels // self.groups for shape in self.inputs)
+        self.out_shape = self.bounded(Shape(channels, first.height, first.width))
+
+    @classmethod
+    def find_sources(cls, section: Section) -> tuple[int, ...]:
+        return tuple(resolve(section, "layers", i) for i in section.integers("layers"))
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        """(N, C_i, H, W) → (N, ΣC_i / groups, H, W)"""
+        if self.groups > 1:
+            xs = tuple(x.chunk(self.groups, 1)[self.group_id] for x in xs)
+        return xs[0] if len(xs) == 1 else torch.cat(xs, 1)
+
+
+@register("shortcut")
+class Shortcut(Layer):
+    """The layer before plus the layers `from`, in their common channels, weighted where asked."""
+
+    WEIGHTS = {"none": 0, "per_feature": 1, "per_layer": 1, "per_channel": 2}
+    NORMALIZATION = {"none": "none", "relu": "relu", "avg_relu": "relu", "softmax": "softmax"}
+
+    def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
+        super().__init__(section, earlier, image)
+        self.activation = Activation(section)
+        self.out_shape = self.inputs[0]
+        for index, shape in zip(self.sources[1:], self.inputs[1:], strict=True):
+            if (shape.height, shape.width) != (self.out_shape.height, self.out_shape.width):
+                raise section.error(
+                    f"from={section.text('from')}: layer {index} gives {shape}, the layer before "
+                    f"gives {self.out_shape}; AlexeyAB's Darknet aborts here",
+                    "from",
+                )
+        kind = section.choice("weights_type", "none", self.WEIGHTS)
+        self.normalization = section.choice("weights_normalization", "none", self.NORMALIZATION)
+        self.weight = None
+        if kind:
+            columns = self.out_shape.channels if kind == 2 else 1
+            self.weight = nn.Parameter(empty(len(self.sources), columns))
+
+    @classmethod
+    def find_sources(cls, section: Section) -> tuple[int, ...]:
+        others = (resolve(section, "from", i) for i in section.integers("from"))
+        return (section.index - 1, *others)
+
+    @property
+    def unequal(self) -> bool:
+        return any(shape.channels != self.out_shape.channels for shape in self.inputs)
+
+    def slots(self) -> dict[str, tuple[nn.Module, str]]:
+        return {} if self.weight is None else {"weights": (self, "weight")}
+
+    def macs(self) -> int:
+        return 0 if self.weight is None else self.out_shape.elements * len(self.sources)
+
+    def factors(self) -> list[Tensor] | None:
+        """One factor (C or 1,) a source, normalised; None where all are 1."""
+        if self.weight is None:
+            return None
+        weight = self.weight
+        if self.normalization == "relu":
+            weight = torch.relu(weight)
+            weight = weight / (weight.sum(0) + 1e-4)
+        elif self.normalization == "softmax":
+            weight = torch.exp(weight - weight.amax(0))
+            weight = weight / (weight.sum(0) + 1e-4)
+        return list(weight)
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        """(N, C, H, W) + (N, C_i, H, W) … → (N, C, H, W)"""
+        factors = self.factors()
+        if factors is not None:
+            xs = tuple(
+                x * (f[: x.shape[1], None, None] if len(f) > 1 else f)
+                for x, f in zip(_fitted(xs), factors, strict=True)
+            )
+        total = xs[0]
+        for x in _fitted(xs)[1:]:
+            if x.shape[1] == total.shape[1]:
+                total = total + x
+            else:
+                common = x.shape[1]
+                total = torch.cat((total[:, :common] + x, total[:, common:]), 1)
+        return self.activation(total)
+
+
+def _fitted(xs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """All but the first cut to the channels that it has."""
+    return tuple(x[:, : xs[0].shape[1]] for x in xs)
+
+
+class _Product(Layer):
+    """The layer before times the layer `from`, whose shape it keeps."""
+
+    def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
+        super().__init__(section, earlier, image)
+        self.activation = Activation(section)
+        self.out_shape = self.inputs[1]
+        self.check(*self.inputs)
+
+    @classmethod
+    def find_sources(cls, section: Section) -> tuple[int, ...]:
+        (index,) = section.integers("from")
+        return section.index - 1, resolve(section, "from", index)
+
+    def check(self, factor: Shape, other: Shape) -> None:
+        """Raises CfgError where the shapes don't go together."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        """Factor (N, C or 1, H or 1, W or 1) and (N, C, H, W) → (N, C, H, W)"""
+        return self.activation(other * x)
+
+    def refuse(self, expected: Shape) -> None:
+        factor, other = self.inputs
+        raise self.section.error(
+            f"from={self.section.text('from')}: layer {self.sources[1]} gives {other}, "
+            f"so the layer before must give {expected}, but gives {factor}",
+            "from",
+        )
+
+
+@register("scale_channels")
+class ScaleChannels(_Product):
+    """One factor a channel (squeeze and excite), or with scale_wh one a place."""
+
+    def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
+        self.scale_wh = section.flag("scale_wh")
+        super().__init__(section, earlier, image)
+
+    def check(self, factor: Shape, other: Shape) -> None:
+        one = Shape(other.channels, 1, 1)
+        expected = Shape(1, other.height, other.width) if self.scale_wh else one
+        if factor != expected:
+            self.refuse(expected)
+
+
+@register("sam")
+class Sam(_Product):
+    """One factor an element (spatial attention)."""
+
+    def check(self, factor: Shape, other: Shape) -> None:
+        if factor != other:
+            self.refuse(other)

@@ -1,0 +1,43 @@
+"""[connected]"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from yolo.cfg import Section
+from yolo.layers.activations import Activation
+from yolo.layers.base import MOST_ELEMENTS, Layer, Shape, register
+from yolo.layers.convolutional import batch_norm, bn_slots
+
+
+@register("connected")
+class Connected(Layer):
+    """A fully connected layer over all channels and places of its input."""
+
+    def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
+        super().__init__(section, earlier, image)
+        self.outputs = section.integer("output", 1, 1)
+        inputs = self.inputs[0].elements
+        if inputs * self.outputs > MOST_ELEMENTS:
+            raise section.error(
+                f"needs {inputs * self.outputs} weights: more than Darknet can hold"
+            )
+        self.normalized = section.flag("batch_normalize")
+        self.activation = Activation(section, "logistic")
+        self.out_shape = self.bounded(Shape(self.outputs, 1, 1))
+        self.linear = nn.Linear(inputs, self.outputs, bias=not self.normalized)
+        self.bn = batch_norm(nn.BatchNorm1d, self.outputs) if self.normalized else None
+
+    def slots(self) -> dict[str, tuple[nn.Module, str]]:
+        biases = {"biases": (self.bn or self.linear, "bias"), "weights": (self.linear, "weight")}
+        return biases | (bn_slots(self.bn) if self.bn else {})
+
+    def macs(self) -> int:
+        return self.inputs[0].elements * self.outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, outputs, 1, 1)"""
+        x = self.linear(x.flatten(1))
+        if self.bn is not None:
+            x = self.bn(x)
+        return self.activation(x)[:, :, None, None]

@@ -1,0 +1,153 @@
+"""A cfg document made runnable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+import yolo.heads  # noqa: F401  registers the heads
+from yolo.cfg import Cfg
+from yolo.layers import IMAGE, Layer, Shape, kind_of
+
+State = dict[int, dict[str, Tensor]]  # section index → its tensors in file order
+
+
+class Network(nn.Module):
+    """All sections of a cfg as modules; without tensors (on the meta device) until it is given a state.
+
+    Raises CfgError where the sections don't make a network.
+    """
+
+    layers: nn.ModuleList
+
+    def __init__(self, cfg: Cfg) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.image = image_shape(cfg)
+        if not cfg.layers:
+            raise cfg.net.error("no layers behind it")
+        layers: list[Layer] = []
+        with torch.device("meta"):
+            for section in cfg.layers:
+                layers.append(kind_of(section)(section, layers, self.image))
+        self.layers = nn.ModuleList(layers)
+        self.consumers = self._consumers()
+        self.eval()
+
+    @classmethod
+    def with_state(cls, cfg: Cfg, state: Mapping[int, Mapping[str, Tensor]]) -> Network:
+        """A network that takes over the tensors of a state, without a copy."""
+        network = cls(cfg)
+        network.store(state)
+        return network
+
+    def state(self) -> State:
+        """The stored tensors of every section that has any."""
+        stored = ((i, layer.stored()) for i, layer in enumerate(self.layers))
+        return {i: {n: t.detach() for n, t in tensors.items()} for i, tensors in stored if tensors}
+
+    def store(self, state: Mapping[int, Mapping[str, Tensor]]) -> None:
+        """Take over the tensors of a state without copying them."""
+        for index, tensors in state.items():
+            self.layers[index].store(tensors)
+        for layer in self.layers:
+            layer.tie()
+
+    @property
+    def heads(self) -> list[int]:
+        """The output sections; the last section that computes something where there are none."""
+        heads = [i for i, layer in enumerate(self.layers) if layer.is_head]
+        return heads or [self._last()]
+
+    @property
+    def head_inputs(self) -> list[int]:
+        """The sections whose outputs enter the heads: what a cut must not change."""
+        found: list[int] = []
+        for i in self.heads:
+            layer = self.layers[i]
+            found += layer.sources if layer.is_head else (i,)
+        return [i for i in dict.fromkeys(found) if i != IMAGE]
+
+    def forward(self, x: Tensor, collect: Iterable[int] | None = None) -> dict[int, Tensor]:
+        """(N, C, H, W) in [0, 1] → the outputs of the sections in `collect`, by default the heads'.
+
+        Other outputs are freed as soon as nothing needs them.
+        """
+        wanted = set(self.heads if collect is None else collect)
+        uses = {i: len(users) for i, users in self.consumers.items()}
+        outputs = {IMAGE: x}
+        found: dict[int, Tensor] = {}
+        for i, layer in enumerate(self.layers):
+            outputs[i] = layer(*(outputs[source] for source in layer.sources))
+            if i in wanted:
+                found[i] = outputs[i]
+                if len(found) == len(wanted):
+                    break
+            for source in layer.sources:
+                uses[source] -= 1
+                if not uses[source]:
+                    del outputs[source]
+        return found
+
+    def count_parameters(self) -> int:
+        """Learnable numbers: biases, scales and weights."""
+        return sum(p.numel() for layer in self.layers for p in _own(layer))
+
+    def count_floats(self) -> int:
+        """Numbers in the .weights file."""
+        return sum(t.numel() for layer in self.layers for t in layer.stored().values())
+
+    def macs(self) -> int:
+        """Multiplications with weights for one image."""
+        return sum(layer.macs() for layer in self.layers)
+
+    def fused(self) -> Network:
+        """A copy for inference whose BatchNorms are folded into its convolutions and connections."""
+        state = {i: dict(tensors) for i, tensors in self.state().items()}
+        copy = Network(self.cfg)
+        copy.store(state)
+        for layer in copy.layers:
+            _fuse(layer)
+        return copy
+
+    def _consumers(self) -> dict[int, list[int]]:
+        consumers: dict[int, list[int]] = {i: [] for i in range(IMAGE, len(self.layers))}
+        for i, layer in enumerate(self.layers):
+            for source in layer.sources:
+                consumers[source].append(i)
+        return consumers
+
+    def _last(self) -> int:
+        types = [section.type for section in self.cfg.layers]
+        return max((i for i, t in enumerate(types) if t != "cost"), default=len(types) - 1)
+
+
+def image_shape(cfg: Cfg) -> Shape:
+    """The input that [net] asks for; raises CfgError where it is missing."""
+    net = cfg.net
+    sizes = ("channels", "height", "width")
+    if net.has("inputs") and not any(net.has(key) for key in sizes):
+        return Shape(net.integer("inputs", None, 1), 1, 1)
+    shape = Shape(*(net.integer(key, None, 1, 2**15) for key in sizes))
+    if shape.elements > 2**28:
+        raise net.error(f"asks for an input of {shape}")
+    return shape
+
+
+def _own(layer: Layer) -> Iterable[Tensor]:
+    return (t for t in layer.stored().values() if isinstance(t, nn.Parameter))
+
+
+@torch.no_grad()
+def _fuse(layer: Layer) -> None:
+    bn = getattr(layer, "bn", None)
+    linear = getattr(layer, "conv", None) or getattr(layer, "linear", None)
+    if bn is None or linear is None:
+        return
+    gain = bn.weight / torch.sqrt(bn.running_var + bn.eps)
+    shape = (-1, *[1] * (linear.weight.dim() - 1))
+    linear.weight = nn.Parameter(linear.weight * gain.reshape(shape))
+    linear.bias = nn.Parameter(bn.bias - bn.running_mean * gain)
+    layer.bn = None

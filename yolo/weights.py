@@ -1,0 +1,162 @@
+"""The .weights codec: memory-mapped reading, exact sizes, atomic writing."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from yolo.errors import WeightsError
+from yolo.files import Writer, write_files
+from yolo.network import Network
+
+FLOAT = np.dtype("<f4")
+# Darknet's names for backbone files end in the number of layers that they hold: yolov4.conv.137
+BACKBONE = re.compile(r"\.(?:conv\.)?(\d+)$")
+
+
+@dataclass(frozen=True)
+class Header:
+    """The start of a .weights file; the default is AlexeyAB's."""
+
+    major: int = 0
+    minor: int = 2
+    revision: int = 5
+    seen: int = 0
+
+    @property
+    def wide(self) -> bool:
+        """Whether `seen` has 64 bits (parser.c: load_weights_upto)."""
+        return self.major * 10 + self.minor >= 2 and self.major < 1000 and self.minor < 1000
+
+    @property
+    def transposed(self) -> bool:
+        """Whether connected sections store their weights as (in, out)."""
+        return self.major > 1000 or self.minor > 1000
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return 20 if self.wide else 16
+
+    def to_bytes(self) -> bytes:
+        form = "<iiiQ" if self.wide else "<iiiI"
+        return struct.pack(form, self.major, self.minor, self.revision, self.seen)
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Header:
+        """Raises struct.error for fewer bytes than a header has."""
+        header = cls(*struct.unpack_from("<iii", content))
+        (seen,) = struct.unpack_from("<Q" if header.wide else "<I", content, 12)
+        return cls(header.major, header.minor, header.revision, seen)
+
+
+def load_weights(
+    network: Network, path: str | os.PathLike[str], cutoff: int | None = None
+) -> Header:
+    """Give a network the tensors of a file, mapped into memory, not copied.
+
+    `cutoff` reads only the first sections, for a file that holds a backbone; a file named as
+    Darknet names those (darknet53.conv.74) sets it itself. Sections that such a file doesn't
+    reach keep the tensors that they have.
+    Raises WeightsError for a file that is too short, too long or not finite; it names the section.
+    """
+    header, numbers = _read(path)
+    if cutoff is None and (match := BACKBONE.search(Path(path).name)):
+        cutoff = int(match[1])
+    state: dict[int, dict[str, Tensor]] = {}
+    start = 0
+    for index, name, shape in _plan(network, header):
+        if cutoff is not None and index >= cutoff:
+            continue
+        size = int(np.prod(shape))
+        part = numbers[start : start + size]
+        if len(part) < size:
+            where = network.cfg.layers[index].error(
+                f"the file ends in its {name}: {size} numbers expected, {len(part)} left"
+            )
+            raise WeightsError(f"{path}: too short: {where}")
+        if not np.isfinite(part).all():
+            where = network.cfg.layers[index].error(f"not all of its {name} are finite")
+            raise WeightsError(f"{path}: {where}")
+        start += size
+        tensor = torch.from_numpy(part).reshape(shape)
+        if (
+            name == "weights"
+            and header.transposed
+            and network.layers[index].section.type == "connected"
+        ):
+            tensor = tensor.T
+        state.setdefault(index, {})[name] = tensor
+    if start < len(numbers):
+        last = network.cfg.layers[-1]
+        where = last.error(f"{len(numbers) - start} numbers are left behind the last section")
+        raise WeightsError(f"{path}: too long: {where}")
+    network.store(state)
+    return header
+
+
+def weights_writer(network: Network, header: Header) -> Writer:
+    """What writes a network's .weights file to an open file."""
+
+    def write(file: BinaryIO) -> None:
+        file.write(header.to_bytes())
+        for _, tensor in stored(network, header):
+            file.write(memoryview(tensor.numpy().astype(FLOAT, copy=False)).cast("B"))
+
+    return write
+
+
+def save_weights(
+    network: Network, path: str | os.PathLike[str], header: Header | None = None
+) -> None:
+    """Write a .weights file atomically; raises DarknetError."""
+    write_files({Path(path): weights_writer(network, header or Header())})
+
+
+def weights_size(network: Network, header: Header | None = None) -> int:
+    """Bytes of the .weights file."""
+    return (header or Header()).size + FLOAT.itemsize * network.count_floats()
+
+
+def stored(network: Network, header: Header) -> Iterator[tuple[int, Tensor]]:
+    """Section index and contiguous tensor, in the order of the file."""
+    for index, tensors in network.state().items():
+        transposed = header.transposed and network.layers[index].section.type == "connected"
+        for name, tensor in tensors.items():
+            yield index, (tensor.T if transposed and name == "weights" else tensor).contiguous()
+
+
+def _plan(network: Network, header: Header) -> Iterator[tuple[int, str, tuple[int, ...]]]:
+    for index, tensors in network.state().items():
+        transposed = header.transposed and network.layers[index].section.type == "connected"
+        for name, tensor in tensors.items():
+            shape = tuple(tensor.shape)
+            yield index, name, shape[::-1] if transposed and name == "weights" else shape
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[Header, np.ndarray]:
+    try:
+        size = os.stat(path).st_size
+        with open(path, "rb") as file:
+            header = Header.from_bytes(file.read(20))
+    except struct.error as error:
+        raise WeightsError(f"{path}: too short: it ends in the header") from error
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise WeightsError(f"{path}: can't read the weights: {reason}") from error
+    count, rest = divmod(size - header.size, FLOAT.itemsize)
+    if rest:
+        raise WeightsError(f"{path}: {rest} bytes behind the last whole number: cut short?")
+    if not count:
+        return header, np.zeros(0, FLOAT)
+    # private pages: training writes to memory, never to the file
+    return header, np.memmap(path, FLOAT, mode="c", offset=header.size, shape=(count,))
