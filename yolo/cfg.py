@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeVar
 
 from yolo.errors import CfgError
@@ -59,7 +58,7 @@ class Section:
 
     def error(self, message: str, key: str | None = None) -> CfgError:
         """An error that names file, line and section."""
-        line = self.options[key].line if key in self.options else self.line
+        line = self.options[key].line if key and key in self.options else self.line
         return CfgError(f"{self.path}:{line + 1}: [{self.name}] {message}")
 
     def has(self, key: str) -> bool:

@@ -15,12 +15,10 @@ State = dict[int, dict[str, Tensor]]  # section index → its tensors in file or
 
 
 class Network(nn.Module):
-    """All sections of a cfg as modules; without tensors (on the meta device) until it is given a state.
+    """All sections of a cfg as modules; their tensors stay on the meta device until it has a state.
 
     Raises CfgError where the sections don't make a network.
     """
-
-    layers: nn.ModuleList
 
     def __init__(self, cfg: Cfg) -> None:
         super().__init__()
@@ -32,7 +30,8 @@ class Network(nn.Module):
         with torch.device("meta"):
             for section in cfg.layers:
                 layers.append(kind_of(section)(section, layers, self.image))
-        self.layers = nn.ModuleList(layers)
+        self.layers = tuple(layers)
+        self.registered = nn.ModuleList(layers)
         self.consumers = self._consumers()
         self.eval()
 
@@ -104,7 +103,7 @@ class Network(nn.Module):
         return sum(layer.macs() for layer in self.layers)
 
     def fused(self) -> Network:
-        """A copy for inference whose BatchNorms are folded into its convolutions and connections."""
+        """A copy for inference whose BatchNorms are folded into the weights before them."""
         state = {i: dict(tensors) for i, tensors in self.state().items()}
         copy = Network(self.cfg)
         copy.store(state)
@@ -120,8 +119,8 @@ class Network(nn.Module):
         return consumers
 
     def _last(self) -> int:
-        types = [section.type for section in self.cfg.layers]
-        return max((i for i, t in enumerate(types) if t != "cost"), default=len(types) - 1)
+        types = [layer.section.type for layer in self.layers]
+        return max((i for i, kind in enumerate(types) if kind != "cost"), default=0)
 
 
 def image_shape(cfg: Cfg) -> Shape:
@@ -150,4 +149,4 @@ def _fuse(layer: Layer) -> None:
     shape = (-1, *[1] * (linear.weight.dim() - 1))
     linear.weight = nn.Parameter(linear.weight * gain.reshape(shape))
     linear.bias = nn.Parameter(bn.bias - bn.running_mean * gain)
-    layer.bn = None
+    layer.bn = None  # type: ignore[assignment]

@@ -110,7 +110,7 @@ def weights_writer(network: Network, header: Header) -> Writer:
     def write(file: BinaryIO) -> None:
         file.write(header.to_bytes())
         for _, tensor in stored(network, header):
-            file.write(memoryview(tensor.numpy().astype(FLOAT, copy=False)).cast("B"))
+            file.write(tensor.numpy().astype(FLOAT, copy=False).data.cast("B"))
 
     return write
 

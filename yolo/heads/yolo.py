@@ -23,6 +23,10 @@ def grid(shape: Shape, like: Tensor) -> tuple[Tensor, Tensor]:
     return columns[None], rows[:, None]
 
 
+# where a box of Gaussian_yolo's yolo_point lies from its centre, in box sizes
+POINTS = {"center": 0.0, "left_top": 0.5, "right_bottom": -0.5}
+
+
 class _AnchorHead(Layer):
     """Boxes on a grid from the anchors that `mask` names."""
 
@@ -117,11 +121,10 @@ class GaussianYolo(_AnchorHead):
     """Gaussian YOLOv3: every coordinate with its uncertainty."""
 
     coordinates = 8
-    POINTS = {"center": 0.0, "left_top": 0.5, "right_bottom": -0.5}
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
-        self.offset = self.POINTS.get(section.text("yolo_point", "center"), 0.0)
+        self.offset = POINTS.get(section.text("yolo_point", "center"), 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W), all but the means of w and h in [0, 1]"""

@@ -9,6 +9,9 @@ from yolo.cfg import Section
 from yolo.layers.activations import Activation
 from yolo.layers.base import Layer, Shape, empty, register, resolve
 
+WEIGHTS = {"none": 0, "per_feature": 1, "per_layer": 1, "per_channel": 2}
+NORMALIZATION = {"none": "none", "relu": "relu", "avg_relu": "relu", "softmax": "softmax"}
+
 
 @register("route")
 class Route(Layer):
@@ -50,9 +53,6 @@ class Route(Layer):
 class Shortcut(Layer):
     """The layer before plus the layers `from`, in their common channels, weighted where asked."""
 
-    WEIGHTS = {"none": 0, "per_feature": 1, "per_layer": 1, "per_channel": 2}
-    NORMALIZATION = {"none": "none", "relu": "relu", "avg_relu": "relu", "softmax": "softmax"}
-
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
         self.activation = Activation(section)
@@ -64,8 +64,8 @@ class Shortcut(Layer):
                     f"gives {self.out_shape}; AlexeyAB's Darknet aborts here",
                     "from",
                 )
-        kind = section.choice("weights_type", "none", self.WEIGHTS)
-        self.normalization = section.choice("weights_normalization", "none", self.NORMALIZATION)
+        kind = section.choice("weights_type", "none", WEIGHTS)
+        self.normalization = section.choice("weights_normalization", "none", NORMALIZATION)
         self.weight = None
         if kind:
             columns = self.out_shape.channels if kind == 2 else 1
@@ -90,7 +90,7 @@ class Shortcut(Layer):
         """One factor (C or 1,) a source, normalised; None where all are 1."""
         if self.weight is None:
             return None
-        weight = self.weight
+        weight: Tensor = self.weight
         if self.normalization == "relu":
             weight = torch.relu(weight)
             weight = weight / (weight.sum(0) + 1e-4)
