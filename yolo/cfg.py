@@ -25,7 +25,8 @@ ALIASES = {
 }
 # Darknet drops exactly these from every line (strip() of utils.c).
 BLANKS = str.maketrans("", "", " \t\n\r")
-INTEGER = re.compile(r"[+-]?\d+(\.0*)?")
+INTEGER = re.compile(r"[+-]?[0-9]+(\.0*)?")
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 Value = TypeVar("Value")
 _REQUIRED: object = object()
 
@@ -125,10 +126,7 @@ class Section:
         return value
 
     def _number(self, key: str, text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
+        value = float(text) if NUMBER.fullmatch(text) else math.nan
         if not math.isfinite(value):
             raise self.error(f"{key}={text} is not a finite number", key)
         return value
@@ -188,7 +186,8 @@ class Cfg:
                 else:
                     ending = "\r" if lines[section.line].endswith("\r") else ""
                     new.append((section.line, f"{key}={value}{ending}"))
-        for line, text in sorted(new, key=lambda item: -item[0]):
+        new.sort(key=lambda item: item[0])
+        for line, text in reversed(new):
             lines.insert(line + 1, text)
         return self._with(lines)
 

@@ -23,9 +23,10 @@ class Detection(Layer):
         self.side = section.integer("side", 7, 1, 2**15)
         self.softmax = section.flag("softmax")
         self.sqrt = section.flag("sqrt")
-        coords = section.integer("coords", 1)
+        if section.integer("coords", 1) != 4:
+            raise section.error("only coords=4 is supported", "coords")
         self.out_shape = self.inputs[0]
-        expected = self.side**2 * (self.count * (1 + coords) + self.classes)
+        expected = self.side**2 * (self.count * 5 + self.classes)
         if self.out_shape.elements != expected:
             raise section.error(
                 f"side={self.side}, num={self.count}, classes={self.classes} need {expected} "

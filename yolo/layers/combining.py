@@ -86,22 +86,9 @@ class Shortcut(Layer):
     def macs(self) -> int:
         return 0 if self.weight is None else self.out_shape.elements * len(self.sources)
 
-    def factors(self) -> list[Tensor] | None:
-        """One factor (C or 1,) a source, normalised; None where all are 1."""
-        if self.weight is None:
-            return None
-        weight: Tensor = self.weight
-        if self.normalization == "relu":
-            weight = torch.relu(weight)
-            weight = weight / (weight.sum(0) + 1e-4)
-        elif self.normalization == "softmax":
-            weight = torch.exp(weight - weight.amax(0))
-            weight = weight / (weight.sum(0) + 1e-4)
-        return list(weight)
-
     def forward(self, *xs: Tensor) -> Tensor:
         """(N, C, H, W) + (N, C_i, H, W) … → (N, C, H, W)"""
-        factors = self.factors()
+        factors = normalised(self.weight, self.normalization)
         if factors is not None:
             xs = tuple(
                 x * (f[: x.shape[1], None, None] if len(f) > 1 else f)
@@ -115,6 +102,19 @@ class Shortcut(Layer):
                 common = x.shape[1]
                 total = torch.cat((total[:, :common] + x, total[:, common:]), 1)
         return self.activation(total)
+
+
+def normalised(weights: Tensor | None, normalization: str) -> list[Tensor] | None:
+    """One factor (C or 1,) a source from the stored weights; None where all are 1."""
+    if weights is None:
+        return None
+    if normalization == "relu":
+        weights = torch.relu(weights)
+        weights = weights / (weights.sum(0) + 1e-4)
+    elif normalization == "softmax":
+        weights = torch.exp(weights - weights.amax(0))
+        weights = weights / (weights.sum(0) + 1e-4)
+    return list(weights)
 
 
 def _fitted(xs: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -133,7 +133,7 @@ class _Product(Layer):
 
     @classmethod
     def find_sources(cls, section: Section) -> tuple[int, ...]:
-        (index,) = section.integers("from")
+        index = section.integer("from", minimum=-(2**31))
         return section.index - 1, resolve(section, "from", index)
 
     def check(self, factor: Shape, other: Shape) -> None:

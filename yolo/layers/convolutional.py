@@ -122,7 +122,7 @@ class Convolutional(Layer):
     def _shared_with(self, earlier: Sequence[Layer]) -> tuple[Convolutional, ...]:
         if not self.section.has("share_index"):
             return ()
-        (index,) = self.section.integers("share_index")
+        index = self.section.integer("share_index", minimum=-(2**31))
         owner = earlier[resolve(self.section, "share_index", index)]
         mine = (self.filters, self.size, self.groups, self.normalized, self.inputs[0].channels)
         if not isinstance(owner, Convolutional) or mine != (

@@ -1,0 +1,127 @@
+"""What is kept of every section: data that can be looked at, changed, saved and applied again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pruning.channels import ChannelGraph, Mask
+from yolo.errors import PlanError
+from yolo.files import read_bytes, write_file
+from yolo.layers.connected import Connected
+from yolo.layers.convolutional import Convolutional
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The kept output channels of every convolutional or connected section that is cut.
+
+    Constant channels aren't listed. `mean` names the sections whose family is so narrow that its
+    constants are folded by their mean instead; None leaves that to whoever applies the plan.
+    """
+
+    strategy: str
+    percent: float
+    keep: Mapping[int, tuple[int, ...]] = field(repr=False)
+    mean: tuple[int, ...] | None = None
+
+    def to_json(self) -> str:
+        data: dict[str, object] = {"strategy": self.strategy, "percent": self.percent}
+        if self.mean is not None:
+            data["mean"] = list(self.mean)
+        data["keep"] = {}
+        head = json.dumps(data, indent=2)
+        rows = (f'    "{section}": {list(kept)}' for section, kept in sorted(self.keep.items()))
+        body = ",\n".join(rows)
+        return head.replace('"keep": {}', f'"keep": {{\n{body}\n  }}') + "\n"
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write atomically; raises DarknetError."""
+        write_file(path, self.to_json().encode())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Plan:
+        """Raises PlanError for a file that isn't a plan."""
+        try:
+            data = json.loads(read_bytes(path, "plan"))
+            keep = {int(section): _channels(kept) for section, kept in data["keep"].items()}
+            mean = data.get("mean")
+            return cls(
+                str(data["strategy"]),
+                float(data["percent"]),
+                keep,
+                None if mean is None else _channels(mean),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise PlanError(
+                f'{path}: not a plan: expected {{"strategy", "percent", "keep": {{"12": [0, 3]}}}}'
+            ) from error
+
+    @classmethod
+    def of(
+        cls,
+        graph: ChannelGraph,
+        alive: Mask,
+        strategy: str,
+        percent: float,
+        mean: tuple[int, ...] | None = None,
+    ) -> Plan:
+        """The plan that keeps these groups."""
+        keep = {}
+        for i, layer in enumerate(graph.network.layers):
+            kept = np.flatnonzero(alive[graph.outputs[i]])
+            filters = isinstance(layer, (Convolutional, Connected))
+            if filters and len(kept) < layer.out_shape.channels:
+                keep[i] = tuple(kept.tolist())
+        return cls(strategy, percent, keep, mean)
+
+    def alive(self, graph: ChannelGraph) -> Mask:
+        """The groups that the plan keeps; raises PlanError for one that the graph can't follow."""
+        alive = np.ones(graph.size, bool)
+        for section, kept in self.keep.items():
+            self._check(graph, section, kept)
+            ids = graph.outputs[section]
+            alive[np.delete(ids, kept)] = False
+        for section in self.keep:
+            self._agree(graph, section, alive)
+        for family in graph.families:
+            counts = alive[family.groups].sum(1)
+            if len(set(counts.tolist())) > 1 or not counts.all():
+                where = graph.network.cfg.layers[family.sections[0]]
+                what = "no channel" if not counts.all() else f"parts of {counts.tolist()} channels"
+                raise PlanError(str(where.error(f"plan: {what} would be left of it")))
+        return alive
+
+    def _check(self, graph: ChannelGraph, section: int, kept: tuple[int, ...]) -> None:
+        layers = graph.network.layers
+        if not 0 <= section < len(layers):
+            raise PlanError(f"plan: section {section} of {len(layers)} doesn't exist")
+        where, width = layers[section].section, layers[section].out_shape.channels
+        if not isinstance(layers[section], (Convolutional, Connected)):
+            raise PlanError(str(where.error("plan: only filters can be cut, this has none")))
+        if list(kept) != sorted(set(kept)) or any(not 0 <= c < width for c in kept):
+            raise PlanError(
+                str(where.error(f"plan: expected ascending channels from 0 to {width - 1}"))
+            )
+        cut = np.delete(graph.outputs[section], kept)
+        if graph.pinned[cut].any():
+            reason = graph.reason(section) or "some of its channels can't be cut"
+            raise PlanError(str(where.error(f"plan: can't be cut: it {reason}")))
+
+    def _agree(self, graph: ChannelGraph, section: int, alive: Mask) -> None:
+        kept = np.flatnonzero(alive[graph.outputs[section]])
+        if tuple(kept.tolist()) != self.keep[section]:
+            where = graph.network.cfg.layers[section]
+            raise PlanError(
+                str(where.error("plan: another section that is tied to it keeps other channels"))
+            )
+
+
+def _channels(kept: object) -> tuple[int, ...]:
+    if not isinstance(kept, list) or any(type(c) is not int for c in kept):
+        raise TypeError("expected a list of integers")
+    return tuple(kept)

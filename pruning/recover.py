@@ -1,0 +1,244 @@
+"""What keeps a cut exact: silenced channels are constants, and constants are carried on.
+
+A channel whose γ is 0 still outputs act(β). Unpadded consumers take it up in their bias or BN mean.
+Where zero padding is seen, the mean fold is wrong at the borders; there one *constant channel* is
+kept, which outputs act(1), and the consumer's weight for it is Σ c_i·W[:, i] / act(1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pruning.channels import ChannelGraph, Family, Mask
+from pruning.coupling import Ids
+from pruning.rules import EMITTED, Tensors, depthwise, rule_of
+from yolo.layers import IMAGE, Layer
+from yolo.layers.connected import Connected
+from yolo.layers.convolutional import Convolutional
+from yolo.layers.local import Local
+from yolo.network import Network, State
+
+FOLDS = ("auto", "exact", "mean", "none")
+LEAST_VALUE = 1e-3  # a constant that arrives smaller than this can't carry others
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Per section, what each output channel is where its group is silenced, or made a carrier."""
+
+    silenced: dict[int, Tensor]
+    emitted: dict[int, Tensor]
+
+
+def constants(network: Network, state: State) -> Constants:
+    """Carry the constants through all sections, in the dtype of the state."""
+    return Constants(_propagate(network, state, None), _propagate(network, state, EMITTED))
+
+
+def _propagate(network: Network, state: State, shift: float | None) -> dict[int, Tensor]:
+    dtype = next((t.dtype for tensors in state.values() for t in tensors.values()), torch.float32)
+    values = {IMAGE: torch.zeros(network.image.channels, dtype=dtype)}
+    for i, layer in enumerate(network.layers):
+        rule, tensors = rule_of(layer), tensors_of(network, state, i)
+        if shift is not None and rule.produces:
+            tensors = {**tensors, "biases": torch.full_like(tensors["biases"], shift)}
+        values[i] = rule.constant(layer, tensors, [values[source] for source in layer.sources])
+    return values
+
+
+def tensors_of(network: Network, state: State, index: int) -> Tensors:
+    """The tensors that a section computes with, be they its own or shared ones."""
+    owner = getattr(network.layers[index], "owner", None)
+    return state.get(owner.section.index if owner else index, {})
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A cut in full: the groups that stay as they are, and those that stay as constants."""
+
+    alive: Mask
+    carriers: Mask
+    constants: Constants = field(repr=False)
+    ignored: bool = False  # constants are taken as zero
+
+    @property
+    def kept(self) -> Mask:
+        return self.alive | self.carriers
+
+
+class Folding:
+    """Decides which families of a graph need a constant channel. `mode` is one of FOLDS."""
+
+    def __init__(self, graph: ChannelGraph, state: State, mode: str = "auto") -> None:
+        self.graph, self.state, self.mode = graph, state, mode
+        self.constants = constants(graph.network, state)
+        # groups whose constant a padded consumer sees, and those that couldn't carry it there
+        self.seen = np.zeros(graph.size, bool)
+        self.weak = np.zeros(graph.size, bool)
+        for i, layer in self._padded():
+            (ids,), (source,) = graph.inputs[i], layer.sources
+            self.seen[ids] |= (self.constants.silenced[source] != 0).numpy()
+            self.weak[ids] |= (self.constants.emitted[source].abs() < LEAST_VALUE).numpy()
+
+    def fold(self, alive: Mask, mean: Collection[int] | None = None) -> Fold:
+        """The constant channels that go with a choice of living groups.
+
+        `mean` holds the first sections of the families that go without; None leaves it to the
+        rule for narrow layers.
+        """
+        carriers = np.zeros_like(alive)
+        for family in self.graph.families:
+            if alive[family.groups].all() or not self.needs(family, alive):
+                continue
+            kept = int(alive[family.groups[0]].sum()) + 1
+            without = self.narrow(family, kept) if mean is None else family.sections[0] in mean
+            if self.mode == "exact" or not without:
+                for part in family.groups:
+                    carriers[part[~alive[part]][0]] = True
+        return Fold(alive, carriers, self.constants, self.mode == "none")
+
+    def needs(self, family: Family, alive: Mask) -> bool:
+        """Whether the family's cut asks for a constant channel that can do its work."""
+        if self.mode in ("mean", "none"):
+            return False
+        groups = family.groups
+        return bool(self.seen[groups][~alive[groups]].any() and not self.weak[groups].any())
+
+    def narrow(self, family: Family, kept: int) -> bool:
+        """Whether a constant channel among `kept` slots would eat much of what the cut saves."""
+        return self.mode == "auto" and (family.slots - kept < 4 or kept * family.unit < 8)
+
+    def border_loss(self, family: Family, alive: Mask) -> float:
+        """Energy per output that the mean fold of the family's cut gets wrong at the borders."""
+        cut = np.zeros_like(alive)
+        cut[family.groups] = ~alive[family.groups]
+        total = 0.0
+        for i, layer in self._padded():
+            (ids,), (source,) = self.graph.inputs[i], layer.sources
+            if cut[ids].any():
+                values = self.constants.silenced[source] * torch.from_numpy(cut[ids])
+                weights = tensors_of(self.graph.network, self.state, i)["weights"]
+                total += _border_energy(layer, taps(layer, weights, values))
+        return total
+
+    def channel_loss(self, groups: Ids, deviation: NDArray[np.float64]) -> float:
+        """Energy per output of the padded consumers that goes with these groups.
+
+        `deviation` is, for each group, the standard deviation of its channel.
+        """
+        lost = np.zeros(self.graph.size)
+        lost[groups] = deviation[groups] ** 2
+        total = 0.0
+        for i, layer in self._padded():
+            (ids,) = self.graph.inputs[i]
+            if lost[ids].any():
+                weights = tensors_of(self.graph.network, self.state, i)["weights"]
+                parts = weights.unflatten(0, (layer.groups, -1))
+                energy = parts.double().square().sum((1, 3, 4)).flatten()
+                total += float(energy @ torch.from_numpy(lost[ids]))
+        return total
+
+    def _padded(self) -> Iterator[tuple[int, Convolutional]]:
+        for i, layer in enumerate(self.graph.network.layers):
+            if isinstance(layer, Convolutional) and layer.padding and not depthwise(layer):
+                yield i, layer
+
+
+def taps(layer: Convolutional, weights: Tensor, values: Tensor) -> Tensor:
+    """What constant inputs (C,) add to each output through each tap: (n, k, k)."""
+    if layer.groups > 1:
+        grouped = weights.unflatten(0, (layer.groups, -1))
+        return torch.einsum("goikl,gi->gokl", grouped, values.view(layer.groups, -1)).flatten(0, 1)
+    index = values.nonzero().squeeze(1)
+    return torch.einsum("oikl,i->okl", weights[:, index], values[index])
+
+
+def _inside(layer: Convolutional, axis: int) -> Tensor:
+    """Whether a tap lies inside the map, for every output along an axis: (out, k) of 0 and 1."""
+    shape, out = layer.inputs[0], layer.out_shape
+    length, count = ((shape.height, out.height), (shape.width, out.width))[axis]
+    start = torch.arange(count) * layer.stride[axis] - layer.padding * layer.dilation
+    place = start[:, None] + torch.arange(layer.size) * layer.dilation
+    return ((place >= 0) & (place < length)).double()
+
+
+def mean_shift(layer: Convolutional, added: Tensor) -> Tensor:
+    """The mean over all outputs of what constants add through the taps (n, k, k): (n,)."""
+    rows, columns = (_inside(layer, axis).mean(0) for axis in (0, 1))
+    return (added * torch.outer(rows, columns).to(added.dtype)).sum((1, 2))
+
+
+def _border_energy(layer: Convolutional, added: Tensor) -> float:
+    """Mean square over all places of what mean_shift gets wrong, summed over the outputs."""
+    inside = [_inside(layer, axis) for axis in (0, 1)]
+    second = [m.T @ m / len(m) for m in inside]
+    square = torch.einsum("oab,ac,bd,ocd->o", added.double(), second[0], second[1], added.double())
+    return float((square - mean_shift(layer, added.double()).square()).clamp(min=0).sum())
+
+
+@dataclass(frozen=True)
+class Absorbed:
+    """What a consumer takes up of its cut inputs.
+
+    `shift` is added to its outputs before BN, `columns` are new weights (n, k, k) for constant
+    channels among its inputs; `forgotten` are the cut inputs (C,) that only the shift stands for
+    though it isn't exact.
+    """
+
+    forgotten: Mask
+    shift: Tensor | None = None
+    columns: dict[int, Tensor] = field(default_factory=dict)
+
+
+def absorb(layer: Layer, tensors: Tensors, ids: Ids, fold: Fold, source: int) -> Absorbed:
+    """How a section with weights makes up for the cut groups among its inputs `ids` (C,)."""
+    dropped = ~fold.alive[ids]
+    if fold.ignored or not dropped.any():
+        return Absorbed(dropped)
+    exact = np.zeros_like(dropped)
+    values = fold.constants.silenced[source] * torch.from_numpy(dropped)
+    if isinstance(layer, Connected):
+        columns = tensors["weights"].unflatten(1, (layer.inputs[0].channels, -1))
+        return Absorbed(exact, columns.sum(2) @ values)
+    if isinstance(layer, Local):
+        return Absorbed(exact, _local_shift(layer, tensors["weights"], values))
+    assert isinstance(layer, Convolutional)
+    added = taps(layer, tensors["weights"], values)
+    if not layer.padding:
+        return Absorbed(exact, added.sum((1, 2)))
+    return _absorb_padded(layer, added, dropped, fold.carriers[ids], fold.constants.emitted[source])
+
+
+def _absorb_padded(
+    layer: Convolutional, added: Tensor, dropped: Mask, carriers: Mask, emitted: Tensor
+) -> Absorbed:
+    """Part by part: the first constant channel carries all, where there is one."""
+    shift, columns, forgotten = mean_shift(layer, added), {}, dropped.copy()
+    channels, rows = len(carriers) // layer.groups, len(added) // layer.groups
+    for part in range(layer.groups):
+        inputs = slice(part * channels, (part + 1) * channels)
+        outputs = slice(part * rows, (part + 1) * rows)
+        found = np.flatnonzero(carriers[inputs])
+        if len(found):
+            channel = inputs.start + int(found[0])
+            columns[channel] = added[outputs] / emitted[channel]
+            shift[outputs] = 0
+            forgotten[inputs] = False
+    return Absorbed(forgotten, shift, columns)
+
+
+def _local_shift(layer: Local, weights: Tensor, values: Tensor) -> Tensor:
+    """(filters, places)"""
+    shape = layer.inputs[0]
+    ones = values.new_ones(1, shape.channels, shape.height, shape.width)
+    constant = ones * values[None, :, None, None]
+    patches = torch.nn.functional.unfold(
+        constant, layer.size, padding=layer.padding, stride=layer.stride
+    )
+    return torch.einsum("lfk,kl->fl", weights, patches[0])

@@ -1,0 +1,126 @@
+"""A cut made: living groups and constant channels → smaller cfg document and smaller tensors."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pruning.channels import ChannelGraph, Mask
+from pruning.recover import Absorbed, Fold, absorb
+from pruning.rules import Cut, Edits, Producer, Tensors, depthwise, rule_of
+from yolo.cfg import Cfg
+from yolo.layers import Layer
+from yolo.network import State
+
+
+def operate(graph: ChannelGraph, state: State, fold: Fold) -> tuple[Cfg, State]:
+    """The smaller cfg and its tensors; untouched tensors are shared with `state`."""
+    edits: dict[int, Edits] = {}
+    small: State = {}
+    for i, layer in enumerate(graph.network.layers):
+        cut = Cut(
+            [_indices(fold.kept[ids]) for ids in graph.inputs[i]],
+            _indices(fold.kept[graph.outputs[i]]),
+        )
+        tensors: Tensors = state.get(i, {})
+        if not _whole(layer, cut) or _has_carriers(graph, i, fold):
+            edits[i], tensors = _cut(graph, layer, tensors, cut, fold)
+        if tensors:
+            small[i] = dict(tensors)
+    return graph.network.cfg.edited(edits), small
+
+
+def masked(graph: ChannelGraph, state: State, fold: Fold, folded: bool) -> State:
+    """Tensors of the whole network with the cut groups silenced: what a cut is compared with.
+
+    `folded` makes the inexact folds that the cut makes, too, and only those: what is left then
+    between this and the smaller network is an error of the surgery.
+    """
+    out: State = {}
+    for i, layer in enumerate(graph.network.layers):
+        tensors: Tensors = state.get(i, {})
+        if not tensors:
+            continue
+        rule = rule_of(layer)
+        if folded and _has_filters(layer, tensors):
+            absorbed = absorb(layer, tensors, graph.inputs[i][0], fold, layer.sources[0])
+            if absorbed.forgotten.any():
+                tensors = _forgetting(layer, tensors, absorbed, fold.alive[graph.outputs[i]])
+        silent = _indices(~fold.alive[graph.outputs[i]])
+        if isinstance(rule, Producer) and len(silent):
+            tensors = rule.silence(layer, tensors, silent)
+        out[i] = dict(tensors)
+    return out
+
+
+def _cut(
+    graph: ChannelGraph, layer: Layer, tensors: Tensors, cut: Cut, fold: Fold
+) -> tuple[Edits, dict[str, Tensor]]:
+    rule, index = rule_of(layer), layer.section.index
+    absorbed = None
+    if _has_filters(layer, tensors):
+        absorbed = absorb(layer, tensors, graph.inputs[index][0], fold, layer.sources[0])
+        if absorbed.shift is not None:
+            tensors = rule.shifted(tensors, absorbed.shift)
+    edits, small = rule.cut(layer, tensors, cut)
+    if absorbed:
+        _rewire(layer, small, cut, absorbed, fold.carriers[graph.inputs[index][0]])
+    if isinstance(rule, Producer):
+        rule.emit(small, _indices(fold.carriers[graph.outputs[index]][cut.outputs.numpy()]))
+    return edits, small
+
+
+def _rewire(
+    layer: Layer, small: dict[str, Tensor], cut: Cut, absorbed: Absorbed, carriers: Mask
+) -> None:
+    """Give the constant channels among a section's inputs their weights."""
+    kept = cut.inputs[0].numpy()
+    for channel in np.flatnonzero(carriers[kept]):
+        column = absorbed.columns.get(int(kept[channel]))
+        if column is not None and len(cut.outputs) < layer.out_shape.channels:
+            column = column[_rows_of_part(layer, cut, int(kept[channel]))]
+        rule_of(layer).rewire(small["weights"], len(kept), int(channel), column)
+
+
+def _rows_of_part(layer: Layer, cut: Cut, channel: int) -> Tensor:
+    """The kept outputs, counted within its part, of the part that an input channel belongs to."""
+    groups = getattr(layer, "groups", 1)
+    rows = layer.out_shape.channels // groups
+    part = channel // (layer.inputs[0].channels // groups)
+    return cut.outputs.reshape(groups, -1)[part] - part * rows
+
+
+def _forgetting(
+    layer: Layer, tensors: Tensors, absorbed: Absorbed, alive: Mask
+) -> dict[str, Tensor]:
+    """Tensors that see the shift instead of the forgotten inputs; a silenced output sees nothing."""
+    rule = rule_of(layer)
+    out = {**tensors, "weights": tensors["weights"].clone()}
+    for channel in np.flatnonzero(absorbed.forgotten):
+        rule.rewire(out["weights"], len(absorbed.forgotten), int(channel), None)
+    if absorbed.shift is None:
+        return out
+    return rule.shifted(out, absorbed.shift * torch.from_numpy(alive))
+
+
+def _has_filters(layer: Layer, tensors: Tensors) -> bool:
+    """Whether a section weighs its inputs, rather than passing each one on."""
+    kind = layer.section.type
+    return (
+        bool(tensors) and kind in ("convolutional", "connected", "local") and not depthwise(layer)
+    )
+
+
+def _whole(layer: Layer, cut: Cut) -> bool:
+    return len(cut.outputs) == layer.out_shape.channels and all(
+        len(index) == shape.channels for index, shape in zip(cut.inputs, layer.inputs, strict=True)
+    )
+
+
+def _has_carriers(graph: ChannelGraph, section: int, fold: Fold) -> bool:
+    return any(fold.carriers[ids].any() for ids in (*graph.inputs[section], graph.outputs[section]))
+
+
+def _indices(mask: Mask) -> Tensor:
+    return torch.from_numpy(np.flatnonzero(mask))
