@@ -9,7 +9,6 @@ from pruning.channels import ChannelGraph
 from yolo.network import State
 
 Scores = NDArray[np.float64]
-GROUP_SCORES = ("first", "max", "mean", "sum", "union")
 
 
 def channel_scores(graph: ChannelGraph, state: State) -> dict[int, Scores]:
@@ -31,7 +30,7 @@ def channel_scores(graph: ChannelGraph, state: State) -> dict[int, Scores]:
 
 
 def group_scores(graph: ChannelGraph, channels: dict[int, Scores], how: str = "first") -> Scores:
-    """One score a group from those of its channels; `how` is one of GROUP_SCORES.
+    """One score a group from those of its channels; `how` is one of options.GROUP_SCORES.
 
     `first` takes the first convolution of a chain (as coldlarry's shortcut pruning does); `union`
     keeps a group as long as any of its channels would be kept, so its score is their maximum.

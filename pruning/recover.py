@@ -24,7 +24,6 @@ from yolo.layers.convolutional import Convolutional
 from yolo.layers.local import Local
 from yolo.network import Network, State
 
-FOLDS = ("auto", "exact", "mean", "none")
 LEAST_VALUE = 1e-3  # a constant that arrives smaller than this can't carry others
 
 
@@ -65,6 +64,7 @@ class Fold:
     alive: Mask
     carriers: Mask
     constants: Constants = field(repr=False)
+    seen: Mask = field(repr=False)  # groups whose constant a padded consumer sees
     ignored: bool = False  # constants are taken as zero
 
     @property
@@ -73,7 +73,7 @@ class Fold:
 
 
 class Folding:
-    """Decides which families of a graph need a constant channel. `mode` is one of FOLDS."""
+    """Decides which families of a graph need a constant channel. `mode` is one of options.FOLDS."""
 
     def __init__(self, graph: ChannelGraph, state: State, mode: str = "auto") -> None:
         self.graph, self.state, self.mode = graph, state, mode
@@ -101,7 +101,7 @@ class Folding:
             if self.mode == "exact" or not without:
                 for part in family.groups:
                     carriers[part[~alive[part]][0]] = True
-        return Fold(alive, carriers, self.constants, self.mode == "none")
+        return Fold(alive, carriers, self.constants, self.seen, self.mode == "none")
 
     def needs(self, family: Family, alive: Mask) -> bool:
         """Whether the family's cut asks for a constant channel that can do its work."""

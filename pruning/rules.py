@@ -13,7 +13,15 @@ import torch
 from torch import Tensor
 
 from pruning.coupling import Coupling, Ids
-from yolo.layers import Layer, combining, convolutional, pooling, rearranging
+from yolo.layers import (
+    Layer,
+    combining,
+    connected,
+    convolutional,
+    pointwise,
+    pooling,
+    rearranging,
+)
 
 Tensors = Mapping[str, Tensor]
 Edits = dict[str, object]
@@ -88,6 +96,7 @@ class Producer(Rule):
     produces = True
 
     def constant(self, layer: Layer, tensors: Tensors, values: Sequence[Tensor]) -> Tensor:
+        assert isinstance(layer, (convolutional.Convolutional, connected.Connected))
         shift = tensors["biases"]
         mixes = layer.activation.mixes_channels
         return torch.zeros_like(shift) if mixes else layer.activation(shift)
@@ -218,6 +227,7 @@ class BatchNormRule(Rule):
 
 class ActivationRule(Rule):
     def constant(self, layer: Layer, tensors: Tensors, values: Sequence[Tensor]) -> Tensor:
+        assert isinstance(layer, pointwise.Activate)
         return layer.activation(values[0])
 
 
@@ -304,6 +314,7 @@ class ProductRule(Rule):
         return scaled
 
     def constant(self, layer: Layer, tensors: Tensors, values: Sequence[Tensor]) -> Tensor:
+        assert isinstance(layer, (combining.ScaleChannels, combining.Sam))
         return layer.activation(values[0] * values[1])
 
 

@@ -94,7 +94,7 @@ def _rows_of_part(layer: Layer, cut: Cut, channel: int) -> Tensor:
 def _forgetting(
     layer: Layer, tensors: Tensors, absorbed: Absorbed, alive: Mask
 ) -> dict[str, Tensor]:
-    """Tensors that see the shift instead of the forgotten inputs; a silenced output sees nothing."""
+    """Tensors that see the shift instead of the forgotten inputs; silenced outputs see nothing."""
     rule = rule_of(layer)
     out = {**tensors, "weights": tensors["weights"].clone()}
     for channel in np.flatnonzero(absorbed.forgotten):

@@ -1,5 +1,6 @@
 """What the tests share: networks with random tensors, the folder of real models, hypothesis."""
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-from yolo.cfg import Cfg
+from yolo.cfg import Cfg, Option
+from yolo.layers import kind_of
 from yolo.network import Network
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,6 +50,21 @@ def random_input(network: Network, batch: int = 2, seed: int = 1) -> torch.Tenso
     shape = network.image
     size = (batch, shape.channels, shape.height, shape.width)
     return torch.randn(size, generator=torch.Generator().manual_seed(seed))
+
+
+def keys_asked(network: Network) -> set[str]:
+    """The keys that building the last section looks up."""
+    asked = set()
+
+    class Recorder(dict[str, Option]):
+        def __contains__(self, key: object) -> bool:
+            asked.add(str(key))
+            return super().__contains__(key)
+
+    *earlier, last = network.layers
+    section = dataclasses.replace(last.section, options=Recorder(last.section.options))
+    kind_of(section)(section, earlier, network.image)
+    return asked
 
 
 @pytest.fixture(name="build")

@@ -319,6 +319,14 @@ def test_an_error_is_one_sentence_with_its_place(case):
     assert len(str(error.value)) < 500
 
 
+@pytest.mark.parametrize("content", [b"[caf\xe9]", b"[\x1b\xc2\x85]", b"[yolo]\nclasses=\xff\x0b"])
+def test_an_error_can_be_printed_whatever_the_bytes_are(content):
+    with pytest.raises(CfgError) as error:
+        Network(Cfg(NET.encode() + content, "x.cfg"))
+    assert str(error.value).isprintable()
+    assert str(error.value).startswith("x.cfg:")
+
+
 def test_what_cannot_be_read_is_named(tmp_path):
     with pytest.raises(DarknetError, match=r"no\.cfg: can't read the cfg: no such file"):
         Cfg.load(tmp_path / "no.cfg")

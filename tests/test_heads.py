@@ -1,6 +1,5 @@
 """Each head's output and boxes against loops over cells, written from Darknet's C."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from conftest import build, random_input
+from conftest import build, keys_asked, random_input
 
-from yolo.layers import kind_of, registered
+from yolo.layers import registered
 
 WIDTH, HEIGHT = 6, 4  # of the map that enters a head: the image is twice as large
 HEADS = sorted(name for name, kind in registered().items() if kind.is_head)
@@ -222,19 +221,9 @@ def run(case):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_every_head_and_each_of_its_keys_has_a_case(name):
-    asked, given = set(), set()
-
-    class Recorder(dict):
-        def __contains__(self, key):
-            asked.add(key)
-            return dict.__contains__(self, key)
-
-    for case in CASES[name]:
-        network = build(case.text)
-        section = network.layers[-1].section
-        recorded = dataclasses.replace(section, options=Recorder(section.options))
-        kind_of(recorded)(recorded, network.layers[:-1], network.image)
-        given |= set(section.options)
+    networks = [build(case.text) for case in CASES[name]]
+    asked = set().union(*map(keys_asked, networks))
+    given = set().union(*(network.layers[-1].section.options for network in networks))
     assert asked - REFUSED <= given
 
 

@@ -60,7 +60,7 @@ class Section:
     def error(self, message: str, key: str | None = None) -> CfgError:
         """An error that names file, line and section."""
         line = self.options[key].line if key and key in self.options else self.line
-        return CfgError(f"{self.path}:{line + 1}: [{self.name}] {message}")
+        return CfgError(_printable(f"{self.path}:{line + 1}: [{self.name}] {message}"))
 
     def has(self, key: str) -> bool:
         return key in self.options
@@ -239,6 +239,11 @@ class Cfg:
         if not line.endswith("]"):
             raise CfgError(f"{self.path}:{number + 1}: expected [section], found {_short(line)}")
         return line[1:-1]
+
+
+def _printable(text: str) -> str:
+    """Escapes for control characters and for bytes that aren't UTF-8."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _short(text: str) -> str:

@@ -92,7 +92,7 @@ class Network(nn.Module):
 
     def count_parameters(self) -> int:
         """Learnable numbers: biases, scales and weights."""
-        return sum(p.numel() for layer in self.layers for p in _own(layer))
+        return sum(layer.count_parameters() for layer in self.layers)
 
     def count_floats(self) -> int:
         """Numbers in the .weights file."""
@@ -133,10 +133,6 @@ def image_shape(cfg: Cfg) -> Shape:
     if shape.elements > 2**28:
         raise net.error(f"asks for an input of {shape}")
     return shape
-
-
-def _own(layer: Layer) -> Iterable[Tensor]:
-    return (t for t in layer.stored().values() if isinstance(t, nn.Parameter))
 
 
 @torch.no_grad()

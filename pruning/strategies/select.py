@@ -114,9 +114,11 @@ def _known(graph: ChannelGraph, sections: tuple[int, ...], what: str) -> tuple[i
 
 def _counts(candidates: list[Candidate], target: int, limit: float) -> list[int]:
     """Slots left of each candidate after the lowest ones, `target` channels in all, are gone."""
-    number = np.concatenate([[n] * len(c.scores) for n, c in enumerate(candidates)] or [[]])
-    score = np.concatenate([c.scores for c in candidates] or [[]])
-    rank = np.concatenate([np.arange(len(c.scores)) for c in candidates] or [[]])
+    if not candidates:
+        return []
+    number = np.repeat(np.arange(len(candidates)), [len(c.scores) for c in candidates])
+    score = np.concatenate([c.scores for c in candidates])
+    rank = np.concatenate([np.arange(len(c.scores)) for c in candidates])
     left = [len(c.scores) for c in candidates]
     for place in np.lexsort((-rank, score)):
         candidate = candidates[n := int(number[place])]

@@ -13,13 +13,12 @@ Candidates = Callable[[ChannelGraph], list[Family]]
 
 @dataclass(frozen=True)
 class Strategy:
-    """A name for users, the families that may be cut, and how counts are rounded up.
+    """A name (pruning/options.py says it in words), the families that may be cut, and a rounding.
 
     `rounding` is a multiple, 0 for powers of two, None for none.
     """
 
     name: str
-    summary: str
     candidates: Candidates
     rounding: int | None = None
 
@@ -43,19 +42,10 @@ def _tiny(graph: ChannelGraph) -> list[Family]:
 
 
 _KNOWN = (
-    Strategy(
-        "normal",
-        "a global threshold on |γ|; spares what shortcuts touch and what feeds an upsample",
-        _normal,
-    ),
-    Strategy(
-        "regular",
-        "normal, then every count rounded up to a power of two, from 8",
-        _normal,
-        rounding=0,
-    ),
-    Strategy("shortcut", "everything, what shortcuts couple too", _everything),
-    Strategy("tiny", "normal, for networks without shortcuts", _tiny),
+    Strategy("normal", _normal),
+    Strategy("regular", _normal, rounding=0),
+    Strategy("shortcut", _everything),
+    Strategy("tiny", _tiny),
 )
 STRATEGIES = {strategy.name: strategy for strategy in _KNOWN}
 

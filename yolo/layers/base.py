@@ -77,6 +77,10 @@ class Layer(nn.Module):
     def tie(self) -> None:
         """Take over the tensors of the section that this one shares them with, if it does."""
 
+    def count_parameters(self) -> int:
+        """Learnable numbers of its own."""
+        return sum(t.numel() for t in self.stored().values() if isinstance(t, nn.Parameter))
+
     def macs(self) -> int:
         """Multiplications with weights for one image."""
         return 0

@@ -1,0 +1,26 @@
+"""What can be chosen, as plain names: commands list them without importing torch."""
+
+STRATEGIES = {
+    "normal": "a global threshold on |γ|; spares what shortcuts touch and what feeds an upsample",
+    "regular": "normal, then every count rounded up to a power of two, from 8",
+    "shortcut": "everything that can be cut, what shortcuts couple included",
+    "tiny": "normal, for networks without shortcuts",
+}
+GROUP_SCORES = {
+    "first": "of the first convolution of a chain",
+    "max": "the highest",
+    "mean": "the mean",
+    "sum": "the sum",
+    "union": "a group stays as long as any of its channels is above the threshold",
+}
+FOLDS = {
+    "auto": "exact, but narrow layers take the mean fold where that loses less",
+    "exact": "a constant channel wherever zero padding is seen",
+    "mean": "all constants into biases, weighted by how often a tap lies inside the map",
+    "none": "constants are dropped",
+}
+ENGINES = {
+    "torch": "the masked against the smaller network",
+    "opencv": "the written files in OpenCV DNN",
+    "darknet": "the written files in a Darknet library",
+}

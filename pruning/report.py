@@ -1,0 +1,218 @@
+"""What a cut did, as data and as tables."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import thop
+import torch
+from terminaltables import AsciiTable
+
+from pruning.channels import ChannelGraph
+from pruning.recover import Fold
+from pruning.verify import Found, Proof
+from yolo.layers.connected import Connected
+from yolo.layers.convolutional import Convolutional
+from yolo.network import Network
+from yolo.weights import Header, weights_size
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a model costs: channels of its filters, parameters, MACs (ours, thop's), bytes, ms."""
+
+    channels: int
+    parameters: int
+    macs: int
+    macs_thop: int
+    weights_bytes: int
+    latency_ms: Mapping[str, float | None]
+    map: float | None = None
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "channels": self.channels,
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "macs_thop": self.macs_thop,
+            "weights_bytes": self.weights_bytes,
+            "map": self.map,
+            "latency_ms": dict(self.latency_ms),
+        }
+
+
+@dataclass(frozen=True)
+class LayerChange:
+    """One section with filters, before and after; `constants` tells how those it lost are kept."""
+
+    index: int
+    section: str
+    before: int
+    after: int
+    constants: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that is known of one cut."""
+
+    cfg: str
+    weights: str
+    strategy: str
+    percent: float
+    fold: str
+    before: Cost
+    after: Cost
+    proof: Proof
+    layers: Sequence[LayerChange]
+    files: Mapping[str, str | None]
+
+    def to_json(self) -> str:
+        proof = self.proof
+        data = {
+            "cfg": self.cfg,
+            "weights": self.weights,
+            "strategy": self.strategy,
+            "percent": self.percent,
+            "fold": self.fold,
+            "before": self.before.to_json(),
+            "after": self.after.to_json(),
+            "proof": {
+                "masked_vs_compact": proof.masked_vs_compact.value,
+                "opencv": _value(proof, "opencv"),
+                "darknet": _value(proof, "darknet"),
+                "fold_difference": proof.fold_difference.value,
+                "notes": {name: found.note for name, found in _named(proof) if found.note},
+            },
+            "layers": [
+                {
+                    "index": layer.index,
+                    "section": layer.section,
+                    "before": layer.before,
+                    "after": layer.after,
+                    "constants": layer.constants,
+                }
+                for layer in self.layers
+            ],
+            "files": dict(self.files),
+        }
+        return json.dumps(data, indent=2) + "\n"
+
+    def tables(self) -> str:
+        """The report as a person reads it."""
+        return "\n".join((self._layer_table(), self._cost_table(), self._proof_table()))
+
+    def _layer_table(self) -> str:
+        rows = [["index", "section", "before", "after", "constants"]]
+        for layer in self.layers:
+            counts = str(layer.before), str(layer.after)
+            rows.append([str(layer.index), layer.section, *counts, layer.constants])
+        return _table(rows, "channels of every section that is cut", numbers=(0, 2, 3))
+
+    def _cost_table(self) -> str:
+        b, a = self.before, self.after
+        rows = [["", "before", "after", "left"]]
+        for name, x, y in (
+            ("channels", b.channels, a.channels),
+            ("parameters", b.parameters, a.parameters),
+            ("MACs", b.macs, a.macs),
+            ("MACs by thop", b.macs_thop, a.macs_thop),
+            ("bytes of weights", b.weights_bytes, a.weights_bytes),
+        ):
+            rows.append([name, f"{x:,}", f"{y:,}", f"{y / max(x, 1):.1%}"])
+        for name, slow in b.latency_ms.items():
+            fast = a.latency_ms[name]
+            if slow is not None and fast is not None:
+                rows.append([f"ms in {name}", f"{slow:.1f}", f"{fast:.1f}", f"{fast / slow:.1%}"])
+        return _table(rows, f"{self.strategy}, percent {self.percent:g}", numbers=(1, 2, 3))
+
+    def _proof_table(self) -> str:
+        rows = [["proof, at the tensors that enter the heads", "relative L2", ""]]
+        titles = {
+            "masked_vs_compact": "smaller against masked",
+            "fold_difference": "left by inexact folds",
+            "opencv": "written files in OpenCV",
+            "darknet": "written files in Darknet",
+        }
+        for name, found in _named(self.proof):
+            value = "-" if found.value is None else f"{found.value:.1e}"
+            rows.append([titles[name], value, found.note])
+        return _table(rows, "", numbers=(1,))
+
+
+def cost(
+    network: Network, header: Header, latency_ms: Mapping[str, float | None] | None = None
+) -> Cost:
+    """What a network costs; times as given."""
+    filters = (
+        layer.out_shape.channels
+        for layer in network.layers
+        if isinstance(layer, (Convolutional, Connected))
+    )
+    return Cost(
+        sum(filters),
+        network.count_parameters(),
+        network.macs(),
+        thop_macs(network),
+        weights_size(network, header),
+        latency_ms or {"torch": None, "opencv": None},
+    )
+
+
+def thop_macs(network: Network) -> int:
+    """MACs as thop counts them, with its own idea of BN and pooling; nothing is computed."""
+    logging.getLogger("thop").setLevel(logging.ERROR)
+    bare = Network(network.cfg)
+    image = network.image
+    x = torch.empty(1, image.channels, image.height, image.width, device="meta")
+    macs, _ = thop.profile(bare, (x,), verbose=False)
+    return int(macs)
+
+
+def changes(graph: ChannelGraph, smaller: Network, fold: Fold) -> list[LayerChange]:
+    """The sections with filters that are cut."""
+    found = []
+    for i, layer in enumerate(graph.network.layers):
+        after = smaller.layers[i].out_shape.channels
+        groups = graph.outputs[i]
+        if not isinstance(layer, (Convolutional, Connected)) or fold.alive[groups].all():
+            continue
+        before = layer.out_shape.channels
+        found.append(
+            LayerChange(i, layer.section.type, before, after, _constants(fold, graph, groups))
+        )
+    return found
+
+
+def _constants(fold: Fold, graph: ChannelGraph, groups: np.ndarray) -> str:
+    carried = int(fold.carriers[groups].sum())
+    if fold.ignored:
+        return "dropped"
+    if carried:
+        return "in a constant channel" if carried == 1 else f"in {carried} constant channels"
+    padded = fold.seen[groups] & ~fold.alive[groups]
+    return "mean fold" if padded.any() else "in biases"
+
+
+def _value(proof: Proof, engine: str) -> float | None:
+    found = proof.engines.get(engine)
+    return found.value if found else None
+
+
+def _named(proof: Proof) -> list[tuple[str, Found]]:
+    first = [
+        ("masked_vs_compact", proof.masked_vs_compact),
+        ("fold_difference", proof.fold_difference),
+    ]
+    return first + list(proof.engines.items())
+
+
+def _table(rows: list[list[str]], title: str, numbers: Sequence[int] = ()) -> str:
+    table = AsciiTable(rows, f" {title} " if title else "")
+    for column in numbers:
+        table.justify_columns[column] = "right"
+    return str(table.table)

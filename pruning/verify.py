@@ -1,0 +1,145 @@
+"""The proof: masked against smaller in torch, the written files in engines we did not write."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pruning.channels import ChannelGraph
+from pruning.engines import Engine, EngineError
+from pruning.recover import Fold, constants
+from pruning.surgery import masked, operate
+from yolo.cfg import Cfg
+from yolo.errors import ProofError
+from yolo.network import Network, State
+from yolo.randomize import check_memory, smooth_noise
+
+SINGLE, DOUBLE, ENGINE = 1e-5, 1e-9, 1e-4  # relative L2 that may be left
+
+
+@dataclass(frozen=True)
+class Found:
+    """A comparison: its relative L2, or why it couldn't be made."""
+
+    value: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was compared at the tensors that enter the heads, as relative L2.
+
+    `masked_vs_compact` tells whether the surgery is exact, `fold_difference` what the inexact
+    folds leave between the masked and the smaller network.
+    """
+
+    masked_vs_compact: Found
+    fold_difference: Found
+    engines: Mapping[str, Found] = field(default_factory=dict)
+
+
+def relative(found: Mapping[int, Tensor], expected: Mapping[int, Tensor]) -> float:
+    """The largest relative L2 difference of all tensors; infinite where one isn't finite."""
+    worst = 0.0
+    for index, tensor in expected.items():
+        difference = float((found[index].double() - tensor.double()).norm())
+        size = float(tensor.double().norm())
+        ratio = difference / size if size else difference
+        worst = max(worst, ratio if np.isfinite(ratio) else np.inf)
+    return worst
+
+
+def noise_image(network: Network, seed: int = 0) -> Tensor:
+    """An image of smooth noise: (1, C, H, W)"""
+    return smooth_noise(network.image, 1, torch.Generator().manual_seed(seed))
+
+
+def prove_cut(
+    graph: ChannelGraph, state: State, fold: Fold, cfg: Cfg, small: State
+) -> tuple[Found, Found]:
+    """Compare the cut with the masked network; in float64 where float32 is too coarse for it.
+
+    Raises ProofError where they differ.
+    """
+    check_memory(graph.network)
+    first = _compare(graph, state, fold, cfg, small)
+    limit, note = SINGLE, ""
+    if first[0] > SINGLE:
+        double = {i: {n: t.double() for n, t in tensors.items()} for i, tensors in state.items()}
+        exact = replace(fold, constants=constants(graph.network, double))
+        first, limit = _compare(graph, double, exact, *operate(graph, double, exact)), DOUBLE
+        note = "compared in float64: float32 rounding alone exceeds 1e-5 here"
+    if not first[0] <= limit:
+        raise ProofError(
+            f"{cfg.path}: the smaller network differs from the masked one by {first[0]:.1e} "
+            f"(relative L2, allowed {limit:g})"
+        )
+    return Found(first[0], note), Found(first[1])
+
+
+def _compare(
+    graph: ChannelGraph, state: State, fold: Fold, cfg: Cfg, small: State
+) -> tuple[float, float]:
+    """Differences of the cut from the masked network with, and without, its inexact folds."""
+    network = graph.network
+    dtype = next((t.dtype for tensors in state.values() for t in tensors.values()), torch.float32)
+    x, heads = noise_image(network).to(dtype), network.head_inputs
+    with torch.no_grad():
+        found = Network.with_state(cfg, small)(x, collect=heads)
+        folded = Network.with_state(network.cfg, masked(graph, state, fold, True))(x, collect=heads)
+        exact = relative(found, folded)
+        del folded
+        pure = Network.with_state(network.cfg, masked(graph, state, fold, False))(x, collect=heads)
+    return exact, relative(found, pure)
+
+
+def prove_engine(engine: Engine, original: Network, smaller: Network) -> Found:
+    """Run the written files in an engine and compare with torch.
+
+    An engine that doesn't reproduce the original model is left out, and says why. Raises
+    ProofError where it reproduces that one but not the smaller one.
+    """
+    try:
+        before = _difference(engine, original)
+    except EngineError as error:
+        return Found(None, str(error))
+    if not before <= ENGINE:
+        return Found(None, f"differs from torch by {before:.1e} on the original already")
+    try:
+        after = _difference(engine, smaller)
+    except EngineError as error:
+        raise ProofError(f"{error}, though it runs the original") from error
+    if not after <= ENGINE:
+        raise ProofError(
+            f"{smaller.cfg.path}: {engine.name} differs from torch by {after:.1e} on the smaller "
+            f"model (relative L2, allowed {ENGINE:g})"
+        )
+    return Found(after)
+
+
+def _difference(engine: Engine, network: Network) -> float:
+    x, heads = noise_image(network), network.head_inputs
+    found = engine.run(network.cfg, network, x.numpy(), heads)
+    with torch.no_grad():
+        expected = network(x, collect=heads)
+    return relative({i: torch.from_numpy(array) for i, array in found.items()}, expected)
+
+
+def latency(network: Network, runs: int) -> float | None:
+    """Median milliseconds of a forward pass of one image in torch, BatchNorms folded."""
+
+    if not runs:
+        return None
+    fused, x = network.fused(), noise_image(network)
+    times = []
+    with torch.inference_mode():
+        for _ in range(runs + 1):
+            start = time.perf_counter()
+            fused(x)
+            times.append(1000 * (time.perf_counter() - start))
+    return float(np.median(times[1:]))

@@ -1,0 +1,83 @@
+"""What all commands share: errors as one line and an exit code, progress, section lists."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+# commands run from a checkout without installation
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from yolo.errors import DarknetError, ProofError
+
+DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Run a command and exit: 0 done, 1 a check failed, 2 wrong input, 130 interrupted."""
+    try:
+        code = main() or DONE
+        sys.stdout.flush()
+    except ProofError as error:
+        code = _fail("failed", str(error), FAILED)
+    except DarknetError as error:
+        code = _fail("error", str(error), WRONG)
+    except KeyboardInterrupt:
+        code = _fail("interrupted", "nothing is written", INTERRUPTED)
+    except BrokenPipeError:
+        # whoever read our output has gone; so has any use for an error message
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = DONE
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+            raise
+        code = _fail("error", "out of memory", WRONG)
+    sys.exit(code)
+
+
+def _fail(kind: str, message: str, code: int) -> int:
+    line = " ".join(message.split())
+    print(f"{kind}: {line}", file=sys.stderr)
+    return code
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all others of ours."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        print(f"error: {message} (see --help)", file=sys.stderr)
+        sys.exit(WRONG)
+
+
+def sections(text: str) -> tuple[int, ...]:
+    """79,84 → (79, 84)"""
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected section indices like 79,84") from None
+
+
+def listed(choices: dict[str, str]) -> str:
+    """Choices with their explanations, for --help."""
+    return "; ".join(f"{name}: {text}" for name, text in choices.items())
+
+
+class Steps:
+    """Says on stderr what is going on, and for how long; only on a terminal."""
+
+    def __init__(self) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(
+            bar_format="{desc} … {elapsed}", leave=False, disable=not sys.stderr.isatty()
+        )
+
+    def __call__(self, step: str) -> None:
+        self._bar.set_description_str(step)
+        self._bar.refresh()
+
+    def close(self) -> None:
+        self._bar.close()
