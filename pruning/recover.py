@@ -152,11 +152,9 @@ class Folding:
 
 def taps(layer: Convolutional, weights: Tensor, values: Tensor) -> Tensor:
     """What constant inputs (C,) add to each output through each tap: (n, k, k)."""
-    if layer.groups > 1:
-        grouped = weights.unflatten(0, (layer.groups, -1))
-        return torch.einsum("goikl,gi->gokl", grouped, values.view(layer.groups, -1)).flatten(0, 1)
-    index = values.nonzero().squeeze(1)
-    return torch.einsum("oikl,i->okl", weights[:, index], values[index])
+    parts = weights.flatten(2).unflatten(0, (layer.groups, -1))
+    added = values.view(layer.groups, 1, 1, -1) @ parts
+    return added.reshape(-1, layer.size, layer.size)
 
 
 def _inside(layer: Convolutional, axis: int) -> Tensor:

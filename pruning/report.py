@@ -15,6 +15,7 @@ from terminaltables import AsciiTable
 from pruning.channels import ChannelGraph
 from pruning.recover import Fold
 from pruning.verify import Found, Proof
+from yolo.layers import Layer
 from yolo.layers.connected import Connected
 from yolo.layers.convolutional import Convolutional
 from yolo.network import Network
@@ -164,13 +165,25 @@ def cost(
 
 
 def thop_macs(network: Network) -> int:
-    """MACs as thop counts them, with its own idea of BN and pooling; nothing is computed."""
+    """MACs as thop counts them, BN included; thop sees shapes only, nothing is computed."""
     logging.getLogger("thop").setLevel(logging.ERROR)
     bare = Network(network.cfg)
-    image = network.image
-    x = torch.empty(1, image.channels, image.height, image.width, device="meta")
-    macs, _ = thop.profile(bare, (x,), verbose=False)
+    bare.forward = lambda x: [_pass_shapes(layer) for layer in bare.layers]  # type: ignore
+    macs, _ = thop.profile(bare, (torch.empty(0),), verbose=False)
     return int(macs)
+
+
+def _pass_shapes(layer: Layer) -> None:
+    """Call the modules that thop counts, with tensors that have shapes and nothing else."""
+    x, y = (
+        torch.empty(1, shape.channels, shape.height, shape.width, device="meta")
+        for shape in (layer.inputs[0], layer.out_shape)
+    )
+    for name in ("conv", "linear", "bn"):
+        module = getattr(layer, name, None)
+        if module is not None:
+            module.forward = lambda x, y=y: y
+            module(y if name == "bn" else x)
 
 
 def changes(graph: ChannelGraph, smaller: Network, fold: Fold) -> list[LayerChange]:
