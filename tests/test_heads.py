@@ -206,7 +206,7 @@ CASES = {
     "softmax": [soft(""), soft("groups=4\n", 4), soft("temperature=2.5\n", 1, 2.5)],
 }
 # without these keys a section computes, with them it is refused: tests/test_cfg.py
-REFUSED = {"tree"}
+REFUSED = {"tree", "dontload", "dontloadscales"}
 PARAMETERS = [(name, case) for name, cases in CASES.items() for case in cases]
 
 

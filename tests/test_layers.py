@@ -194,7 +194,16 @@ CASES = {
     "cost": [Case("[cost]\ntype=sse\n", same)],
 }
 # Keys that make a section one that is refused: tests/test_cfg.py
-REFUSED = {"binary", "xnor", "bin_output", "antialiasing", "coordconv", "flipped"}
+REFUSED = {
+    "binary",
+    "xnor",
+    "bin_output",
+    "antialiasing",
+    "coordconv",
+    "flipped",
+    "dontload",
+    "dontloadscales",
+}
 ELSEWHERE = {("convolutional", "share_index")}
 
 

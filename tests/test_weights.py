@@ -142,13 +142,14 @@ def test_a_thousand_is_neither_wide_nor_transposed(major_minor):
     assert (header.wide, header.transposed, header.size) == (False, False, 16)
 
 
-def test_a_transposed_connected_section_computes_the_same(tmp_path):
+@pytest.mark.parametrize("header", ["transposed", "transposed, major"])
+def test_a_transposed_connected_section_computes_the_same(header, tmp_path):
     plain = Network(Cfg((NET + "[connected]\noutput=3\nactivation=linear\n").encode()))
     transposed = Network(plain.cfg)
     bias, weights = np.zeros(3), np.random.default_rng(0).normal(size=(3, 24))
     load_weights(plain, write(tmp_path / "a", np.concatenate([bias, weights.ravel()])))
     turned = np.concatenate([bias, weights.T.ravel()])
-    load_weights(transposed, write(tmp_path / "b", turned, HEADERS["transposed"][0]))
+    load_weights(transposed, write(tmp_path / "b", turned, HEADERS[header][0]))
     x = random_input(plain)
     expected = x.flatten(1).double() @ torch.from_numpy(weights).T
     for network in (plain, transposed):

@@ -49,6 +49,9 @@ class Layer(nn.Module):
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__()
+        for key in ("dontload", "dontloadscales"):
+            if section.flag(key):
+                raise section.error(f"{key}=1: its tensors would not be in the file", key)
         self.section = section
         self.sources = self.find_sources(section)
         self.inputs = tuple(image if i == IMAGE else earlier[i].out_shape for i in self.sources)

@@ -46,8 +46,9 @@ class Convolutional(Layer):
         self.dilation = section.integer("dilation", 1, 1) if self.size > 1 else 1
         padding = section.integer("padding", 0)
         self.padding = self.size // 2 if section.flag("pad") else padding
-        if self.size == 1 and self.padding and self.stride == (1, 1):
-            raise section.error("padding of a 1x1 convolution: Darknet reads beyond its input")
+        if self.size == 1 and self.stride[1] == 1 and (self.padding or self.stride[0] > 1):
+            # forward_convolutional_layer takes its input as it is where size and stride are 1
+            raise section.error("a 1x1 convolution with padding or row stride: Darknet misreads it")
         self.groups = self._groups()
         self.normalized = section.flag("batch_normalize") or section.flag("cbn")
         self.activation = Activation(section, "logistic", mixing=True)

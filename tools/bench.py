@@ -1,0 +1,155 @@
+"""Measure what users wait for: times, memory, and their ratio to the bare operation."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from command import Parser, Steps, run
+
+CFG = Path(__file__).resolve().parent.parent / "cfg" / "yolov3.cfg"
+# runs in a process of its own, whose peak memory is the job's
+WHOLE = """
+import json, re, sys, time
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from pruning.job import Job, prune
+from pruning.strategies import Wish
+start = time.perf_counter()
+job = Job(sys.argv[2], sys.argv[3], Wish(sys.argv[5], 0.5), verify=(), runs=0)
+prune(job).write(Path(sys.argv[4]), "bench")
+seconds = time.perf_counter() - start
+peak = 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+print(json.dumps([seconds, peak]))
+"""
+
+
+def arguments() -> argparse.Namespace:
+    parser = Parser(description=__doc__)
+    parser.add_argument("what", choices=("core",), help="core: reading, graph, cut, writing")
+    parser.add_argument("--cfg", default=str(CFG), help="the network; default: yolov3")
+    parser.add_argument("--repeat", type=int, default=5, metavar="N", help="runs a median is of")
+    parser.add_argument("--json", metavar="FILE", help="write the figures, too")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = arguments()
+    steps = Steps()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = _core(args.cfg, Path(folder), max(args.repeat, 1), steps)
+    steps.close()
+    from terminaltables import AsciiTable
+
+    table = AsciiTable([["", "measured", "bare", "ratio", "target"], *rows], f" {args.cfg} ")
+    for column in (1, 2, 3):
+        table.justify_columns[column] = "right"
+    if args.json:
+        from yolo.files import write_file
+
+        write_file(args.json, (json.dumps(rows, indent=2) + "\n").encode())
+    print(table.table)
+    return 0
+
+
+def _core(cfg: str, folder: Path, repeat: int, steps: Steps) -> list[list[str]]:
+    import numpy as np
+
+    from pruning.channels import ChannelGraph
+    from yolo.cfg import Cfg
+    from yolo.network import Network
+    from yolo.weights import load_weights, save_weights
+
+    steps("writing weights")
+    network = Network(Cfg.load(cfg))
+    path, copy = folder / "original.weights", folder / "copy.weights"
+    _made_up(network, path)
+    floats = np.fromfile(path, np.float32)
+
+    def median(what: str, action: Callable[[], object]) -> float:
+        steps(what)
+        times = []
+        for _ in range(repeat):
+            start = time.perf_counter()
+            action()
+            times.append(time.perf_counter() - start)
+        return sorted(times)[len(times) // 2]
+
+    def write_bare() -> None:
+        with open(copy, "wb") as file:
+            file.write(floats.data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    parse = median("cfg", lambda: Cfg.load(cfg))
+    build = median("build", lambda: Network(network.cfg))
+    load = median("load", lambda: load_weights(network, path))
+    bare_load = median("np.fromfile", lambda: np.fromfile(path, np.float32))
+    save = median("save", lambda: save_weights(network, copy))
+    bare_save = median("write", write_bare)
+    graph = median("graph", lambda: ChannelGraph(network))
+    rows = [
+        ["cfg parse", _ms(parse), "", "", ""],
+        ["network build", _ms(build), "", "", ""],
+        ["weights load", _ms(load), _ms(bare_load), f"{load / bare_load:.2f}", "1.5 × np.fromfile"],
+        ["weights save", _ms(save), _ms(bare_save), f"{save / bare_save:.2f}", ""],
+        ["channel graph", _ms(graph), "", "", "50 ms"],
+    ]
+    for strategy in ("normal", "shortcut"):
+        steps(f"whole prune, {strategy}")
+        seconds, peak = _whole(cfg, path, folder, strategy)
+        rows.append([f"whole prune, {strategy}", _ms(seconds), "", "", "3000 ms"])
+        rows.append(["  its peak memory", f"{peak / 1e6:.0f} MB", "", "", "900 MB"])
+    return [*rows, _forward(network, median)]
+
+
+def _made_up(network, path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Numbers of the right size; what they are doesn't matter here."""
+    import torch
+
+    from yolo.weights import save_weights
+
+    random = torch.Generator().manual_seed(0)
+    for layer in network.layers:
+        shapes = {name: tensor.shape for name, tensor in layer.stored().items()}
+        layer.store({n: torch.rand(s, generator=random) * 0.1 for n, s in shapes.items()})
+    save_weights(network, path)
+
+
+def _whole(cfg: str, weights: Path, folder: Path, strategy: str) -> tuple[float, float]:
+    root = str(Path(__file__).resolve().parent.parent)
+    command = [sys.executable, "-c", WHOLE, root, cfg, str(weights), str(folder), strategy]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        from yolo.errors import DarknetError
+
+        raise DarknetError(f"{strategy}: {done.stderr.strip().splitlines()[-1]}")
+    seconds, peak = json.loads(done.stdout)
+    return seconds, peak
+
+
+def _forward(network, median: Callable[[str, Callable[[], object]], float]) -> list[str]:  # type: ignore[no-untyped-def]
+    import torch
+
+    from pruning.verify import noise_image
+
+    x, fused = noise_image(network), network.fused()
+    with torch.inference_mode():
+        slow = median("forward", lambda: network(x))
+        fast = median("forward, BN folded", lambda: fused(x))
+    return ["forward, BN folded", _ms(fast), _ms(slow), f"{fast / slow:.2f}", "1 × unfolded"]
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:.1f} ms"
+
+
+if __name__ == "__main__":
+    run(main)
