@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from pruning.channels import ChannelGraph
 from pruning.engines import Darknet, Engine, EngineError, OpenCV
 from pruning.plan import Plan
@@ -18,7 +20,7 @@ from yolo.cfg import Cfg
 from yolo.errors import DarknetError, WeightsError
 from yolo.files import write_files
 from yolo.network import Network
-from yolo.randomize import randomize
+from yolo.randomize import check_memory, randomize
 from yolo.weights import Header, load_weights, weights_writer
 
 RANDOM = "random"  # random or random:SEED in place of a weights file
@@ -107,6 +109,8 @@ def prune(job: Job, files: dict[str, str] | None = None) -> Result:
     """Prune in memory and prove it; raises DarknetError, and ProofError where the proof fails."""
     job.progress("reading")
     network, header = load(job.cfg, job.weights)
+    if job.runs or job.verify != ():
+        check_memory(network)
     state = network.state()
     job.progress("planning")
     graph = ChannelGraph(network)
@@ -164,7 +168,8 @@ def _measured(job: Job, network: Network, header: Header) -> Cost:
         job.progress("measuring")
         times["torch"] = latency(network, job.runs)
         try:
-            times["opencv"] = OpenCV().latency(network.cfg, network, job.runs)
+            engine = OpenCV(torch.get_num_threads())
+            times["opencv"] = engine.latency(network.cfg, network, job.runs)
         except EngineError:
             times["opencv"] = None
     return cost(network, header, times)

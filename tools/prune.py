@@ -55,6 +55,7 @@ def arguments() -> argparse.Namespace:
     out.add_argument("--name", metavar="STEM", help="of the files; default: CFG-STRATEGY-PERCENT")
     out.add_argument("--save-plan", metavar="FILE", help="write the plan")
     out.add_argument("--json", metavar="FILE", help="write the report there, too")
+    out.add_argument("--figures", metavar="DIR", help="draw what is kept of every section")
     out.add_argument("--dry-run", action="store_true", help="show the plan, write nothing else")
     return parser.parse_args()
 
@@ -88,6 +89,11 @@ def main() -> int:
             result.plan.save(args.save_plan)
         if not args.dry_run:
             result.write(folder, stem, Path(args.json) if args.json else None)
+        if args.figures:
+            from pruning.figures import kept_channels, save
+
+            figure = kept_channels(result.graph, result.report)
+            save(figure, Path(args.figures) / f"{stem}-channels.png")
     finally:
         steps.close()
     print(result.report.tables())
