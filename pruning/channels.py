@@ -6,7 +6,7 @@ Groups that appear in the same sections form a family: it is the family's count 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,13 +25,20 @@ class Family:
     """Groups of the same sections; all of its parts keep equally many.
 
     `groups` is (parts, slots): a slot takes one group of every part. `sections` are the ones with
-    filters for them, `unit` the channels that one slot has in the first of these, `cost` in all.
+    filters for them, `first` is the family's first channel in the first of these. A slot has `unit`
+    channels in the section where it has fewest, `cost` in all.
     """
 
     sections: tuple[int, ...]
+    first: int
     groups: Ids = field(repr=False)
     unit: int
     cost: int
+
+    @property
+    def name(self) -> tuple[int, int]:
+        """Section and channel: no other family has them."""
+        return self.sections[0], self.first
 
     @property
     def slots(self) -> int:
@@ -109,6 +116,10 @@ class ChannelGraph:
         pinned = np.zeros(self.size, bool)
         for ids, reason in coupling.pins:
             self._pin(pinned, coupling.find(ids), reason)
+        filtered = np.zeros(self.size, bool)
+        for i in self.producers:
+            filtered[self.outputs[i]] = True
+        self._pin(pinned, np.flatnonzero(~filtered), "comes from no filters")
         return pinned
 
     def _pin(self, pinned: Mask, groups: Ids, reason: str) -> None:
@@ -146,41 +157,55 @@ class ChannelGraph:
 
     def _families(self, equal: list[Ids]) -> tuple[Family, ...]:
         """Free groups by the sections that have them, and by the parts that must stay equal."""
-        group = np.concatenate([self.outputs[i] for i in self.producers] or [np.zeros(0, np.int64)])
-        widths = [len(self.outputs[i]) for i in self.producers]
-        section = np.repeat(np.array(self.producers, np.int64), widths)
-        count = np.bincount(group, minlength=self.size)
-        free = ~self.pinned & (count > 0)
-        found = [parts for parts in equal if free[parts].all()]
-        for parts in found:
-            free[parts] = False
+        free = ~self.pinned
         # the sum of a random number a section tells which sections have a group
         numbers = np.random.default_rng(0).integers(2**52, size=len(self.network.layers))
+        group, section = self._channels(range(len(numbers)))
         signature = np.bincount(group, numbers[section], minlength=self.size)
+        found = [piece for parts in equal for piece in _uniform(parts, signature)]
+        for parts in found:
+            free[parts] = False
         groups = np.flatnonzero(free)
         order = groups[np.argsort(signature[groups], kind="stable")]
         splits = np.flatnonzero(np.diff(signature[order])) + 1
         found += [part[None] for part in np.split(order, splits) if len(part)]
-        return self._described(found, group, section, count)
+        return self._described(found)
 
-    def _described(
-        self, found: list[Ids], group: Ids, section: Ids, count: Ids
-    ) -> tuple[Family, ...]:
+    def _channels(self, sections: Sequence[int]) -> tuple[Ids, Ids]:
+        """The group and the section of each of these sections' output channels."""
+        none = np.zeros(0, np.int64)
+        groups = np.concatenate((none, *(self.outputs[i] for i in sections)))
+        widths = [len(self.outputs[i]) for i in sections]
+        return groups, np.repeat(np.array(sections, np.int64), np.array(widths, np.int64))
+
+    def _described(self, found: list[Ids]) -> tuple[Family, ...]:
+        group, section = self._channels(self.producers)
+        count = np.bincount(group, minlength=self.size)
         family_of = np.full(self.size, -1)
         for n, parts in enumerate(found):
             family_of[parts] = n
         member = family_of[group]
-        pairs, channels = np.unique(
-            np.stack((member, section))[:, member >= 0], axis=1, return_counts=True
-        )
+        keys = (member * len(self.network.layers) + section)[member >= 0]
+        unique, channels = np.unique(keys, return_counts=True)
+        pairs = np.divmod(unique, len(self.network.layers))
         families = []
         for n, parts in enumerate(found):
             mine = pairs[0] == n
             sections = tuple(pairs[1][mine].tolist())
             slots = parts.shape[1]
-            unit = int(channels[mine][0]) // slots
-            families.append(Family(sections, parts, unit, int(count[parts].sum()) // slots))
-        return tuple(sorted(families, key=lambda family: family.sections))
+            unit, cost = int(channels[mine].min()) // slots, int(count[parts].sum()) // slots
+            first = int(np.isin(self.outputs[sections[0]], parts).argmax())
+            families.append(Family(sections, first, parts, unit, cost))
+        return tuple(sorted(families, key=lambda family: (family.sections, family.first)))
+
+
+def _uniform(parts: Ids, signature: np.ndarray) -> list[Ids]:
+    """Parts split where one of them goes on in other sections.
+
+    A family has one constant channel a part, and all that the part feeds must see it.
+    """
+    changes = np.diff(signature[parts], axis=1).any(0)
+    return np.split(parts, np.flatnonzero(changes) + 1, axis=1)
 
 
 def _implies(finer: Ids, coarser: Ids) -> bool:

@@ -18,7 +18,7 @@ from pruning.surgery import operate
 from pruning.verify import Found, Proof, latency, prove_cut, prove_engine
 from yolo.cfg import Cfg
 from yolo.errors import DarknetError, WeightsError
-from yolo.files import write_files
+from yolo.files import Writer, write_files
 from yolo.network import Network
 from yolo.randomize import check_memory, randomize
 from yolo.weights import Header, load_weights, weights_writer
@@ -56,18 +56,26 @@ class Result:
     header: Header
     report: Report
 
-    def write(self, folder: Path, stem: str, json: Path | None = None) -> dict[str, str]:
-        """Write STEM.cfg, .weights and .json, all or none; raises DarknetError."""
+    def write(
+        self, folder: Path, stem: str, json: Path | None = None, plan: Path | None = None
+    ) -> dict[str, str]:
+        """Write STEM.cfg, .weights and .json, all or none; raises DarknetError.
+
+        `json` and `plan` are for another copy of the report, and for the plan.
+        """
         files = result_files(folder, stem)
         cfg = self.smaller.cfg.to_bytes()
         report = self.report.to_json().encode()
-        writers = {
+        writers: dict[Path, Writer] = {
             Path(files["cfg"]): lambda file: file.write(cfg),
             Path(files["weights"]): weights_writer(self.smaller, self.header),
         }
         for path in (folder / f"{stem}.json", json):
             if path is not None:
                 writers[path] = lambda file: file.write(report)
+        if plan is not None:
+            content = self.plan.to_json().encode()
+            writers[plan] = lambda file: file.write(content)
         write_files(writers)
         return files
 

@@ -15,19 +15,21 @@ from yolo.files import read_bytes, write_file
 from yolo.layers.connected import Connected
 from yolo.layers.convolutional import Convolutional
 
+Name = tuple[int, int]  # of a family
+
 
 @dataclass(frozen=True)
 class Plan:
     """The kept output channels of every convolutional or connected section that is cut.
 
-    Constant channels aren't listed. `mean` names the sections whose family is so narrow that its
-    constants are folded by their mean instead; None leaves that to whoever applies the plan.
+    Constant channels aren't listed. `mean` names the families, by section and channel, so narrow
+    that their constants are folded by their mean; None leaves that to whoever applies the plan.
     """
 
     strategy: str
     percent: float
     keep: Mapping[int, tuple[int, ...]] = field(repr=False)
-    mean: tuple[int, ...] | None = None
+    mean: tuple[Name, ...] | None = None
 
     def to_json(self) -> str:
         data: dict[str, object] = {"strategy": self.strategy, "percent": self.percent}
@@ -54,9 +56,16 @@ class Plan:
                 str(data["strategy"]),
                 float(data["percent"]),
                 keep,
-                None if mean is None else _channels(mean),
+                None if mean is None else tuple(_name(name) for name in mean),
             )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise PlanError(
                 f'{path}: not a plan: expected {{"strategy", "percent", "keep": {{"12": [0, 3]}}}}'
             ) from error
@@ -68,7 +77,7 @@ class Plan:
         alive: Mask,
         strategy: str,
         percent: float,
-        mean: tuple[int, ...] | None = None,
+        mean: tuple[Name, ...] | None = None,
     ) -> Plan:
         """The plan that keeps these groups."""
         keep = {}
@@ -88,6 +97,10 @@ class Plan:
             alive[np.delete(ids, kept)] = False
         for section in self.keep:
             self._agree(graph, section, alive)
+        names = {family.name for family in graph.families}
+        for section, channel in self.mean or ():
+            if (section, channel) not in names:
+                raise PlanError(f"plan: no family begins at channel {channel} of {section}")
         for family in graph.families:
             counts = alive[family.groups].sum(1)
             if len(set(counts.tolist())) > 1 or not counts.all():
@@ -109,8 +122,9 @@ class Plan:
             )
         cut = np.delete(graph.outputs[section], kept)
         if graph.pinned[cut].any():
-            reason = graph.reason(section) or "some of its channels can't be cut"
-            raise PlanError(str(where.error(f"plan: can't be cut: it {reason}")))
+            reason = graph.reason(section)
+            what = f"can't be cut: it {reason}" if reason else "some of what it cuts must stay"
+            raise PlanError(str(where.error(f"plan: {what}")))
 
     def _agree(self, graph: ChannelGraph, section: int, alive: Mask) -> None:
         kept = np.flatnonzero(alive[graph.outputs[section]])
@@ -125,3 +139,8 @@ def _channels(kept: object) -> tuple[int, ...]:
     if not isinstance(kept, list) or any(type(c) is not int for c in kept):
         raise TypeError("expected a list of integers")
     return tuple(kept)
+
+
+def _name(value: object) -> Name:
+    section, channel = _channels(value)
+    return section, channel

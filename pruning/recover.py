@@ -83,32 +83,34 @@ class Folding:
         self.weak = np.zeros(graph.size, bool)
         for i, layer in self._padded():
             (ids,), (source,) = graph.inputs[i], layer.sources
-            self.seen[ids] |= (self.constants.silenced[source] != 0).numpy()
-            self.weak[ids] |= (self.constants.emitted[source].abs() < LEAST_VALUE).numpy()
+            # a group may have several channels here
+            self.seen[ids[(self.constants.silenced[source] != 0).numpy()]] = True
+            self.weak[ids[(self.constants.emitted[source].abs() < LEAST_VALUE).numpy()]] = True
 
-    def fold(self, alive: Mask, mean: Collection[int] | None = None) -> Fold:
+    def fold(self, alive: Mask, mean: Collection[tuple[int, int]] | None = None) -> Fold:
         """The constant channels that go with a choice of living groups.
 
-        `mean` holds the first sections of the families that go without; None leaves it to the
-        rule for narrow layers.
+        `mean` holds the names of the families that go without; None leaves it to the rule for
+        narrow layers.
         """
         carriers = np.zeros_like(alive)
         for family in self.graph.families:
             if alive[family.groups].all() or not self.needs(family, alive):
                 continue
             kept = int(alive[family.groups[0]].sum()) + 1
-            without = self.narrow(family, kept) if mean is None else family.sections[0] in mean
+            without = self.narrow(family, kept) if mean is None else family.name in mean
             if self.mode == "exact" or not without:
                 for part in family.groups:
-                    carriers[part[~alive[part]][0]] = True
+                    carriers[part[~alive[part] & ~self.weak[part]][0]] = True
         return Fold(alive, carriers, self.constants, self.seen, self.mode == "none")
 
     def needs(self, family: Family, alive: Mask) -> bool:
         """Whether the family's cut asks for a constant channel that can do its work."""
         if self.mode in ("mean", "none"):
             return False
-        groups = family.groups
-        return bool(self.seen[groups][~alive[groups]].any() and not self.weak[groups].any())
+        dropped, weak = ~alive[family.groups], self.weak[family.groups]
+        seen = self.seen[family.groups] & dropped
+        return bool(seen.any() and (dropped & ~weak).any(1).all())
 
     def narrow(self, family: Family, kept: int) -> bool:
         """Whether a constant channel among `kept` slots would eat much of what the cut saves."""

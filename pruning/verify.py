@@ -15,7 +15,7 @@ from pruning.engines import Engine, EngineError
 from pruning.recover import Fold, constants
 from pruning.surgery import masked, operate
 from yolo.cfg import Cfg
-from yolo.errors import ProofError
+from yolo.errors import DarknetError, ProofError
 from yolo.network import Network, State
 from yolo.randomize import check_memory, smooth_noise
 
@@ -47,8 +47,9 @@ def relative(found: Mapping[int, Tensor], expected: Mapping[int, Tensor]) -> flo
     """The largest relative L2 difference of all tensors; infinite where one isn't finite."""
     worst = 0.0
     for index, tensor in expected.items():
-        difference = float((found[index].double() - tensor.double()).norm())
-        size = float(tensor.double().norm())
+        double = tensor.detach().double()
+        difference = float((found[index].detach().double() - double).norm())
+        size = float(double.norm())
         ratio = difference / size if size else difference
         worst = max(worst, ratio if np.isfinite(ratio) else np.inf)
     return worst
@@ -75,11 +76,23 @@ def prove_cut(
         first, limit = _compare(graph, double, exact, *operate(graph, double, exact)), DOUBLE
         note = "compared in float64: float32 rounding alone exceeds 1e-5 here"
     if not first[0] <= limit:
+        check_finite(graph.network)
         raise ProofError(
             f"{cfg.path}: the smaller network differs from the masked one by {first[0]:.1e} "
             f"(relative L2, allowed {limit:g})"
         )
     return Found(first[0], note), Found(first[1])
+
+
+def check_finite(network: Network) -> None:
+    """Raises DarknetError where the network's own outputs overflow, so that nothing is proven."""
+    heads = network.head_inputs
+    with torch.no_grad():
+        found = network(noise_image(network), collect=heads)
+    for index in heads:
+        if not found[index].isfinite().all():
+            where = network.cfg.layers[index].error("gives numbers that are not finite")
+            raise DarknetError(f"the network can't be compared with a smaller one: {where}")
 
 
 def _compare(
@@ -105,13 +118,14 @@ def prove_engine(engine: Engine, original: Network, smaller: Network) -> Found:
     ProofError where it reproduces that one but not the smaller one.
     """
     try:
-        before = _difference(engine, original)
+        # CRLF or a key given twice is no reason to leave an engine out
+        before = _difference(engine, original, original.cfg.strict())
     except EngineError as error:
         return Found(None, str(error))
     if not before <= ENGINE:
         return Found(None, f"differs from torch by {before:.1e} on the original already")
     try:
-        after = _difference(engine, smaller)
+        after = _difference(engine, smaller, smaller.cfg)
     except EngineError as error:
         raise ProofError(f"{error}, though it runs the original") from error
     if not after <= ENGINE:
@@ -122,9 +136,9 @@ def prove_engine(engine: Engine, original: Network, smaller: Network) -> Found:
     return Found(after)
 
 
-def _difference(engine: Engine, network: Network) -> float:
+def _difference(engine: Engine, network: Network, cfg: Cfg) -> float:
     x, heads = noise_image(network), network.head_inputs
-    found = engine.run(network.cfg, network, x.numpy(), heads)
+    found = engine.run(cfg, network, x.numpy(), heads)
     with torch.no_grad():
         expected = network(x, collect=heads)
     return relative({i: torch.from_numpy(array) for i, array in found.items()}, expected)

@@ -1,5 +1,7 @@
 """Random cfgs that build, from every section type, with tensors as a trained network has them."""
 
+import dataclasses
+import random
 from dataclasses import dataclass
 
 import torch
@@ -31,8 +33,8 @@ class Sample:
 class Writer:
     """Writes sections that fit behind the ones that are there, and drops those that don't."""
 
-    def __init__(self, draw, net):
-        self.draw = draw
+    def __init__(self, net):
+        self.random = random.Random(0)
         self.text = net
         self.layers: list[Layer] = []
         self.image = Network(Cfg((net + "[dropout]\n").encode())).image
@@ -42,19 +44,20 @@ class Writer:
         return self.layers[-1].out_shape if self.layers else self.image
 
     def one_of(self, *values):
-        return self.draw(st.sampled_from(values))
+        return self.random.choice(values)
 
     def below(self, count):
-        return self.draw(st.integers(0, count - 1))
+        return self.random.randrange(count)
 
     def chance(self, parts):
-        """True once in `parts` times; shrinks to False."""
+        """True once in `parts` times."""
         return self.below(parts) == parts - 1
 
     def add(self, kind, **options) -> bool:
         lines = "".join(f"{k}={v}\n" for k, v in options.items() if v is not None)
-        text = f"{self.text}[{kind}]\n{lines}"
-        section = Cfg(text.encode()).layers[-1]
+        text = f"[{kind}]\n{lines}"
+        alone = Cfg(f"[net]\n{text}".encode()).layers[0]
+        section = dataclasses.replace(alone, index=len(self.layers))
         try:
             with torch.device("meta"):
                 layer = kind_of(section)(section, self.layers, self.image)
@@ -63,7 +66,7 @@ class Writer:
         shape = layer.out_shape
         if shape.channels > MOST_CHANNELS or shape.area > MOST_PLACES:
             return False
-        self.text = text
+        self.text += text
         self.layers.append(layer)
         return True
 
@@ -218,9 +221,10 @@ def residual(w):
     if not w.layers:
         return
     start = len(w.layers) - 1
-    if all([w.conv(w.one_of(*WIDTHS), size=1) for _ in range(depth - 1)]):
-        w.conv(filters, size=3, pad=1)
-        w.add("shortcut", **{"from": start}, activation="linear")
+    for _ in range(depth - 1):
+        w.conv(w.one_of(*WIDTHS), size=1)
+    w.conv(filters, size=3, pad=1)
+    w.add("shortcut", **{"from": start}, activation="linear")
 
 
 def squeeze(w):
@@ -274,7 +278,7 @@ def head(w):
         w.add("softmax", groups=w.one_of(None, 2))
     elif kind == "detection":
         w.add("connected", output=12, activation="linear")
-        w.add("detection", classes=2, num=2, side=1)
+        w.add("detection", classes=2, num=2, side=1, coords=4)
     elif kind == "region":
         w.conv(12, activation="linear")
         w.add("region", classes=1, num=2)
@@ -293,28 +297,37 @@ BLOCKS = (
 )
 
 
-@st.composite
-def cfg_texts(draw, blocks: int = 8) -> str:
-    """A cfg that builds, of up to `blocks` blocks and a head."""
-    width, height = draw(st.sampled_from((8, 7, 10))), draw(st.sampled_from((8, 6, 9)))
-    channels = draw(st.sampled_from((3, 1, 4)))
-    w = Writer(draw, f"[net]\nwidth={width}\nheight={height}\nchannels={channels}\n")
-    plain(w)
-    for _ in range(draw(st.integers(1, blocks))):
-        draw(st.sampled_from(BLOCKS))(w)
-    if draw(st.integers(0, 9)):
-        head(w)
+def write(image: Shape, blocks) -> str:
+    """A cfg text of (block, seed) pairs: the seed decides what a block leaves open."""
+    w = Writer(f"[net]\nwidth={image.width}\nheight={image.height}\nchannels={image.channels}\n")
+    for block, seed in blocks:
+        w.random.seed(seed)
+        block(w)
     return w.text
 
 
-def trained_tensor(name: str, shape: torch.Size, random: torch.Generator) -> torch.Tensor:
+def seeded(blocks):
+    return st.tuples(st.sampled_from(blocks), st.integers(0, 2**32 - 1))
+
+
+def cfg_texts(least: int = 2, most: int = 12) -> st.SearchStrategy[str]:
+    """Cfgs that build, of so many blocks between a convolution and, mostly, a head."""
+    images = st.builds(
+        Shape, st.sampled_from((3, 1, 4)), st.sampled_from((8, 6, 9)), st.sampled_from((8, 7, 10))
+    )
+    middle = st.lists(seeded(BLOCKS), min_size=least, max_size=most)
+    parts = st.tuples(seeded((plain,)), middle, seeded((*(head,) * 9, plain)))
+    return st.builds(lambda image, part: write(image, [part[0], *part[1], part[2]]), images, parts)
+
+
+def trained_tensor(name: str, shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
     """γ spread, some of it exactly 0 and some of it equal; β of both signs; positive variances."""
 
     def normal():
-        return torch.randn(shape, generator=random, dtype=torch.float64)
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
 
     def uniform():
-        return torch.rand(shape, generator=random, dtype=torch.float64)
+        return torch.rand(shape, generator=generator, dtype=torch.float64)
 
     if name == "variance":
         return uniform() + 0.5
@@ -329,9 +342,9 @@ def trained_tensor(name: str, shape: torch.Size, random: torch.Generator) -> tor
 
 def trained_state(network: Network, seed: int) -> State:
     """Float64 tensors for every section."""
-    random = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     return {
-        index: {name: trained_tensor(name, t.shape, random) for name, t in tensors.items()}
+        index: {name: trained_tensor(name, t.shape, generator) for name, t in tensors.items()}
         for index, tensors in network.state().items()
     }
 
@@ -346,6 +359,5 @@ def sample(text: str, seed: int = 0) -> Sample:
     return Sample(network, state, x)
 
 
-@st.composite
-def samples(draw, blocks: int = 8) -> Sample:
-    return sample(draw(cfg_texts(blocks)), draw(st.integers(0, 2**16)))
+def samples(least: int = 2, most: int = 12) -> st.SearchStrategy[Sample]:
+    return st.builds(sample, cfg_texts(least, most), st.integers(0, 2**16))

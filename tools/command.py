@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -18,9 +19,13 @@ DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 def run(main: Callable[[], int | None]) -> None:
     """Run a command and exit: 0 done, 1 a check failed, 2 wrong input, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None where it is closed
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = main() or DONE
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
     except ProofError as error:
         code = _fail("failed", str(error), FAILED)
     except DarknetError as error:
@@ -29,13 +34,21 @@ def run(main: Callable[[], int | None]) -> None:
         code = _fail("interrupted", "nothing is written", INTERRUPTED)
     except BrokenPipeError:
         # whoever read our output has gone; so has any use for an error message
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         code = DONE
+    except OSError as error:
+        _drop_output()
+        code = _fail("error", f"can't write the output: {error.strerror or error}", WRONG)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
             raise
         code = _fail("error", "out of memory", WRONG)
     sys.exit(code)
+
+
+def _drop_output() -> None:
+    """Let what is still to be flushed go nowhere, so that Python doesn't complain at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(kind: str, message: str, code: int) -> int:
@@ -48,8 +61,16 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, as all others of ours."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        print(f"error: {message} (see --help)", file=sys.stderr)
-        sys.exit(WRONG)
+        sys.exit(_fail("error", f"{message} (see --help)", WRONG))
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, False, ()):
+            return action.help
+        return super()._get_help_string(action)
 
 
 def sections(text: str) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from command import Parser, Steps, listed, run, sections
+from command import Help, Parser, Steps, listed, run, sections
 
 from pruning.options import ENGINES, FOLDS, GROUP_SCORES, STRATEGIES
 
@@ -13,7 +13,7 @@ from pruning.options import ENGINES, FOLDS, GROUP_SCORES, STRATEGIES
 def arguments() -> argparse.Namespace:
     parser = Parser(
         description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=Help,
         epilog="Exit codes: 0 done, 1 a proof failed, 2 wrong input. Sections are counted as "
         "Darknet does: the first behind [net] is 0; tools/info.py lists them.",
     )
@@ -66,6 +66,8 @@ def main() -> int:
     _check(args)
     steps = Steps()
     steps("starting")
+    folder, stem = Path(args.out), args.name or _stem(args)
+    _check_targets(args, folder, stem)
     from pruning.job import Job, prune, result_files
     from pruning.strategies import Wish
 
@@ -81,14 +83,13 @@ def main() -> int:
     runs = 0 if args.dry_run else args.runs
     proofs = () if args.dry_run else verify
     job = Job(args.cfg, args.weights, wish, args.fold, args.plan, proofs, args.darknet, runs, steps)
-    folder = Path(args.out)
-    stem = args.name or _stem(args)
     try:
         result = prune(job, None if args.dry_run else result_files(folder, stem))
-        if args.save_plan:
-            result.plan.save(args.save_plan)
+        plan = Path(args.save_plan) if args.save_plan else None
         if not args.dry_run:
-            result.write(folder, stem, Path(args.json) if args.json else None)
+            result.write(folder, stem, Path(args.json) if args.json else None, plan)
+        elif plan:
+            result.plan.save(plan)
         if args.figures:
             from pruning.figures import kept_channels, save
 
@@ -121,6 +122,20 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < least:
             _wrong(f"--{name.replace('_', '-')} {value}: expected at least {least}")
+
+
+def _check_targets(args: argparse.Namespace, folder: Path, stem: str) -> None:
+    """What can't be written is said before the work, not after it."""
+    from yolo.files import check_writable
+
+    targets = [Path(path) for path in (args.save_plan, args.json) if path]
+    if not args.dry_run:
+        targets += [folder / f"{stem}.{kind}" for kind in ("cfg", "weights", "json")]
+    for target in targets:
+        check_writable(target)
+        for given in (args.cfg, args.weights, args.plan):
+            if given and target.exists() and Path(given).exists() and target.samefile(given):
+                _wrong(f"{target}: is read here, so it isn't written: choose another --out or name")
 
 
 def _wrong(message: str) -> None:

@@ -27,6 +27,7 @@ ALIASES = {
 BLANKS = str.maketrans("", "", " \t\n\r")
 INTEGER = re.compile(r"[+-]?[0-9]+(\.0*)?")
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+LONGEST = 600  # characters of a message; a line of a broken file may have millions
 Value = TypeVar("Value")
 _REQUIRED: object = object()
 
@@ -60,7 +61,8 @@ class Section:
     def error(self, message: str, key: str | None = None) -> CfgError:
         """An error that names file, line and section."""
         line = self.options[key].line if key and key in self.options else self.line
-        return CfgError(_printable(f"{self.path}:{line + 1}: [{self.name}] {message}"))
+        where = f"{self.path}:{line + 1}: [{_clipped(self.name, 40)}]"
+        return CfgError(_printable(f"{where} {_clipped(message, LONGEST)}"))
 
     def has(self, key: str) -> bool:
         return key in self.options
@@ -118,7 +120,7 @@ class Section:
 
     def _integer(self, key: str, text: str, minimum: int, maximum: int) -> int:
         if not INTEGER.fullmatch(text) or len(text) > 20:
-            raise self.error(f"{key}={text} is not an integer", key)
+            raise self.error(f"{key}={_clipped(text, 40)} is not an integer", key)
         value = int(text.split(".")[0])
         if not minimum <= value <= maximum:
             bound = f"at least {minimum}" if value < minimum else f"at most {maximum}"
@@ -128,7 +130,7 @@ class Section:
     def _number(self, key: str, text: str) -> float:
         value = float(text) if NUMBER.fullmatch(text) else math.nan
         if not math.isfinite(value):
-            raise self.error(f"{key}={text} is not a finite number", key)
+            raise self.error(f"{key}={_clipped(text, 40)} is not a finite number", key)
         return value
 
 
@@ -247,4 +249,8 @@ def _printable(text: str) -> str:
 
 
 def _short(text: str) -> str:
-    return ascii(text if len(text) <= 40 else text[:37] + "...")
+    return ascii(_clipped(text, 40))
+
+
+def _clipped(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."

@@ -20,6 +20,17 @@ def read_bytes(path: str | os.PathLike[str], what: str = "file") -> bytes:
         raise DarknetError(f"{path}: can't read the {what}: {_reason(error)}") from error
 
 
+def check_writable(path: Path) -> None:
+    """Raises DarknetError where a file can't be written there, as far as can be told before."""
+    folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    if path.is_dir():
+        raise DarknetError(f"{path}: can't write: it is a directory")
+    if not folder.is_dir():
+        raise DarknetError(f"{path}: can't write: {folder} is not a directory")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise DarknetError(f"{path}: can't write: permission denied")
+
+
 def write_files(writers: Mapping[Path, Writer]) -> None:
     """Write several files beside their targets and rename them only when all are complete.
 
@@ -44,10 +55,10 @@ def write_file(path: str | os.PathLike[str], content: bytes) -> None:
 @contextlib.contextmanager
 def _beside(path: Path, write: Writer) -> Iterator[str]:
     """A complete temporary file in the folder of `path`, removed again unless it was renamed."""
-    temporary = None
+    temporary, new = None, []
     try:
-        if path.is_dir():
-            raise DarknetError(f"{path}: can't write: it is a directory")
+        check_writable(path)
+        new = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with open(descriptor, "wb") as file:
@@ -56,22 +67,25 @@ def _beside(path: Path, write: Writer) -> Iterator[str]:
             os.fsync(descriptor)
         os.chmod(temporary, 0o666 & ~_umask())
     except OSError as error:
-        if temporary:
-            _remove(temporary)
+        _remove(temporary, new)
         raise DarknetError(f"{path}: can't write: {_reason(error)}") from error
     except BaseException:
-        if temporary:
-            _remove(temporary)
+        _remove(temporary, new)
         raise
     try:
         yield temporary
     finally:
-        _remove(temporary)
+        _remove(temporary, new)
 
 
-def _remove(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+def _remove(temporary: str | None, folders: list[Path]) -> None:
+    """Remove what is left of a failure: a file that wasn't renamed, folders with nothing in them."""
+    if temporary:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _umask() -> int:

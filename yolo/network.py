@@ -12,6 +12,7 @@ from yolo.cfg import Cfg
 from yolo.layers import IMAGE, Layer, Shape, kind_of
 
 State = dict[int, dict[str, Tensor]]  # section index → its tensors in file order
+MOST_CHANNELS = 2**20  # of all sections together; the largest networks have a tenth of it
 
 
 class Network(nn.Module):
@@ -31,6 +32,7 @@ class Network(nn.Module):
             for section in cfg.layers:
                 layers.append(kind_of(section)(section, layers, self.image))
         self.layers = tuple(layers)
+        self._check_channels()
         self.registered = nn.ModuleList(layers)
         self.consumers = self._consumers()
         self.eval()
@@ -111,6 +113,15 @@ class Network(nn.Module):
             _fuse(layer)
         return copy
 
+    def _check_channels(self) -> None:
+        widest = max(self.layers, key=lambda layer: layer.out_shape.channels)
+        total = sum(layer.out_shape.channels for layer in self.layers) + self.image.channels
+        if total > MOST_CHANNELS:
+            raise widest.section.error(
+                f"makes an output of {widest.out_shape}: {total} channels in all sections are "
+                f"more than the {MOST_CHANNELS} that a network may have here"
+            )
+
     def _consumers(self) -> dict[int, list[int]]:
         consumers: dict[int, list[int]] = {i: [] for i in range(IMAGE, len(self.layers))}
         for i, layer in enumerate(self.layers):
@@ -128,7 +139,7 @@ def image_shape(cfg: Cfg) -> Shape:
     net = cfg.net
     sizes = ("channels", "height", "width")
     if net.has("inputs") and not any(net.has(key) for key in sizes):
-        return Shape(net.integer("inputs", None, 1), 1, 1)
+        return Shape(net.integer("inputs", None, 1, 2**24), 1, 1)
     shape = Shape(*(net.integer(key, None, 1, 2**15) for key in sizes))
     if shape.elements > 2**28:
         raise net.error(f"asks for an input of {shape}")

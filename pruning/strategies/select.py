@@ -46,6 +46,8 @@ def select(graph: ChannelGraph, state: State, wish: Wish, folding: Folding) -> P
     """The plan that fulfils a wish; raises PlanError where it can't be reached."""
     if not 0 <= wish.percent < 1:
         raise PlanError(f"percent {wish.percent:g}: expected at least 0 and less than 1")
+    if wish.keep_min < 1:
+        raise PlanError(f"keep-min {wish.keep_min}: expected at least 1")
     scores = channel_scores(graph, state)
     candidates = _candidates(graph, scores, wish, folding)
     pool = sum(c.family.cost * c.family.slots for c in candidates)
@@ -177,7 +179,7 @@ def _plan(
         if room and not _mean_loses_less(candidate, count, alive, folding, deviation):
             alive[candidate.ranked[:, count - 1]] = False
         elif folding.mode == "auto":
-            mean.append(candidate.family.sections[0])
+            mean.append(candidate.family.name)
     chosen = tuple(mean) if folding.mode == "auto" else None
     return Plan.of(graph, alive, wish.strategy, wish.percent, chosen)
 

@@ -88,6 +88,10 @@ class Layer(nn.Module):
         """Multiplications with weights for one image."""
         return 0
 
+    def working_elements(self) -> int:
+        """Numbers that its forward holds for one image beside its inputs and its output."""
+        return 0
+
     def bounded(self, shape: Shape) -> Shape:
         """The shape, if it is one; raises CfgError for an empty or an absurd one."""
         if min(shape.channels, shape.height, shape.width) < 1:

@@ -37,6 +37,9 @@ class Local(Layer):
     def macs(self) -> int:
         return self.out_shape.elements * self.inputs[0].channels * self.size**2
 
+    def working_elements(self) -> int:
+        return self.out_shape.area * self.inputs[0].channels * self.size**2
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, filters, H', W')"""
         patches = F.unfold(x, self.size, padding=self.padding, stride=self.stride)

@@ -29,6 +29,11 @@ class _Pool(Layer):
             *self._margins(shape.height, height, self.stride[0]),
         )
 
+    def working_elements(self) -> int:
+        left, right, top, bottom = self.margins
+        shape = self.inputs[0]
+        return shape.channels * (shape.height + top + bottom) * (shape.width + left + right)
+
     def _length(self, length: int, stride: int) -> int:
         return (length + self.padding - self.size) // stride + 1
 
