@@ -21,6 +21,8 @@ from yolo.randomize import check_memory, smooth_noise
 
 SINGLE, DOUBLE, ENGINE = 1e-5, 1e-9, 1e-4  # relative L2 that may be left
 
+ROUNDED = 1e-4  # relative L2 that rounding to float32 may leave in a tensor
+
 
 @dataclass(frozen=True)
 class Found:
@@ -73,7 +75,9 @@ def prove_cut(
     if first[0] > SINGLE:
         double = {i: {n: t.double() for n, t in tensors.items()} for i, tensors in state.items()}
         exact = replace(fold, constants=constants(graph.network, double))
-        first, limit = _compare(graph, double, exact, *operate(graph, double, exact)), DOUBLE
+        precise_cfg, precise = operate(graph, double, exact)
+        _check_rounded(cfg, small, precise)
+        first, limit = _compare(graph, double, exact, precise_cfg, precise), DOUBLE
         note = "compared in float64: float32 rounding alone exceeds 1e-5 here"
     if not first[0] <= limit:
         check_finite(graph.network)
@@ -82,6 +86,19 @@ def prove_cut(
             f"(relative L2, allowed {limit:g})"
         )
     return Found(first[0], note), Found(first[1])
+
+
+def _check_rounded(cfg: Cfg, small: State, precise: State) -> None:
+    """Raises ProofError where the tensors to be written aren't those that are compared."""
+    for index, tensors in precise.items():
+        for name, tensor in tensors.items():
+            found = small[index][name]
+            difference = (
+                relative({0: found}, {0: tensor}) if found.shape == tensor.shape else np.inf
+            )
+            if difference > ROUNDED:
+                where = cfg.layers[index].error(f"its {name} are off by {difference:.1e}")
+                raise ProofError(f"the smaller network isn't the one that is compared: {where}")
 
 
 def check_finite(network: Network) -> None:

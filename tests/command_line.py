@@ -24,9 +24,7 @@ class Ended:
 class CommandLine:
     """`run("prune", "--cfg", …)` is `python tools/prune.py --cfg …` without a new process."""
 
-    def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self.monkeypatch, self.capsys = monkeypatch, capsys
         monkeypatch.syspath_prepend(str(TOOLS))
 
