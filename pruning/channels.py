@@ -6,7 +6,7 @@ Groups that appear in the same sections form a family: it is the family's count 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -74,7 +74,7 @@ class ChannelGraph:
         self.producers = [
             i
             for i, layer in enumerate(network.layers)
-            if rule_of(layer).produces and not getattr(layer, "owner", None)
+            if rule_of(layer).produces and not layer.owner
         ]
         self._reasons: dict[int, str] = {}
         self.pinned = self._pinned(coupling)
@@ -215,11 +215,3 @@ def _implies(finer: Ids, coarser: Ids) -> bool:
     of = {int(group): n for n, part in enumerate(finer) for group in part}
     met = [{of.get(int(group), -1) for group in part} for part in coarser]
     return all(-1 not in m and len(m) == len(finer) // len(coarser) for m in met)
-
-
-def members(graph: ChannelGraph, sections: Iterable[int]) -> Mask:
-    """The groups that have a channel in any of these sections' outputs."""
-    found = np.zeros(graph.size, bool)
-    for i in sections:
-        found[graph.outputs[i]] = True
-    return found

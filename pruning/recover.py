@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pruning.channels import ChannelGraph, Family, Mask
 from pruning.coupling import Ids
-from pruning.rules import EMITTED, Tensors, depthwise, rule_of
+from pruning.rules import Producer, Tensors, depthwise, rule_of
 from yolo.layers import IMAGE, Layer
 from yolo.layers.connected import Connected
 from yolo.layers.convolutional import Convolutional
@@ -25,6 +25,8 @@ from yolo.layers.local import Local
 from yolo.network import Network, State
 
 LEAST_VALUE = 1e-3  # a constant that arrives smaller than this can't carry others
+# a constant channel takes at most a quarter of what a cut saves, and an eighth of a layer
+LEAST_SAVED, LEAST_KEPT = 4, 8
 
 
 @dataclass(frozen=True)
@@ -37,23 +39,24 @@ class Constants:
 
 def constants(network: Network, state: State) -> Constants:
     """Carry the constants through all sections, in the dtype of the state."""
-    return Constants(_propagate(network, state, None), _propagate(network, state, EMITTED))
+    return Constants(_propagate(network, state, False), _propagate(network, state, True))
 
 
-def _propagate(network: Network, state: State, shift: float | None) -> dict[int, Tensor]:
+def _propagate(network: Network, state: State, emitted: bool) -> dict[int, Tensor]:
     dtype = next((t.dtype for tensors in state.values() for t in tensors.values()), torch.float32)
     values = {IMAGE: torch.zeros(network.image.channels, dtype=dtype)}
     for i, layer in enumerate(network.layers):
         rule, tensors = rule_of(layer), tensors_of(network, state, i)
-        if shift is not None and rule.produces:
-            tensors = {**tensors, "biases": torch.full_like(tensors["biases"], shift)}
+        if emitted and isinstance(rule, Producer):
+            shift = torch.full_like(tensors["biases"], rule.emitted(layer))
+            tensors = {**tensors, "biases": shift}
         values[i] = rule.constant(layer, tensors, [values[source] for source in layer.sources])
     return values
 
 
 def tensors_of(network: Network, state: State, index: int) -> Tensors:
     """The tensors that a section computes with, be they its own or shared ones."""
-    owner = getattr(network.layers[index], "owner", None)
+    owner = network.layers[index].owner
     return state.get(owner.section.index if owner else index, {})
 
 
@@ -114,7 +117,8 @@ class Folding:
 
     def narrow(self, family: Family, kept: int) -> bool:
         """Whether a constant channel among `kept` slots would eat much of what the cut saves."""
-        return self.mode == "auto" and (family.slots - kept < 4 or kept * family.unit < 8)
+        saved, channels = family.slots - kept, kept * family.unit
+        return self.mode == "auto" and (saved < LEAST_SAVED or channels < LEAST_KEPT)
 
     def border_loss(self, family: Family, alive: Mask) -> float:
         """Energy per output that the mean fold of the family's cut gets wrong at the borders."""

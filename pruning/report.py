@@ -108,6 +108,8 @@ class Report:
         return "\n".join((self._layer_table(), self._cost_table(), self._proof_table()))
 
     def _layer_table(self) -> str:
+        if not self.layers:
+            return "Nothing is cut."
         rows = [["index", "section", "before", "after", "constants"]]
         for layer in self.layers:
             counts = str(layer.before), str(layer.after)

@@ -25,7 +25,8 @@ from yolo.layers import (
 
 Tensors = Mapping[str, Tensor]
 Edits = dict[str, object]
-EMITTED = 1.0  # the BN shift (or bias) of a constant channel
+# the BN shift (or bias) of a constant channel; [stair] is 0 at 1
+EMITTED, EMITTED_BY_STAIR = 1.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,11 @@ class Producer(Rule):
         mixes = layer.activation.mixes_channels
         return torch.zeros_like(shift) if mixes else layer.activation(shift)
 
+    def emitted(self, layer: Layer) -> float:
+        """The shift of a constant channel: one that its activation doesn't make 0."""
+        assert isinstance(layer, (convolutional.Convolutional, connected.Connected))
+        return EMITTED_BY_STAIR if layer.activation.name == "stair" else EMITTED
+
     def silence(self, layer: Layer, tensors: Tensors, channels: Tensor) -> dict[str, Tensor]:
         """Tensors whose `channels` output act(shift) whatever the input: γ = 0, or filters 0."""
         name = "scales" if "scales" in tensors else "weights"
@@ -108,12 +114,12 @@ class Producer(Rule):
         silenced[channels] = 0
         return {**tensors, name: silenced}
 
-    def emit(self, tensors: dict[str, Tensor], channels: Tensor) -> None:
+    def emit(self, layer: Layer, tensors: dict[str, Tensor], channels: Tensor) -> None:
         """Make `channels` output act(1) whatever the input, in place: constant channels."""
         if not len(channels) or not tensors:
             return
         tensors["weights"][channels] = 0
-        tensors["biases"][channels] = EMITTED
+        tensors["biases"][channels] = self.emitted(layer)
         if "scales" in tensors:
             tensors["scales"][channels] = 0
             tensors["mean"][channels] = 0

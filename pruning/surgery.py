@@ -67,7 +67,7 @@ def _cut(
     if absorbed:
         _rewire(layer, small, cut, absorbed, fold.carriers[graph.inputs[index][0]])
     if isinstance(rule, Producer):
-        rule.emit(small, _indices(fold.carriers[graph.outputs[index]][cut.outputs.numpy()]))
+        rule.emit(layer, small, _indices(fold.carriers[graph.outputs[index]][cut.outputs.numpy()]))
     return edits, small
 
 

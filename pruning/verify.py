@@ -20,8 +20,7 @@ from yolo.network import Network, State
 from yolo.randomize import check_memory, smooth_noise
 
 SINGLE, DOUBLE, ENGINE = 1e-5, 1e-9, 1e-4  # relative L2 that may be left
-
-ROUNDED = 1e-4  # relative L2 that rounding to float32 may leave in a tensor
+ROUNDED = 1e-4  # what rounding to float32 may leave in a tensor
 
 
 @dataclass(frozen=True)
@@ -139,6 +138,8 @@ def prove_engine(engine: Engine, original: Network, smaller: Network) -> Found:
         before = _difference(engine, original, original.cfg.strict())
     except EngineError as error:
         return Found(None, str(error))
+    if before == np.inf:
+        return Found(None, f"{engine.name} gives numbers that are not finite, or torch does")
     if not before <= ENGINE:
         return Found(None, f"differs from torch by {before:.1e} on the original already")
     try:

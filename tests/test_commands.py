@@ -201,17 +201,17 @@ BAD_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
     "no cfg there": (("--cfg", "no.cfg"), "no.cfg: can't read the cfg: no such file"),
     "cfg is a directory": (("--cfg", "."), ".: can't read the cfg: is a directory"),
 }
-BAD_PLANS = {
+BAD_PLANS = {  # a plan, or what it says to keep
     "": "not a plan",
     "[1]": "not a plan",
-    '{"strategy": "x", "percent": 0.5, "keep": {"a": [1]}}': "not a plan",
-    '{"strategy": "x", "percent": 0.5, "keep": {"0": 5}}': "not a plan",
-    '{"strategy": "x", "percent": 0.5, "keep": {"77": [0]}}': "section 77 of 5 doesn't exist",
-    '{"strategy": "x", "percent": 0.5, "keep": {"0": []}}': "x.cfg:6: [convolutional] plan: ",
-    '{"strategy": "x", "percent": 0.5, "keep": {"0": [0, 99]}}': "x.cfg:6: [convolutional] plan: ",
-    '{"strategy": "x", "percent": 0.5, "keep": {"0": [0, 1], "1": [0, 2]}}': "tied to it keeps other channels",
-    '{"strategy": "x", "percent": 0.5, "keep": {"2": [0, 1]}}': "only filters can be cut",
-    '{"strategy": "x", "percent": 0.5, "keep": {"3": [0, 1]}}': "feeds a [yolo] head",
+    '{"keep": {"a": [1]}}': "not a plan",
+    '{"keep": {"0": 5}}': "not a plan",
+    '{"keep": {"77": [0]}}': "section 77 of 5 doesn't exist",
+    '{"keep": {"0": []}}': "x.cfg:6: [convolutional] plan: ",
+    '{"keep": {"0": [0, 99]}}': "x.cfg:6: [convolutional] plan: ",
+    '{"keep": {"0": [0, 1], "1": [0, 2]}}': "tied to it keeps other channels",
+    '{"keep": {"2": [0, 1]}}': "only filters can be cut",
+    '{"keep": {"3": [0, 1]}}': "feeds a [yolo] head",
 }
 
 
@@ -273,6 +273,10 @@ def test_made_up_weights_are_said_to_be(here: Path, line: CommandLine) -> None:
     assert "made up" not in prune(line).out
 
 
+def test_nothing_to_cut_is_said(here: Path, line: CommandLine) -> None:
+    assert prune(line, "--percent", "0").out.startswith("Nothing is cut.\n")
+
+
 def test_a_dry_run_writes_nothing(here: Path, line: CommandLine) -> None:
     before = content(here)
     ended = prune(line, "--dry-run")
@@ -320,9 +324,18 @@ def test_bad_arguments(here: Path, line: CommandLine, name: str) -> None:
 
 @pytest.mark.parametrize("plan", BAD_PLANS)
 def test_bad_plans(here: Path, line: CommandLine, plan: str) -> None:
-    Path("plan.json").write_text(plan)
+    Path("plan.json").write_text(plan.replace('{"k', '{"strategy": "x", "percent": 0.5, "k', 1))
     before = content(here)
     check_refused(prune(line, "--plan", "plan.json"), BAD_PLANS[plan])
+    assert content(here) == before
+
+
+def test_weights_that_overflow(here: Path, line: CommandLine) -> None:
+    """Finite numbers, but not finite outputs: there is nothing to compare."""
+    content_ = Path("x.weights").read_bytes()
+    Path("x.weights").write_bytes(content_[:20] + np.full(8, 3e38, "<f4").tobytes() + content_[52:])
+    before = content(here)
+    check_refused(prune(line), "[convolutional] gives numbers that are not finite")
     assert content(here) == before
 
 
@@ -454,7 +467,7 @@ def test_a_full_disk(here: Path) -> None:
 
 
 def test_an_interrupt_from_outside(here: Path) -> None:
-    """Darknet's net is large enough to be at work when the signal comes."""
+    """It measures for minutes, so it is at work when the signal comes."""
     Path("x.cfg").write_text(GOOD.replace("=16", "=512"))
     before = content(here)
     given = [word if word != "0" else "100000" for word in GIVEN]

@@ -79,7 +79,7 @@ def _beside(path: Path, write: Writer) -> Iterator[str]:
 
 
 def _remove(temporary: str | None, folders: list[Path]) -> None:
-    """Remove what is left of a failure: a file that wasn't renamed, folders with nothing in them."""
+    """Remove what a failure leaves: a file that wasn't renamed, folders with nothing in them."""
     if temporary:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -121,6 +121,13 @@ class Network(nn.Module):
                 f"makes an output of {widest.out_shape}: {total} channels in all sections are "
                 f"more than the {MOST_CHANNELS} that a network may have here"
             )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Network:
+        """Moves and casts (.to, .double) go module by module: shared buffers part there."""
+        super()._apply(fn, recurse)
+        for layer in self.layers:
+            layer.tie()
+        return self
 
     def _consumers(self) -> dict[int, list[int]]:
         consumers: dict[int, list[int]] = {i: [] for i in range(IMAGE, len(self.layers))}

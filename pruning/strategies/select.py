@@ -50,7 +50,10 @@ def select(graph: ChannelGraph, state: State, wish: Wish, folding: Folding) -> P
         raise PlanError(f"keep-min {wish.keep_min}: expected at least 1")
     scores = channel_scores(graph, state)
     candidates = _candidates(graph, scores, wish, folding)
+    _check_only(graph, candidates, wish)
     pool = sum(c.family.cost * c.family.slots for c in candidates)
+    if wish.percent > 0 and not pool:
+        raise PlanError(f"{graph.network.cfg.path}: {wish.strategy} finds nothing that it may cut")
     target = round(wish.percent * pool)
     most = _most(candidates)
     if target > most:
@@ -114,8 +117,24 @@ def _known(graph: ChannelGraph, sections: tuple[int, ...], what: str) -> tuple[i
     return sections
 
 
+def _check_only(graph: ChannelGraph, candidates: list[Candidate], wish: Wish) -> None:
+    """Raises PlanError for a section that is to be cut, but can't be."""
+    found = np.zeros(graph.size, bool)
+    for candidate in candidates:
+        found[candidate.family.groups] = True
+    for section in wish.only or ():
+        if not found[graph.outputs[section]].any():
+            reason = graph.reason(section)
+            why = f"it {reason}" if reason else f"{wish.strategy} spares it"
+            where = graph.network.cfg.layers[section]
+            raise PlanError(str(where.error(f"--only {section}: can't be cut: {why}")))
+
+
 def _counts(candidates: list[Candidate], target: int, limit: float) -> list[int]:
-    """Slots left of each candidate after the lowest ones, `target` channels in all, are gone."""
+    """Slots left of each candidate after the lowest ones are gone, about `target` channels in all.
+
+    The slot that would pass the target goes where that comes nearer to it.
+    """
     if not candidates:
         return []
     number = np.repeat(np.arange(len(candidates)), [len(c.scores) for c in candidates])
@@ -124,11 +143,14 @@ def _counts(candidates: list[Candidate], target: int, limit: float) -> list[int]
     left = [len(c.scores) for c in candidates]
     for place in np.lexsort((-rank, score)):
         candidate = candidates[n := int(number[place])]
-        if target == 0 or score[place] > limit:
+        if score[place] > limit:
             break
-        if left[n] > candidate.least and candidate.family.cost <= target:
-            left[n] -= 1
-            target -= candidate.family.cost
+        if left[n] == candidate.least:
+            continue
+        if 2 * target < candidate.family.cost:
+            break
+        left[n] -= 1
+        target -= candidate.family.cost
     return left
 
 

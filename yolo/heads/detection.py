@@ -50,7 +50,7 @@ class Detection(Layer):
             (cells * self.classes, cells * self.count, cells * self.count * 4), 1
         )
         box = box.reshape(-1, side, side, self.count, 4)
-        columns, rows = grid(Shape(1, side, side), out)
+        columns, rows = grid(side, side, out)
         size = box[..., 2:] ** 2 if self.sqrt else box[..., 2:]
         x, y = box[..., 0] + columns[..., None], box[..., 1] + rows[..., None]
         place = torch.stack((x / side, y / side), -1)

@@ -48,14 +48,14 @@ class Region(Layer):
 
         Centre x, y, width, height relative to the image, objectness, class probabilities.
         """
-        shape = self.out_shape
-        rows = out.reshape(len(out), shape.height, shape.width, len(self.anchors), self.entries)
-        columns_, rows_ = grid(shape, out)
+        height, width = out.shape[2:]
+        rows = out.reshape(len(out), height, width, len(self.anchors), self.entries)
+        columns_, rows_ = grid(height, width, out)
         anchors = torch.tensor(self.anchors, dtype=out.dtype, device=out.device)
         box = (
-            (rows[..., 0].sigmoid() + columns_[..., None]) / shape.width,
-            (rows[..., 1].sigmoid() + rows_[..., None]) / shape.height,
-            rows[..., 2].exp() * anchors[:, 0] / shape.width,
-            rows[..., 3].exp() * anchors[:, 1] / shape.height,
+            (rows[..., 0].sigmoid() + columns_[..., None]) / width,
+            (rows[..., 1].sigmoid() + rows_[..., None]) / height,
+            rows[..., 2].exp() * anchors[:, 0] / width,
+            rows[..., 3].exp() * anchors[:, 1] / height,
         )
         return torch.cat((torch.stack(box, -1), rows[..., 4:]), -1).flatten(1, 3)

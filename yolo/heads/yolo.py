@@ -16,10 +16,10 @@ def read_anchors(section: Section, count: int) -> list[tuple[float, float]]:
     return list(zip(values[::2], values[1::2], strict=True))
 
 
-def grid(shape: Shape, like: Tensor) -> tuple[Tensor, Tensor]:
+def grid(height: int, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """Column and row of every cell: (1, W) and (H, 1)."""
-    columns = torch.arange(shape.width, dtype=like.dtype, device=like.device)
-    rows = torch.arange(shape.height, dtype=like.dtype, device=like.device)
+    columns = torch.arange(width, dtype=like.dtype, device=like.device)
+    rows = torch.arange(height, dtype=like.dtype, device=like.device)
     return columns[None], rows[:, None]
 
 
@@ -42,16 +42,7 @@ class _AnchorHead(Layer):
         total = section.integer("num", 1, 1, 2**15)
         self.mask = section.integers("mask", tuple(range(total)))
         self.scale_x_y = section.number("scale_x_y", 1.0)
-        anchors = read_anchors(section, total)
-        for number in self.mask:
-            given = len(section.numbers("anchors", ())) // 2 if section.has("anchors") else total
-            if not 0 <= number < min(total, given):
-                raise section.error(
-                    f"mask={section.text('mask')}: anchor {number} is beyond the "
-                    f"{min(total, given)} that num= and anchors= give",
-                    "mask",
-                )
-        self.anchors = [anchors[number] for number in self.mask]
+        self.anchors = self._anchors(total)
         self.entries = self.coordinates + 1 + self.classes
         self.out_shape = self.inputs[0]
         expected = self.entries * len(self.mask)
@@ -65,14 +56,29 @@ class _AnchorHead(Layer):
         """(N, C, H, W) → (N, anchors, entries, H, W)"""
         return x.unflatten(1, (len(self.mask), self.entries))
 
-    def sizes(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Widths and heights of the anchors relative to the image: (anchors, 1, 1) each."""
-        anchors = torch.tensor(self.anchors, dtype=like.dtype, device=like.device)
+    def sizes(self, out: Tensor) -> tuple[Tensor, Tensor]:
+        """Widths and heights of the anchors relative to the image: (anchors, 1, 1) each.
+
+        The image may have another size than [net] gives: its cells are as large as in [net].
+        """
+        anchors = torch.tensor(self.anchors, dtype=out.dtype, device=out.device)
         width, height = anchors.unbind(1)
-        return (
-            (width / self.image.width)[:, None, None],
-            (height / self.image.height)[:, None, None],
-        )
+        image_width = self.image.width / self.out_shape.width * out.shape[-1]
+        image_height = self.image.height / self.out_shape.height * out.shape[-2]
+        return (width / image_width)[:, None, None], (height / image_height)[:, None, None]
+
+    def _anchors(self, total: int) -> list[tuple[float, float]]:
+        section = self.section
+        anchors = read_anchors(section, total)
+        given = len(section.numbers("anchors")) // 2 if section.has("anchors") else total
+        for number in self.mask:
+            if not 0 <= number < min(total, given):
+                raise section.error(
+                    f"mask={section.text('mask')}: anchor {number} is beyond the "
+                    f"{min(total, given)} that num= and anchors= give",
+                    "mask",
+                )
+        return [anchors[number] for number in self.mask]
 
 
 def flat(boxes: Tensor) -> Tensor:
@@ -103,13 +109,13 @@ class Yolo(_AnchorHead):
         Centre x, y, width, height relative to the image, objectness, class probabilities.
         """
         out = self.per_anchor(out)
-        columns, rows = grid(self.out_shape, out)
+        columns, rows = grid(out.shape[-2], out.shape[-1], out)
         width, height = self.sizes(out)
         w, h = out[:, :, 2], out[:, :, 3]
         scale_w, scale_h = (4 * w * w, 4 * h * h) if self.new_coords else (w.exp(), h.exp())
         box = (
-            (out[:, :, 0] + columns) / self.out_shape.width,
-            (out[:, :, 1] + rows) / self.out_shape.height,
+            (out[:, :, 0] + columns) / out.shape[-1],
+            (out[:, :, 1] + rows) / out.shape[-2],
             scale_w * width,
             scale_h * height,
         )
@@ -124,7 +130,7 @@ class GaussianYolo(_AnchorHead):
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
-        self.offset = POINTS.get(section.text("yolo_point", "center"), 0.0)
+        self.offset = section.choice("yolo_point", "center", POINTS)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W), all but the means of w and h in [0, 1]"""
@@ -140,12 +146,12 @@ class GaussianYolo(_AnchorHead):
         Objectness is multiplied by the mean certainty of the box (gaussian_yolo_layer.c).
         """
         out = self.per_anchor(out)
-        columns, rows = grid(self.out_shape, out)
+        columns, rows = grid(out.shape[-2], out.shape[-1], out)
         width, height = self.sizes(out)
         w, h = out[:, :, 4].exp() * width, out[:, :, 6].exp() * height
         box = (
-            (out[:, :, 0] + columns) / self.out_shape.width + self.offset * w,
-            (out[:, :, 2] + rows) / self.out_shape.height + self.offset * h,
+            (out[:, :, 0] + columns) / out.shape[-1] + self.offset * w,
+            (out[:, :, 2] + rows) / out.shape[-2] + self.offset * h,
             w,
             h,
             out[:, :, 8] * (1 - out[:, :, 1:8:2].mean(2)),

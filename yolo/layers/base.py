@@ -45,6 +45,7 @@ class Layer(nn.Module):
     """
 
     is_head = False
+    owner: Layer | None = None  # the section whose tensors it uses in place of own ones
     out_shape: Shape
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
@@ -70,8 +71,11 @@ class Layer(nn.Module):
         return {name: getattr(module, attr) for name, (module, attr) in self.slots().items()}
 
     def store(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over tensors without copying them."""
+        """Take over tensors without copying them; they must have the shapes of the stored ones."""
         for name, (module, attr) in self.slots().items():
+            if tensors[name].shape != getattr(module, attr).shape:
+                shapes = tuple(tensors[name].shape), tuple(getattr(module, attr).shape)
+                raise self.section.error(f"its {name} have the shape {shapes[0]}, not {shapes[1]}")
             if attr in module._parameters:
                 module._parameters[attr] = nn.Parameter(tensors[name])
             else:

@@ -58,8 +58,8 @@ class Convolutional(Layer):
         self.bn = batch_norm(nn.BatchNorm2d, self.filters) if self.normalized else None
 
     @property
-    def owner(self) -> Convolutional | None:
-        """The section whose tensors this one uses (share_index)."""
+    def owner(self) -> Convolutional | None:  # type: ignore[override]
+        """The section that share_index names."""
         return self._owner[0] if self._owner else None
 
     def slots(self) -> dict[str, tuple[nn.Module, str]]:
