@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pruning.channels import ChannelGraph
 from pruning.report import Report
-from yolo.files import write_files
 
 KEPT, GONE = "#1b6ca8", "#d5dde5"
 
@@ -44,10 +43,8 @@ def kept_channels(graph: ChannelGraph, report: Report) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG atomically; raises DarknetError."""
-
-    def write(file: BinaryIO) -> None:
-        figure.savefig(file, format="png", dpi=110)
-
-    write_files({path: write})
+def png(figure: Figure) -> bytes:
+    """The picture as a PNG file."""
+    file = BytesIO()
+    figure.savefig(file, format="png", dpi=110)
+    return file.getvalue()

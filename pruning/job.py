@@ -56,33 +56,30 @@ class Result:
     header: Header
     report: Report
 
-    def write(
-        self, folder: Path, stem: str, json: Path | None = None, plan: Path | None = None
-    ) -> dict[str, str]:
-        """Write STEM.cfg, .weights and .json, all or none; raises DarknetError.
+    def writers(self, folder: Path, stem: str) -> list[tuple[Path, Writer]]:
+        """What writes STEM.cfg, .weights and .json."""
+        paths = result_files(folder, stem)
+        report = self.report.to_json(paths).encode()
+        return [
+            (paths["cfg"], lambda file: file.write(self.smaller.cfg.to_bytes())),
+            (paths["weights"], weights_writer(self.smaller, self.header)),
+            (paths["json"], lambda file: file.write(report)),
+        ]
 
-        `json` and `plan` are for another copy of the report, and for the plan.
-        """
-        files = result_files(folder, stem)
-        cfg = self.smaller.cfg.to_bytes()
-        report = self.report.to_json().encode()
-        writers: dict[Path, Writer] = {
-            Path(files["cfg"]): lambda file: file.write(cfg),
-            Path(files["weights"]): weights_writer(self.smaller, self.header),
-        }
-        for path in (folder / f"{stem}.json", json):
-            if path is not None:
-                writers[path] = lambda file: file.write(report)
-        if plan is not None:
-            content = self.plan.to_json().encode()
-            writers[plan] = lambda file: file.write(content)
-        write_files(writers)
-        return files
+    def write(self, folder: Path, stem: str) -> dict[str, Path]:
+        """Write STEM.cfg, .weights and .json, all or none; raises DarknetError."""
+        write_files(self.writers(folder, stem))
+        return result_files(folder, stem)
 
 
-def result_files(folder: Path, stem: str) -> dict[str, str]:
-    """The paths of a result's cfg and weights."""
-    return {kind: str(folder / f"{stem}.{kind}") for kind in ("cfg", "weights")}
+def result_files(folder: Path, stem: str) -> dict[str, Path]:
+    """The paths of a result's cfg, weights and report."""
+    return {kind: folder / f"{stem}.{kind}" for kind in ("cfg", "weights", "json")}
+
+
+def is_random(weights: str) -> bool:
+    """Whether `random` or `random:SEED` stands in place of a weights file."""
+    return weights.partition(":")[0] == RANDOM
 
 
 def load(cfg: str, weights: str) -> tuple[Network, Header]:
@@ -91,7 +88,7 @@ def load(cfg: str, weights: str) -> tuple[Network, Header]:
     Raises DarknetError; WeightsError where sections are left without tensors.
     """
     network = Network(Cfg.load(cfg))
-    if weights == RANDOM or weights.startswith(RANDOM + ":"):
+    if is_random(weights):
         seed = weights.partition(":")[2] or "0"
         if not seed.isdecimal():
             raise DarknetError(f"{weights}: expected {RANDOM} or {RANDOM}:SEED with a whole number")
@@ -113,7 +110,7 @@ def make_plan(job: Job, graph: ChannelGraph, folding: Folding) -> Plan:
     return select(graph, folding.state, job.wish, folding)
 
 
-def prune(job: Job, files: dict[str, str] | None = None) -> Result:
+def prune(job: Job) -> Result:
     """Prune in memory and prove it; raises DarknetError, and ProofError where the proof fails."""
     job.progress("reading")
     network, header = load(job.cfg, job.weights)
@@ -141,7 +138,6 @@ def prune(job: Job, files: dict[str, str] | None = None) -> Result:
         after,
         proof,
         changes(graph, smaller, fold),
-        files or {"cfg": None, "weights": None},
     )
     return Result(plan, graph, fold, smaller, header, report)
 

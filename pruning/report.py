@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import thop
@@ -70,9 +71,9 @@ class Report:
     after: Cost
     proof: Proof
     layers: Sequence[LayerChange]
-    files: Mapping[str, str | None]
 
-    def to_json(self) -> str:
+    def to_json(self, files: Mapping[str, Path]) -> str:
+        """`files` names the written `cfg` and `weights`."""
         proof = self.proof
         data = {
             "cfg": self.cfg,
@@ -99,13 +100,14 @@ class Report:
                 }
                 for layer in self.layers
             ],
-            "files": dict(self.files),
+            "files": {kind: str(files[kind]) for kind in ("cfg", "weights")},
         }
         return json.dumps(data, indent=2) + "\n"
 
-    def tables(self) -> str:
+    def tables(self, proof: bool = True) -> str:
         """The report as a person reads it."""
-        return "\n".join((self._layer_table(), self._cost_table(), self._proof_table()))
+        tables = [self._layer_table(), self._cost_table()]
+        return "\n".join([*tables, self._proof_table()] if proof else tables)
 
     def _layer_table(self) -> str:
         if not self.layers:
@@ -138,8 +140,8 @@ class Report:
         titles = {
             "masked_vs_compact": "smaller against masked",
             "fold_difference": "left by inexact folds",
-            "opencv": "written files in OpenCV",
-            "darknet": "written files in Darknet",
+            "opencv": "smaller model in OpenCV, BN epsilon aligned",
+            "darknet": "smaller model in Darknet, BN epsilon aligned",
         }
         for name, found in _named(self.proof):
             value = "-" if found.value is None else f"{found.value:.1e}"

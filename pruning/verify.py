@@ -71,7 +71,7 @@ def prove_cut(
     check_memory(graph.network)
     first = _compare(graph, state, fold, cfg, small)
     limit, note = SINGLE, ""
-    if first[0] > SINGLE:
+    if SINGLE < first[0] < np.inf:
         double = {i: {n: t.double() for n, t in tensors.items()} for i, tensors in state.items()}
         exact = replace(fold, constants=constants(graph.network, double))
         precise_cfg, precise = operate(graph, double, exact)

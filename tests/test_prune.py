@@ -49,6 +49,7 @@ OURS = [
     ("yolov4-tiny", 64, "normal", 0.5),
     ("yolov7-tiny", 64, "regular", 0.5),
 ]
+FILES = {"cfg": Path("x.cfg"), "weights": Path("x.weights")}
 # so deep that with made-up weights the rounding noise of two engines may exceed 1e-4
 NOISY = ("csresnext50-panet-spp", "yolov4", "yolov4-csp")
 COST = {
@@ -135,7 +136,7 @@ def check_types(data: dict[str, object], types: dict[str, type]) -> None:
 
 def check_report(result: Result, job: Job) -> None:
     """The JSON report has the documented shape, and agrees with what was made."""
-    data = json.loads(result.report.to_json())
+    data = json.loads(result.report.to_json(FILES))
     check_types(
         data,
         dict.fromkeys(("cfg", "weights", "strategy", "fold"), str)
@@ -302,7 +303,7 @@ def test_the_percent_counts_channels(name: str) -> None:
 
 
 def test_nothing_is_proven_on_request(small: Model) -> None:
-    report = json.loads(prune(small.job(verify=())).report.to_json())
+    report = json.loads(prune(small.job(verify=())).report.to_json(FILES))
     proof = report["proof"]
     assert proof["masked_vs_compact"] is proof["opencv"] is proof["darknet"] is None
     assert report["before"]["latency_ms"] == {"torch": None, "opencv": None}
@@ -310,6 +311,6 @@ def test_nothing_is_proven_on_request(small: Model) -> None:
 
 def test_latencies_are_measured_on_request(small: Model) -> None:
     pytest.importorskip("cv2", reason="OpenCV is not installed")
-    report = json.loads(prune(small.job(verify=(), runs=2)).report.to_json())
+    report = json.loads(prune(small.job(verify=(), runs=2)).report.to_json(FILES))
     for cost in (report["before"], report["after"]):
         assert all(ms > 0 for ms in cost["latency_ms"].values())

@@ -6,7 +6,7 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 # commands run from a checkout without installation
@@ -31,7 +31,7 @@ def run(main: Callable[[], int | None]) -> None:
     except DarknetError as error:
         code = _fail("error", str(error), WRONG)
     except KeyboardInterrupt:
-        code = _fail("interrupted", "nothing is written", INTERRUPTED)
+        code = _fail("interrupted", "no file is left half-written", INTERRUPTED)
     except BrokenPipeError:
         # whoever read our output has gone; so has any use for an error message
         _drop_output()
@@ -79,6 +79,18 @@ def sections(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}: expected section indices like 79,84") from None
+
+
+def check_outputs(outputs: Sequence[Path], inputs: Sequence[str | None]) -> None:
+    """Say before the work what can't be written: two files in one place, or over an input."""
+    from yolo.files import check_distinct, check_writable
+
+    check_distinct(outputs)
+    for output in outputs:
+        check_writable(output)
+        for given in inputs:
+            if given and output.exists() and Path(given).exists() and output.samefile(given):
+                raise DarknetError(f"{output}: is read here, so it isn't written")
 
 
 def listed(choices: dict[str, str]) -> str:

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from command import Parser, run
+from command import Parser, check_outputs, run
 
 
 def arguments() -> argparse.Namespace:
@@ -20,6 +20,8 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = arguments()
+    if args.json:
+        check_outputs([Path(args.json)], [args.cfg, args.weights])
     from pruning.info import describe
     from yolo.files import write_file
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from command import Help, Parser, Steps, listed, run, sections
+from command import Help, Parser, Steps, check_outputs, listed, run, sections
 
 from pruning.options import ENGINES, FOLDS, GROUP_SCORES, STRATEGIES
+
+if TYPE_CHECKING:
+    from pruning.job import Result
+    from yolo.files import Writer
 
 
 def arguments() -> argparse.Namespace:
@@ -67,9 +72,10 @@ def main() -> int:
     steps = Steps()
     steps("starting")
     folder, stem = Path(args.out), args.name or _stem(args)
-    _check_targets(args, folder, stem)
-    from pruning.job import Job, prune, result_files
+    extra = _extra_files(args, folder, stem)
+    from pruning.job import Job, is_random, prune, result_files
     from pruning.strategies import Wish
+    from yolo.files import write_files
 
     wish = Wish(
         args.strategy,
@@ -84,27 +90,47 @@ def main() -> int:
     proofs = () if args.dry_run else verify
     job = Job(args.cfg, args.weights, wish, args.fold, args.plan, proofs, args.darknet, runs, steps)
     try:
-        result = prune(job, None if args.dry_run else result_files(folder, stem))
-        plan = Path(args.save_plan) if args.save_plan else None
-        if not args.dry_run:
-            result.write(folder, stem, Path(args.json) if args.json else None, plan)
-        elif plan:
-            result.plan.save(plan)
-        if args.figures:
-            from pruning.figures import kept_channels, save
-
-            figure = kept_channels(result.graph, result.report)
-            save(figure, Path(args.figures) / f"{stem}-channels.png")
+        result = prune(job)
+        contents = {
+            "plan": lambda: result.plan.to_json().encode(),
+            "report": lambda: result.report.to_json(result_files(folder, stem)).encode(),
+            "figure": lambda: _figure(result),
+        }
+        made = [(path, contents[kind]()) for kind, path in extra.items()]
+        writers = [] if args.dry_run else result.writers(folder, stem)
+        write_files([*writers, *((path, _writer(content)) for path, content in made)])
     finally:
         steps.close()
-    print(result.report.tables())
-    if args.weights.startswith("random"):
+    print(result.report.tables(proof=not args.dry_run))
+    if is_random(args.weights):
         print("The weights were made up: this shows what a cut costs, not what it keeps.")
     if args.dry_run:
         print("Dry run: no model is written.")
     else:
         print(f"Written: {folder / stem}.cfg, .weights and .json")
     return 0
+
+
+def _extra_files(args: argparse.Namespace, folder: Path, stem: str) -> dict[str, Path]:
+    """Files beside the result's three; what can't be written is said before the work."""
+    extra = {"plan": args.save_plan, "report": None if args.dry_run else args.json}
+    found = {kind: Path(path) for kind, path in extra.items() if path}
+    if args.figures:
+        found["figure"] = Path(args.figures) / f"{stem}-channels.png"
+    kinds = () if args.dry_run else ("cfg", "weights", "json")
+    result = [folder / f"{stem}.{kind}" for kind in kinds]
+    check_outputs([*result, *found.values()], [args.cfg, args.weights, args.plan])
+    return found
+
+
+def _figure(result: Result) -> bytes:
+    from pruning.figures import kept_channels, png
+
+    return png(kept_channels(result.graph, result.report))
+
+
+def _writer(content: bytes) -> Writer:
+    return lambda file: file.write(content)
 
 
 def _proofs(text: str | None) -> tuple[str, ...] | None:
@@ -122,20 +148,6 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < least:
             _wrong(f"--{name.replace('_', '-')} {value}: expected at least {least}")
-
-
-def _check_targets(args: argparse.Namespace, folder: Path, stem: str) -> None:
-    """What can't be written is said before the work, not after it."""
-    from yolo.files import check_writable
-
-    targets = [Path(path) for path in (args.save_plan, args.json) if path]
-    if not args.dry_run:
-        targets += [folder / f"{stem}.{kind}" for kind in ("cfg", "weights", "json")]
-    for target in targets:
-        check_writable(target)
-        for given in (args.cfg, args.weights, args.plan):
-            if given and target.exists() and Path(given).exists() and target.samefile(given):
-                _wrong(f"{target}: is read here, so it isn't written: choose another --out or name")
 
 
 def _wrong(message: str) -> None:

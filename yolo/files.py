@@ -2,8 +2,9 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,25 +32,73 @@ def check_writable(path: Path) -> None:
         raise DarknetError(f"{path}: can't write: permission denied")
 
 
-def write_files(writers: Mapping[Path, Writer]) -> None:
+def check_distinct(paths: Iterable[Path]) -> None:
+    """Raises DarknetError where two of the paths lead to one file."""
+    met: set[Path] = set()
+    for path in paths:
+        if path.resolve() in met:
+            raise DarknetError(f"{path}: can't write: another output goes there, too")
+        met.add(path.resolve())
+
+
+def write_files(writers: Sequence[tuple[Path, Writer]]) -> None:
     """Write several files beside their targets and rename them only when all are complete.
 
-    Raises DarknetError when a folder can't be written or the disk is full; nothing is left then.
+    Links are followed; what is no regular file (a pipe, a device) is written to at last. Raises
+    DarknetError when a folder can't be written or the disk is full; all is as before then.
     """
+    check_distinct(path for path, _ in writers)
+    targets = [(path.resolve(), write) for path, write in writers]
+    streams = [path for path, _ in targets if path.exists() and not path.is_file()]
     with contextlib.ExitStack() as stack:
-        written = [
-            (stack.enter_context(_beside(path, write)), path) for path, write in writers.items()
+        complete = [
+            (stack.enter_context(_beside(path, write)), path)
+            for path, write in targets
+            if path not in streams or path.is_dir()
         ]
-        for temporary, path in written:
-            try:
-                os.replace(temporary, path)
-            except OSError as error:
-                raise DarknetError(f"{path}: can't write: {_reason(error)}") from error
+        _rename(complete)
+    for path, write in targets:
+        if path in streams:
+            with path.open("wb") as file:
+                write(file)
 
 
 def write_file(path: str | os.PathLike[str], content: bytes) -> None:
     """Write one file atomically; raises DarknetError."""
-    write_files({Path(path): lambda file: file.write(content)})
+    write_files([(Path(path), lambda file: file.write(content))])
+
+
+def _rename(complete: list[tuple[str, Path]]) -> None:
+    """Put complete files in their places, all or none."""
+    with contextlib.ExitStack() as undo:
+        for temporary, path in complete:
+            try:
+                undo.callback(_restore, path, _backup(path, temporary + ".old"))
+                os.replace(temporary, path)
+            except OSError as error:
+                raise DarknetError(f"{path}: can't write: {_reason(error)}") from error
+        undo.pop_all()
+    for temporary, _ in complete:
+        _remove(temporary + ".old", [])
+
+
+def _backup(path: Path, name: str) -> str | None:
+    """A second name for what is there now; None for nothing."""
+    if not path.exists():
+        return None
+    try:
+        os.link(path, name)
+    except OSError:  # not every file system has links
+        shutil.copy2(path, name)
+    return name
+
+
+def _restore(path: Path, backup: str | None) -> None:
+    if backup:
+        os.replace(backup, path)
+        _remove(backup, [])  # replacing a file by a link to itself leaves the link
+    else:
+        _remove(str(path), [])
 
 
 @contextlib.contextmanager

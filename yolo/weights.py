@@ -20,7 +20,7 @@ from yolo.network import Network
 
 FLOAT = np.dtype("<f4")
 # Darknet's names for backbone files end in the number of layers that they hold: yolov4.conv.137
-BACKBONE = re.compile(r"\.(?:conv\.)?(\d+)$")
+BACKBONE = re.compile(r"\.conv\.(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -69,36 +69,30 @@ def load_weights(
     reach keep the tensors that they have.
     Raises WeightsError for a file that is too short, too long or not finite; it names the section.
     """
-    header, numbers = _read(path)
+    header, numbers, rest = _read(path)
     if cutoff is None and (match := BACKBONE.search(Path(path).name)):
         cutoff = int(match[1])
     state: dict[int, dict[str, Tensor]] = {}
-    start = 0
-    for index, name, shape in _plan(network, header):
+    start, last = 0, network.cfg.layers[-1]
+    for index, name, tensor, transposed in _stored(network, header):
         if cutoff is not None and index >= cutoff:
-            continue
-        size = int(np.prod(shape))
-        part = numbers[start : start + size]
-        if len(part) < size:
-            where = network.cfg.layers[index].error(
-                f"the file ends in its {name}: {size} numbers expected, {len(part)} left"
-            )
+            break
+        last = network.cfg.layers[index]
+        part = numbers[start : start + tensor.numel()]
+        if len(part) < tensor.numel():
+            wanted = f"{tensor.numel()} numbers expected, {len(part)} left"
+            where = last.error(f"the file ends in its {name}: {wanted}")
             raise WeightsError(f"{path}: too short: {where}")
         if not np.isfinite(part).all():
-            where = network.cfg.layers[index].error(f"not all of its {name} are finite")
-            raise WeightsError(f"{path}: {where}")
-        start += size
-        tensor = torch.from_numpy(part).reshape(shape)
-        if (
-            name == "weights"
-            and header.transposed
-            and network.layers[index].section.type == "connected"
-        ):
-            tensor = tensor.T
-        state.setdefault(index, {})[name] = tensor
-    if start < len(numbers):
-        last = network.cfg.layers[-1]
-        where = last.error(f"{len(numbers) - start} numbers are left behind the last section")
+            raise WeightsError(f"{path}: {last.error(f'not all of its {name} are finite')}")
+        start += len(part)
+        shape = tensor.T.shape if transposed else tensor.shape
+        mapped = torch.from_numpy(part).reshape(shape)
+        state.setdefault(index, {})[name] = mapped.T if transposed else mapped
+    left = FLOAT.itemsize * (len(numbers) - start) + rest
+    if left:
+        until = "" if cutoff is None else f" (the last of the first {cutoff})"
+        where = last.error(f"{left} bytes are left behind this section{until}")
         raise WeightsError(f"{path}: too long: {where}")
     network.store(state)
     return header
@@ -109,8 +103,11 @@ def weights_writer(network: Network, header: Header) -> Writer:
 
     def write(file: BinaryIO) -> None:
         file.write(header.to_bytes())
-        for _, tensor in stored(network, header):
-            file.write(tensor.numpy().astype(FLOAT, copy=False).data.cast("B"))
+        for index, name, tensor, transposed in _stored(network, header):
+            if tensor.is_meta:
+                raise WeightsError(str(network.cfg.layers[index].error(f"has no {name} to write")))
+            array = (tensor.T if transposed else tensor).cpu().float().contiguous().numpy()
+            file.write(array.astype(FLOAT, copy=False).data.cast("B"))
 
     return write
 
@@ -119,7 +116,7 @@ def save_weights(
     network: Network, path: str | os.PathLike[str], header: Header | None = None
 ) -> None:
     """Write a .weights file atomically; raises DarknetError."""
-    write_files({Path(path): weights_writer(network, header or Header())})
+    write_files([(Path(path), weights_writer(network, header or Header()))])
 
 
 def weights_size(network: Network, header: Header | None = None) -> int:
@@ -127,23 +124,16 @@ def weights_size(network: Network, header: Header | None = None) -> int:
     return (header or Header()).size + FLOAT.itemsize * network.count_floats()
 
 
-def stored(network: Network, header: Header) -> Iterator[tuple[int, Tensor]]:
-    """Section index and contiguous tensor, in the order of the file."""
+def _stored(network: Network, header: Header) -> Iterator[tuple[int, str, Tensor, bool]]:
+    """Section, name, tensor and whether the file holds it transposed, in the file's order."""
     for index, tensors in network.state().items():
-        transposed = header.transposed and network.layers[index].section.type == "connected"
+        connected = network.layers[index].section.type == "connected"
         for name, tensor in tensors.items():
-            yield index, (tensor.T if transposed and name == "weights" else tensor).contiguous()
+            yield index, name, tensor, header.transposed and connected and name == "weights"
 
 
-def _plan(network: Network, header: Header) -> Iterator[tuple[int, str, tuple[int, ...]]]:
-    for index, tensors in network.state().items():
-        transposed = header.transposed and network.layers[index].section.type == "connected"
-        for name, tensor in tensors.items():
-            shape = tuple(tensor.shape)
-            yield index, name, shape[::-1] if transposed and name == "weights" else shape
-
-
-def _read(path: str | os.PathLike[str]) -> tuple[Header, np.ndarray]:
+def _read(path: str | os.PathLike[str]) -> tuple[Header, np.ndarray, int]:
+    """Header, numbers, and how many bytes behind them are no whole number."""
     try:
         size = os.stat(path).st_size
         with open(path, "rb") as file:
@@ -154,9 +144,8 @@ def _read(path: str | os.PathLike[str]) -> tuple[Header, np.ndarray]:
         reason = (error.strerror or str(error)).lower()
         raise WeightsError(f"{path}: can't read the weights: {reason}") from error
     count, rest = divmod(size - header.size, FLOAT.itemsize)
-    if rest:
-        raise WeightsError(f"{path}: {rest} bytes behind the last whole number: cut short?")
-    if not count:
-        return header, np.zeros(0, FLOAT)
+    if count <= 0:
+        return header, np.zeros(0, FLOAT), rest
     # private pages: training writes to memory, never to the file
-    return header, np.memmap(path, FLOAT, mode="c", offset=header.size, shape=(count,))
+    numbers = np.memmap(path, FLOAT, mode="c", offset=header.size, shape=(count,))
+    return header, numbers, rest

@@ -53,7 +53,10 @@ def select(graph: ChannelGraph, state: State, wish: Wish, folding: Folding) -> P
     _check_only(graph, candidates, wish)
     pool = sum(c.family.cost * c.family.slots for c in candidates)
     if wish.percent > 0 and not pool:
-        raise PlanError(f"{graph.network.cfg.path}: {wish.strategy} finds nothing that it may cut")
+        raise PlanError(
+            f"{graph.network.cfg.path}: {wish.strategy} finds nothing that it may cut; "
+            "tools/info.py tells why for every section"
+        )
     target = round(wish.percent * pool)
     most = _most(candidates)
     if target > most:
