@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from pruning.channels import ChannelGraph
@@ -13,7 +14,7 @@ from pruning.engines import Darknet, Engine, EngineError, OpenCV
 from pruning.plan import Plan
 from pruning.recover import Fold, Folding
 from pruning.report import Cost, Report, changes, cost
-from pruning.strategies import Wish, select
+from pruning.strategies import STRATEGIES, Wish, prunable, select
 from pruning.surgery import operate
 from pruning.verify import Found, Proof, latency, prove_cut, prove_engine
 from yolo.cfg import Cfg
@@ -134,12 +135,25 @@ def prune(job: Job) -> Result:
         plan.strategy,
         plan.percent,
         job.fold,
+        _in_question(replace(job.wish, strategy=plan.strategy), graph, fold),
         before,
         after,
         proof,
         changes(graph, smaller, fold),
     )
     return Result(plan, graph, fold, smaller, header, report)
+
+
+def _in_question(wish: Wish, graph: ChannelGraph, fold: Fold) -> tuple[int, int] | None:
+    """The channels that the percent is a share of, before and after.
+
+    None for a plan of a strategy that isn't known here.
+    """
+    if wish.strategy not in STRATEGIES:
+        return None
+    allowed = prunable(graph, wish)
+    ids = np.concatenate([graph.outputs[i] for i in graph.producers])
+    return int(allowed[ids].sum()), int((allowed & fold.kept)[ids].sum())
 
 
 def _prove(job: Job, graph: ChannelGraph, fold: Fold, smaller: Network) -> Proof:

@@ -60,17 +60,26 @@ class LayerChange:
 
 @dataclass(frozen=True)
 class Report:
-    """All that is known of one cut."""
+    """All that is known of one cut.
+
+    `in_question` counts the channels that `percent` is a share of, before and after.
+    """
 
     cfg: str
     weights: str
     strategy: str
     percent: float
     fold: str
+    in_question: tuple[int, int] | None
     before: Cost
     after: Cost
     proof: Proof
     layers: Sequence[LayerChange]
+
+    @property
+    def reached(self) -> float | None:
+        """The percent that was cut in the end; constant channels count as kept."""
+        return 1 - self.in_question[1] / max(self.in_question[0], 1) if self.in_question else None
 
     def to_json(self, files: Mapping[str, Path]) -> str:
         """`files` names the written `cfg` and `weights`."""
@@ -80,6 +89,7 @@ class Report:
             "weights": self.weights,
             "strategy": self.strategy,
             "percent": self.percent,
+            "reached": self.reached,
             "fold": self.fold,
             "before": self.before.to_json(),
             "after": self.after.to_json(),
@@ -121,8 +131,10 @@ class Report:
     def _cost_table(self) -> str:
         b, a = self.before, self.after
         rows = [["", "before", "after", "left"]]
+        question = (("channels in question", *self.in_question),) if self.in_question else ()
         for name, x, y in (
-            ("channels", b.channels, a.channels),
+            *question,
+            ("all channels", b.channels, a.channels),
             ("parameters", b.parameters, a.parameters),
             ("MACs", b.macs, a.macs),
             ("MACs by thop", b.macs_thop, a.macs_thop),

@@ -143,7 +143,7 @@ def check_report(result: Result, job: Job) -> None:
         data,
         dict.fromkeys(("cfg", "weights", "strategy", "fold"), str)
         | dict.fromkeys(("before", "after", "proof", "files"), dict)
-        | {"percent": float, "layers": list},
+        | {"percent": float, "reached": float, "layers": list},
     )
     asked = (job.cfg, job.weights, job.wish.strategy, job.wish.percent, job.fold)
     assert tuple(data[k] for k in ("cfg", "weights", "strategy", "percent", "fold")) == asked

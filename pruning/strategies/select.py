@@ -50,7 +50,7 @@ def select(graph: ChannelGraph, state: State, wish: Wish, folding: Folding) -> P
         raise PlanError(f"keep-min {wish.keep_min}: expected at least 1")
     scores = channel_scores(graph, state)
     candidates = _candidates(graph, scores, wish, folding)
-    _check_only(graph, candidates, wish)
+    _check_only(graph, wish)
     pool = sum(c.family.cost * c.family.slots for c in candidates)
     if wish.percent > 0 and not pool:
         raise PlanError(
@@ -89,20 +89,34 @@ def _rounding(wish: Wish) -> int | None:
     return STRATEGIES[wish.strategy].rounding if wish.rounding is None else wish.rounding
 
 
-def _candidates(
-    graph: ChannelGraph, scores: dict[int, Scores], wish: Wish, folding: Folding
-) -> list[Candidate]:
+def prunable(graph: ChannelGraph, wish: Wish) -> Mask:
+    """The groups that the percent is a share of: those that the wish allows to be cut."""
+    found = np.zeros(graph.size, bool)
+    for family in _families(graph, wish):
+        found[family.groups] = True
+    return found
+
+
+def _families(graph: ChannelGraph, wish: Wish) -> list[Family]:
     spared = touched_sections(graph, _known(graph, wish.spare, "spare"))
     wanted = np.ones(graph.size, bool)
     if wish.only is not None:
         wanted = touched_sections(graph, _known(graph, wish.only, "only"))
+    return [
+        family
+        for family in STRATEGIES[wish.strategy].candidates(graph)
+        if wanted[family.groups].any() and not spared[family.groups].any()
+    ]
+
+
+def _candidates(
+    graph: ChannelGraph, scores: dict[int, Scores], wish: Wish, folding: Folding
+) -> list[Candidate]:
     by_group = group_scores(graph, scores, wish.group)
     nothing = np.zeros(graph.size, bool)
     found = []
-    for family in STRATEGIES[wish.strategy].candidates(graph):
+    for family in _families(graph, wish):
         groups = family.groups
-        if spared[groups].any() or not wanted[groups].any():
-            continue
         order = np.argsort(-by_group[groups], axis=1, kind="stable")
         ranked = np.take_along_axis(groups, order, 1)
         floor = min(-(-wish.keep_min // family.unit), family.slots)
@@ -120,11 +134,9 @@ def _known(graph: ChannelGraph, sections: tuple[int, ...], what: str) -> tuple[i
     return sections
 
 
-def _check_only(graph: ChannelGraph, candidates: list[Candidate], wish: Wish) -> None:
+def _check_only(graph: ChannelGraph, wish: Wish) -> None:
     """Raises PlanError for a section that is to be cut, but can't be."""
-    found = np.zeros(graph.size, bool)
-    for candidate in candidates:
-        found[candidate.family.groups] = True
+    found = prunable(graph, wish)
     for section in wish.only or ():
         if not found[graph.outputs[section]].any():
             reason = graph.reason(section)
