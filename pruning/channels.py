@@ -90,6 +90,10 @@ class ChannelGraph:
                     found[ids] = True
         return found
 
+    def count(self, groups: Mask) -> int:
+        """Channels that these groups have in sections with filters."""
+        return sum(int(groups[self.outputs[i]].sum()) for i in self.producers)
+
     def reason(self, section: int) -> str | None:
         """Why the output of a section can't be pruned; None where it can."""
         ids = self.outputs[section]

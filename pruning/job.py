@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from pruning.channels import ChannelGraph
@@ -16,7 +15,7 @@ from pruning.recover import Fold, Folding
 from pruning.report import Cost, Report, changes, cost
 from pruning.strategies import STRATEGIES, Wish, prunable, select
 from pruning.surgery import operate
-from pruning.verify import Found, Proof, latency, prove_cut, prove_engine
+from pruning.verify import Comparison, Proof, latency, prove_cut, prove_engine
 from yolo.cfg import Cfg
 from yolo.errors import DarknetError, WeightsError
 from yolo.files import Writer, write_files
@@ -152,13 +151,12 @@ def _in_question(wish: Wish, graph: ChannelGraph, fold: Fold) -> tuple[int, int]
     if wish.strategy not in STRATEGIES:
         return None
     allowed = prunable(graph, wish)
-    ids = np.concatenate([graph.outputs[i] for i in graph.producers])
-    return int(allowed[ids].sum()), int((allowed & fold.kept)[ids].sum())
+    return graph.count(allowed), graph.count(allowed & fold.kept)
 
 
 def _prove(job: Job, graph: ChannelGraph, fold: Fold, smaller: Network) -> Proof:
     wanted = ("torch", "opencv", "darknet") if job.verify is None else job.verify
-    masked, difference = Found(None, "not run"), Found(None, "not run")
+    masked, difference = Comparison(None, "not run"), Comparison(None, "not run")
     if "torch" in wanted:
         job.progress("comparing with the masked network")
         state = graph.network.state()
@@ -166,7 +164,7 @@ def _prove(job: Job, graph: ChannelGraph, fold: Fold, smaller: Network) -> Proof
     found = {}
     for name in ("opencv", "darknet"):
         if name not in wanted:
-            found[name] = Found(None, "not run")
+            found[name] = Comparison(None, "not run")
             continue
         job.progress(f"running {name}")
         try:
@@ -174,7 +172,7 @@ def _prove(job: Job, graph: ChannelGraph, fold: Fold, smaller: Network) -> Proof
         except EngineError as error:
             if job.verify is not None or (name == "darknet" and job.darknet):
                 raise
-            found[name] = Found(None, str(error))
+            found[name] = Comparison(None, str(error))
             continue
         found[name] = prove_engine(engine, graph.network, smaller)
     return Proof(masked, difference, found)

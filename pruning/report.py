@@ -15,7 +15,7 @@ from terminaltables import AsciiTable
 
 from pruning.channels import ChannelGraph
 from pruning.recover import Fold
-from pruning.verify import Found, Proof
+from pruning.verify import Comparison, Proof
 from yolo.layers import Layer
 from yolo.layers.connected import Connected
 from yolo.layers.convolutional import Convolutional
@@ -232,7 +232,7 @@ def _value(proof: Proof, engine: str) -> float | None:
     return found.value if found else None
 
 
-def _named(proof: Proof) -> list[tuple[str, Found]]:
+def _named(proof: Proof) -> list[tuple[str, Comparison]]:
     first = [
         ("masked_vs_compact", proof.masked_vs_compact),
         ("fold_difference", proof.fold_difference),

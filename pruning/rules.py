@@ -30,7 +30,7 @@ EMITTED, EMITTED_BY_STAIR = 1.0, 2.0
 
 
 @dataclass(frozen=True)
-class Cut:
+class Kept:
     """What is left of a section: channels kept of each source and of its own output."""
 
     inputs: Sequence[Tensor]
@@ -50,9 +50,9 @@ class Rule:
         """What its outputs (C,) are where its inputs are constants `values` (C_i,)."""
         return values[0]
 
-    def cut(self, layer: Layer, tensors: Tensors, cut: Cut) -> tuple[Edits, dict[str, Tensor]]:
+    def cut(self, layer: Layer, tensors: Tensors, kept: Kept) -> tuple[Edits, dict[str, Tensor]]:
         """New cfg values, and its tensors with the kept channels only."""
-        return {}, {name: tensor[cut.outputs] for name, tensor in tensors.items()}
+        return {}, {name: tensor[kept.outputs] for name, tensor in tensors.items()}
 
     def rewire(self, weights: Tensor, channels: int, channel: int, new: Tensor | None) -> None:
         """Give input `channel` of `channels` new weights for its part's outputs, in place.
@@ -87,7 +87,7 @@ class Pinned(Rule):
     def constant(self, layer: Layer, tensors: Tensors, values: Sequence[Tensor]) -> Tensor:
         return torch.zeros(layer.out_shape.channels, dtype=values[0].dtype)
 
-    def cut(self, layer: Layer, tensors: Tensors, cut: Cut) -> tuple[Edits, dict[str, Tensor]]:
+    def cut(self, layer: Layer, tensors: Tensors, kept: Kept) -> tuple[Edits, dict[str, Tensor]]:
         return {}, dict(tensors)
 
 
@@ -148,18 +148,18 @@ class ConvolutionalRule(Producer):
                 coupling.pin(inputs, "feeds convolutions that share their weights")
         return made
 
-    def cut(self, layer: Layer, tensors: Tensors, cut: Cut) -> tuple[Edits, dict[str, Tensor]]:
+    def cut(self, layer: Layer, tensors: Tensors, kept: Kept) -> tuple[Edits, dict[str, Tensor]]:
         assert isinstance(layer, convolutional.Convolutional)
         edits: Edits = {}
-        if len(cut.outputs) < layer.filters:
-            edits["filters"] = len(cut.outputs)
+        if len(kept.outputs) < layer.filters:
+            edits["filters"] = len(kept.outputs)
         if depthwise(layer):
-            if len(cut.inputs[0]) < layer.groups:
-                edits["groups"] = len(cut.inputs[0])
-            return edits, {name: tensor[cut.outputs] for name, tensor in tensors.items()}
-        out = {name: tensor[cut.outputs] for name, tensor in tensors.items() if name != "weights"}
+            if len(kept.inputs[0]) < layer.groups:
+                edits["groups"] = len(kept.inputs[0])
+            return edits, {name: tensor[kept.outputs] for name, tensor in tensors.items()}
+        out = {name: tensor[kept.outputs] for name, tensor in tensors.items() if name != "weights"}
         if "weights" in tensors:
-            out["weights"] = _cut_grouped(tensors["weights"], layer.groups, cut)
+            out["weights"] = _cut_grouped(tensors["weights"], layer.groups, kept)
         return edits, out
 
     def rewire(self, weights: Tensor, channels: int, channel: int, new: Tensor | None) -> None:
@@ -173,9 +173,9 @@ def depthwise(layer: Layer) -> bool:
     return 1 < layer.inputs[0].channels == getattr(layer, "groups", 1)
 
 
-def _cut_grouped(weights: Tensor, groups: int, cut: Cut) -> Tensor:
-    outputs = cut.outputs.reshape(groups, -1)
-    inputs = cut.inputs[0].reshape(groups, -1)
+def _cut_grouped(weights: Tensor, groups: int, kept: Kept) -> Tensor:
+    outputs = kept.outputs.reshape(groups, -1)
+    inputs = kept.inputs[0].reshape(groups, -1)
     columns = inputs - torch.arange(groups)[:, None] * weights.shape[1]
     # one gather of both axes is three times faster than one after the other
     parts = [weights[o[:, None], i] for o, i in zip(outputs, columns, strict=True)]
@@ -188,13 +188,13 @@ class ConnectedRule(Producer):
     def couple(self, layer: Layer, sources: Sequence[Ids], coupling: Coupling) -> Ids:
         return coupling.fresh(layer.out_shape.channels)
 
-    def cut(self, layer: Layer, tensors: Tensors, cut: Cut) -> tuple[Edits, dict[str, Tensor]]:
+    def cut(self, layer: Layer, tensors: Tensors, kept: Kept) -> tuple[Edits, dict[str, Tensor]]:
         edits: Edits = {}
-        if len(cut.outputs) < layer.out_shape.channels:
-            edits["output"] = len(cut.outputs)
-        out = {name: tensor[cut.outputs] for name, tensor in tensors.items()}
+        if len(kept.outputs) < layer.out_shape.channels:
+            edits["output"] = len(kept.outputs)
+        out = {name: tensor[kept.outputs] for name, tensor in tensors.items()}
         columns = out["weights"].unflatten(1, (layer.inputs[0].channels, -1))
-        out["weights"] = columns[:, cut.inputs[0]].flatten(1)
+        out["weights"] = columns[:, kept.inputs[0]].flatten(1)
         return edits, out
 
     def rewire(self, weights: Tensor, channels: int, channel: int, new: Tensor | None) -> None:
@@ -212,9 +212,9 @@ class LocalRule(Rule):
     def constant(self, layer: Layer, tensors: Tensors, values: Sequence[Tensor]) -> Tensor:
         return torch.zeros(layer.out_shape.channels, dtype=values[0].dtype)
 
-    def cut(self, layer: Layer, tensors: Tensors, cut: Cut) -> tuple[Edits, dict[str, Tensor]]:
+    def cut(self, layer: Layer, tensors: Tensors, kept: Kept) -> tuple[Edits, dict[str, Tensor]]:
         columns = tensors["weights"].unflatten(2, (layer.inputs[0].channels, -1))
-        return {}, {**tensors, "weights": columns[:, :, cut.inputs[0]].flatten(2)}
+        return {}, {**tensors, "weights": columns[:, :, kept.inputs[0]].flatten(2)}
 
     def rewire(self, weights: Tensor, channels: int, channel: int, new: Tensor | None) -> None:
         weights.unflatten(2, (channels, -1))[:, :, channel] = 0
@@ -299,8 +299,8 @@ class ShortcutRule(Rule):
             total[:common] += value[:common] * factor
         return layer.activation(total)
 
-    def cut(self, layer: Layer, tensors: Tensors, cut: Cut) -> tuple[Edits, dict[str, Tensor]]:
-        per_channel = {n: t if t.shape[1] == 1 else t[:, cut.outputs] for n, t in tensors.items()}
+    def cut(self, layer: Layer, tensors: Tensors, kept: Kept) -> tuple[Edits, dict[str, Tensor]]:
+        per_channel = {n: t if t.shape[1] == 1 else t[:, kept.outputs] for n, t in tensors.items()}
         return {}, per_channel
 
 
@@ -351,11 +351,11 @@ class ImplicitRule(Rule):
     def constant(self, layer: Layer, tensors: Tensors, values: Sequence[Tensor]) -> Tensor:
         return tensors["weights"][:, 0]
 
-    def cut(self, layer: Layer, tensors: Tensors, cut: Cut) -> tuple[Edits, dict[str, Tensor]]:
+    def cut(self, layer: Layer, tensors: Tensors, kept: Kept) -> tuple[Edits, dict[str, Tensor]]:
         edits: Edits = {}
-        if len(cut.outputs) < layer.out_shape.channels:
-            edits["filters"] = len(cut.outputs)
-        return edits, {name: tensor[cut.outputs] for name, tensor in tensors.items()}
+        if len(kept.outputs) < layer.out_shape.channels:
+            edits["filters"] = len(kept.outputs)
+        return edits, {name: tensor[kept.outputs] for name, tensor in tensors.items()}
 
 
 RULES: dict[str, Rule] = {

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pruning.channels import ChannelGraph, Mask
 from pruning.recover import Absorbed, Fold, absorb
-from pruning.rules import Cut, Edits, Producer, Tensors, depthwise, rule_of
+from pruning.rules import Edits, Kept, Producer, Tensors, depthwise, rule_of
 from yolo.cfg import Cfg
 from yolo.layers import Layer
 from yolo.network import State
@@ -19,13 +19,13 @@ def operate(graph: ChannelGraph, state: State, fold: Fold) -> tuple[Cfg, State]:
     edits: dict[int, Edits] = {}
     small: State = {}
     for i, layer in enumerate(graph.network.layers):
-        cut = Cut(
+        kept = Kept(
             [_indices(fold.kept[ids]) for ids in graph.inputs[i]],
             _indices(fold.kept[graph.outputs[i]]),
         )
         tensors: Tensors = state.get(i, {})
-        if not _whole(layer, cut) or _has_carriers(graph, i, fold):
-            edits[i], tensors = _cut(graph, layer, tensors, cut, fold)
+        if not _whole(layer, kept) or _has_carriers(graph, i, fold):
+            edits[i], tensors = _cut(graph, layer, tensors, kept, fold)
         if tensors:
             small[i] = dict(tensors)
     return graph.network.cfg.edited(edits), small
@@ -55,7 +55,7 @@ def masked(graph: ChannelGraph, state: State, fold: Fold, folded: bool) -> State
 
 
 def _cut(
-    graph: ChannelGraph, layer: Layer, tensors: Tensors, cut: Cut, fold: Fold
+    graph: ChannelGraph, layer: Layer, tensors: Tensors, kept: Kept, fold: Fold
 ) -> tuple[Edits, dict[str, Tensor]]:
     rule, index = rule_of(layer), layer.section.index
     absorbed = None
@@ -63,32 +63,32 @@ def _cut(
         absorbed = absorb(layer, tensors, graph.inputs[index][0], fold, layer.sources[0])
         if absorbed.shift is not None:
             tensors = rule.shifted(tensors, absorbed.shift)
-    edits, small = rule.cut(layer, tensors, cut)
+    edits, small = rule.cut(layer, tensors, kept)
     if absorbed:
-        _rewire(layer, small, cut, absorbed, fold.carriers[graph.inputs[index][0]])
+        _rewire(layer, small, kept, absorbed, fold.carriers[graph.inputs[index][0]])
     if isinstance(rule, Producer):
-        rule.emit(layer, small, _indices(fold.carriers[graph.outputs[index]][cut.outputs.numpy()]))
+        rule.emit(layer, small, _indices(fold.carriers[graph.outputs[index]][kept.outputs.numpy()]))
     return edits, small
 
 
 def _rewire(
-    layer: Layer, small: dict[str, Tensor], cut: Cut, absorbed: Absorbed, carriers: Mask
+    layer: Layer, small: dict[str, Tensor], kept: Kept, absorbed: Absorbed, carriers: Mask
 ) -> None:
     """Give the constant channels among a section's inputs their weights."""
-    kept = cut.inputs[0].numpy()
-    for channel in np.flatnonzero(carriers[kept]):
-        column = absorbed.columns.get(int(kept[channel]))
-        if column is not None and len(cut.outputs) < layer.out_shape.channels:
-            column = column[_rows_of_part(layer, cut, int(kept[channel]))]
-        rule_of(layer).rewire(small["weights"], len(kept), int(channel), column)
+    channels = kept.inputs[0].numpy()
+    for place in np.flatnonzero(carriers[channels]):
+        column = absorbed.columns.get(int(channels[place]))
+        if column is not None and len(kept.outputs) < layer.out_shape.channels:
+            column = column[_rows_of_part(layer, kept, int(channels[place]))]
+        rule_of(layer).rewire(small["weights"], len(channels), int(place), column)
 
 
-def _rows_of_part(layer: Layer, cut: Cut, channel: int) -> Tensor:
+def _rows_of_part(layer: Layer, kept: Kept, channel: int) -> Tensor:
     """The kept outputs, counted within its part, of the part that an input channel belongs to."""
     groups = getattr(layer, "groups", 1)
     rows = layer.out_shape.channels // groups
     part = channel // (layer.inputs[0].channels // groups)
-    return cut.outputs.reshape(groups, -1)[part] - part * rows
+    return kept.outputs.reshape(groups, -1)[part] - part * rows
 
 
 def _forgetting(
@@ -112,9 +112,9 @@ def _has_filters(layer: Layer, tensors: Tensors) -> bool:
     )
 
 
-def _whole(layer: Layer, cut: Cut) -> bool:
-    return len(cut.outputs) == layer.out_shape.channels and all(
-        len(index) == shape.channels for index, shape in zip(cut.inputs, layer.inputs, strict=True)
+def _whole(layer: Layer, kept: Kept) -> bool:
+    return len(kept.outputs) == layer.out_shape.channels and all(
+        len(index) == shape.channels for index, shape in zip(kept.inputs, layer.inputs, strict=True)
     )
 
 

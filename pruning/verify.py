@@ -24,7 +24,7 @@ ROUNDED = 1e-4  # what rounding to float32 may leave in a tensor
 
 
 @dataclass(frozen=True)
-class Found:
+class Comparison:
     """A comparison: its relative L2, or why it couldn't be made."""
 
     value: float | None
@@ -39,9 +39,9 @@ class Proof:
     folds leave between the masked and the smaller network.
     """
 
-    masked_vs_compact: Found
-    fold_difference: Found
-    engines: Mapping[str, Found] = field(default_factory=dict)
+    masked_vs_compact: Comparison
+    fold_difference: Comparison
+    engines: Mapping[str, Comparison] = field(default_factory=dict)
 
 
 def relative(found: Mapping[int, Tensor], expected: Mapping[int, Tensor]) -> float:
@@ -63,7 +63,7 @@ def noise_image(network: Network, seed: int = 0) -> Tensor:
 
 def prove_cut(
     graph: ChannelGraph, state: State, fold: Fold, cfg: Cfg, small: State
-) -> tuple[Found, Found]:
+) -> tuple[Comparison, Comparison]:
     """Compare the cut with the masked network; in float64 where float32 is too coarse for it.
 
     Raises ProofError where they differ.
@@ -84,7 +84,7 @@ def prove_cut(
             f"{cfg.path}: the smaller network differs from the masked one by {first[0]:.1e} "
             f"(relative L2, allowed {limit:g})"
         )
-    return Found(first[0], note), Found(first[1])
+    return Comparison(first[0], note), Comparison(first[1])
 
 
 def _check_rounded(cfg: Cfg, small: State, precise: State) -> None:
@@ -127,7 +127,7 @@ def _compare(
     return exact, relative(found, pure)
 
 
-def prove_engine(engine: Engine, original: Network, smaller: Network) -> Found:
+def prove_engine(engine: Engine, original: Network, smaller: Network) -> Comparison:
     """Run the written files in an engine and compare with torch.
 
     An engine that doesn't reproduce the original model is left out, and says why. Raises
@@ -137,11 +137,11 @@ def prove_engine(engine: Engine, original: Network, smaller: Network) -> Found:
         # CRLF or a key given twice is no reason to leave an engine out
         before = _difference(engine, original, original.cfg.strict())
     except EngineError as error:
-        return Found(None, str(error))
+        return Comparison(None, str(error))
     if before == np.inf:
-        return Found(None, f"{engine.name} gives numbers that are not finite, or torch does")
+        return Comparison(None, f"{engine.name} gives numbers that are not finite, or torch does")
     if not before <= ENGINE:
-        return Found(None, f"differs from torch by {before:.1e} on the original already")
+        return Comparison(None, f"differs from torch by {before:.1e} on the original already")
     try:
         after = _difference(engine, smaller, smaller.cfg)
     except EngineError as error:
@@ -151,7 +151,7 @@ def prove_engine(engine: Engine, original: Network, smaller: Network) -> Found:
             f"{smaller.cfg.path}: {engine.name} differs from torch by {after:.1e} on the smaller "
             f"model (relative L2, allowed {ENGINE:g})"
         )
-    return Found(after)
+    return Comparison(after)
 
 
 def _difference(engine: Engine, network: Network, cfg: Cfg) -> float:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from command import Parser, Steps, run
+from command import Help, Parser, Steps, run
 
 CFG = Path(__file__).resolve().parent.parent / "cfg" / "yolov3.cfg"
 # runs in a process of its own, whose peak memory is the job's
@@ -32,9 +32,9 @@ print(json.dumps([seconds, peak]))
 
 
 def arguments() -> argparse.Namespace:
-    parser = Parser(description=__doc__)
+    parser = Parser(description=__doc__, formatter_class=Help)
     parser.add_argument("what", choices=("core",), help="core: reading, graph, cut, writing")
-    parser.add_argument("--cfg", default=str(CFG), help="the network; default: yolov3")
+    parser.add_argument("--cfg", default=str(CFG), help="the network")
     parser.add_argument("--repeat", type=int, default=5, metavar="N", help="runs a median is of")
     parser.add_argument("--json", metavar="FILE", help="write the figures, too")
     return parser.parse_args()

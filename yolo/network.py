@@ -33,7 +33,7 @@ class Network(nn.Module):
                 layers.append(kind_of(section)(section, layers, self.image))
         self.layers = tuple(layers)
         self._check_channels()
-        self.registered = nn.ModuleList(layers)
+        self.sections = nn.ModuleList(layers)
         self.consumers = self._consumers()
         self.eval()
 
