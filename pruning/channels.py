@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruning.coupling import Coupling, Ids
-from pruning.rules import rule_of
+from pruning.rules import has_filters, rule_of
 from yolo.layers import IMAGE
 from yolo.network import Network
 
@@ -72,9 +72,7 @@ class ChannelGraph:
             for i, layer in enumerate(network.layers)
         }
         self.producers = [
-            i
-            for i, layer in enumerate(network.layers)
-            if rule_of(layer).produces and not layer.owner
+            i for i, layer in enumerate(network.layers) if has_filters(layer) and not layer.owner
         ]
         self._reasons: dict[int, str] = {}
         self.pinned = self._pinned(coupling)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from terminaltables import AsciiTable
 
 from pruning.channels import ChannelGraph
-from pruning.rules import rule_of
+from pruning.rules import has_filters
 from yolo.cfg import Cfg
 from yolo.network import Network
 from yolo.weights import load_weights, weights_size
@@ -65,7 +65,7 @@ def describe(cfg: str, weights: str | None = None, cutoff: int | None = None) ->
     graph = ChannelGraph(network)
     rows = []
     for i, layer in enumerate(network.layers):
-        producer = rule_of(layer).produces
+        producer = has_filters(layer)
         reason = graph.reason(i) if producer else None
         rows.append(
             SectionInfo(

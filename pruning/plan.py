@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pruning.channels import ChannelGraph, Mask
+from pruning.rules import has_filters
 from yolo.errors import PlanError
 from yolo.files import read_bytes, write_file
-from yolo.layers.connected import Connected
-from yolo.layers.convolutional import Convolutional
 
 Name = tuple[int, int]  # of a family
 
@@ -83,8 +82,7 @@ class Plan:
         keep = {}
         for i, layer in enumerate(graph.network.layers):
             kept = np.flatnonzero(alive[graph.outputs[i]])
-            filters = isinstance(layer, (Convolutional, Connected))
-            if filters and len(kept) < layer.out_shape.channels:
+            if has_filters(layer) and len(kept) < layer.out_shape.channels:
                 keep[i] = tuple(kept.tolist())
         return cls(strategy, percent, keep, mean)
 
@@ -114,7 +112,7 @@ class Plan:
         if not 0 <= section < len(layers):
             raise PlanError(f"plan: section {section} of {len(layers)} doesn't exist")
         where, width = layers[section].section, layers[section].out_shape.channels
-        if not isinstance(layers[section], (Convolutional, Connected)):
+        if not has_filters(layers[section]):
             raise PlanError(str(where.error("plan: only filters can be cut, this has none")))
         if list(kept) != sorted(set(kept)) or any(not 0 <= c < width for c in kept):
             raise PlanError(

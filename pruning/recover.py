@@ -17,11 +17,9 @@ from torch import Tensor
 
 from pruning.channels import ChannelGraph, Family, Mask
 from pruning.coupling import Ids
-from pruning.rules import Producer, Tensors, depthwise, rule_of
+from pruning.rules import Producer, Tensors, Weighted, depthwise, rule_of, taps
 from yolo.layers import IMAGE, Layer
-from yolo.layers.connected import Connected
 from yolo.layers.convolutional import Convolutional
-from yolo.layers.local import Local
 from yolo.network import Network, State
 
 LEAST_VALUE = 1e-3  # a constant that arrives smaller than this can't carry others
@@ -156,13 +154,6 @@ class Folding:
                 yield i, layer
 
 
-def taps(layer: Convolutional, weights: Tensor, values: Tensor) -> Tensor:
-    """What constant inputs (C,) add to each output through each tap: (n, k, k)."""
-    parts = weights.flatten(2).unflatten(0, (layer.groups, -1))
-    added = values.view(layer.groups, 1, 1, -1) @ parts
-    return added.reshape(-1, layer.size, layer.size)
-
-
 def _inside(layer: Convolutional, axis: int) -> Tensor:
     """Whether a tap lies inside the map, for every output along an axis: (out, k) of 0 and 1."""
     shape, out = layer.inputs[0], layer.out_shape
@@ -207,16 +198,14 @@ def absorb(layer: Layer, tensors: Tensors, ids: Ids, fold: Fold, source: int) ->
         return Absorbed(dropped)
     exact = np.zeros_like(dropped)
     values = fold.constants.silenced[source] * torch.from_numpy(dropped)
-    if isinstance(layer, Connected):
-        columns = tensors["weights"].unflatten(1, (layer.inputs[0].channels, -1))
-        return Absorbed(exact, columns.sum(2) @ values)
-    if isinstance(layer, Local):
-        return Absorbed(exact, _local_shift(layer, tensors["weights"], values))
-    assert isinstance(layer, Convolutional)
-    added = taps(layer, tensors["weights"], values)
-    if not layer.padding:
-        return Absorbed(exact, added.sum((1, 2)))
-    return _absorb_padded(layer, added, dropped, fold.carriers[ids], fold.constants.emitted[source])
+    rule, weights = rule_of(layer), tensors["weights"]
+    if isinstance(layer, Convolutional) and layer.padding:
+        emitted = fold.constants.emitted[source]
+        return _absorb_padded(
+            layer, taps(layer, weights, values), dropped, fold.carriers[ids], emitted
+        )
+    assert isinstance(rule, Weighted)
+    return Absorbed(exact, rule.added(layer, weights, values))
 
 
 def _absorb_padded(
@@ -235,14 +224,3 @@ def _absorb_padded(
             shift[outputs] = 0
             forgotten[inputs] = False
     return Absorbed(forgotten, shift, columns)
-
-
-def _local_shift(layer: Local, weights: Tensor, values: Tensor) -> Tensor:
-    """(filters, places)"""
-    shape = layer.inputs[0]
-    ones = values.new_ones(1, shape.channels, shape.height, shape.width)
-    constant = ones * values[None, :, None, None]
-    patches = torch.nn.functional.unfold(
-        constant, layer.size, padding=layer.padding, stride=layer.stride
-    )
-    return torch.einsum("lfk,kl->fl", weights, patches[0])

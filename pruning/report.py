@@ -15,10 +15,9 @@ from terminaltables import AsciiTable
 
 from pruning.channels import ChannelGraph
 from pruning.recover import Fold
+from pruning.rules import has_filters
 from pruning.verify import Comparison, Proof
 from yolo.layers import Layer
-from yolo.layers.connected import Connected
-from yolo.layers.convolutional import Convolutional
 from yolo.network import Network
 from yolo.weights import Header, weights_size
 
@@ -165,11 +164,7 @@ def cost(
     network: Network, header: Header, latency_ms: Mapping[str, float | None] | None = None
 ) -> Cost:
     """What a network costs; times as given."""
-    filters = (
-        layer.out_shape.channels
-        for layer in network.layers
-        if isinstance(layer, (Convolutional, Connected))
-    )
+    filters = (layer.out_shape.channels for layer in network.layers if has_filters(layer))
     return Cost(
         sum(filters),
         network.count_parameters(),
@@ -208,7 +203,7 @@ def changes(graph: ChannelGraph, smaller: Network, fold: Fold) -> list[LayerChan
     for i, layer in enumerate(graph.network.layers):
         after = smaller.layers[i].out_shape.channels
         groups = graph.outputs[i]
-        if not isinstance(layer, (Convolutional, Connected)) or fold.alive[groups].all():
+        if not has_filters(layer) or fold.alive[groups].all():
             continue
         before = layer.out_shape.channels
         found.append(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pruning.coupling import Coupling, Ids
@@ -18,6 +19,7 @@ from yolo.layers import (
     combining,
     connected,
     convolutional,
+    local,
     pointwise,
     pooling,
     rearranging,
@@ -40,8 +42,6 @@ class Kept:
 class Rule:
     """A section that passes its channels through."""
 
-    produces = False  # whether its own tensors can silence an output channel
-
     def couple(self, layer: Layer, sources: Sequence[Ids], coupling: Coupling) -> Ids:
         """The ids of its output channels; ties and pins go into `coupling`."""
         return sources[0]
@@ -53,19 +53,6 @@ class Rule:
     def cut(self, layer: Layer, tensors: Tensors, kept: Kept) -> tuple[Edits, dict[str, Tensor]]:
         """New cfg values, and its tensors with the kept channels only."""
         return {}, {name: tensor[kept.outputs] for name, tensor in tensors.items()}
-
-    def rewire(self, weights: Tensor, channels: int, channel: int, new: Tensor | None) -> None:
-        """Give input `channel` of `channels` new weights for its part's outputs, in place.
-
-        None silences it: its constant has been taken up otherwise.
-        """
-        raise NotImplementedError
-
-    def shifted(self, tensors: Tensors, shift: Tensor) -> dict[str, Tensor]:
-        """Tensors whose outputs before BN are higher by `shift` (n,)."""
-        if "scales" in tensors:
-            return {**tensors, "mean": tensors["mean"] - shift}
-        return {**tensors, "biases": tensors["biases"] + shift}
 
 
 class Pinned(Rule):
@@ -91,10 +78,29 @@ class Pinned(Rule):
         return {}, dict(tensors)
 
 
-class Producer(Rule):
-    """A section with filters: silenced, an output is a constant, act(shift)."""
+class Weighted(Rule):
+    """A section that weighs its inputs, so that it can take up their constants."""
 
-    produces = True
+    def added(self, layer: Layer, weights: Tensor, values: Tensor) -> Tensor:
+        """What constant inputs (C,) add to its outputs before BN, where it sees no padding."""
+        raise NotImplementedError
+
+    def rewire(self, weights: Tensor, channels: int, channel: int, new: Tensor | None) -> None:
+        """Give input `channel` of `channels` new weights for its part's outputs, in place.
+
+        None silences it: its constant has been taken up otherwise.
+        """
+        raise NotImplementedError
+
+    def shifted(self, tensors: Tensors, shift: Tensor) -> dict[str, Tensor]:
+        """Tensors whose outputs before BN are higher by `shift` (n,)."""
+        if "scales" in tensors:
+            return {**tensors, "mean": tensors["mean"] - shift}
+        return {**tensors, "biases": tensors["biases"] + shift}
+
+
+class Producer(Weighted):
+    """A section with filters: silenced, an output is a constant, act(shift)."""
 
     def constant(self, layer: Layer, tensors: Tensors, values: Sequence[Tensor]) -> Tensor:
         assert isinstance(layer, (convolutional.Convolutional, connected.Connected))
@@ -162,10 +168,21 @@ class ConvolutionalRule(Producer):
             out["weights"] = _cut_grouped(tensors["weights"], layer.groups, kept)
         return edits, out
 
+    def added(self, layer: Layer, weights: Tensor, values: Tensor) -> Tensor:
+        assert isinstance(layer, convolutional.Convolutional)
+        return taps(layer, weights, values).sum((1, 2))
+
     def rewire(self, weights: Tensor, channels: int, channel: int, new: Tensor | None) -> None:
         part, column = divmod(channel, weights.shape[1])
         rows = weights.unflatten(0, (channels // weights.shape[1], -1))[part]
         rows[:, column] = 0 if new is None else new
+
+
+def taps(layer: convolutional.Convolutional, weights: Tensor, values: Tensor) -> Tensor:
+    """What constant inputs (C,) add to each output through each tap: (n, k, k)."""
+    parts = weights.flatten(2).unflatten(0, (layer.groups, -1))
+    added = values.view(layer.groups, 1, 1, -1) @ parts
+    return added.reshape(-1, layer.size, layer.size)
 
 
 def depthwise(layer: Layer) -> bool:
@@ -197,11 +214,14 @@ class ConnectedRule(Producer):
         out["weights"] = columns[:, kept.inputs[0]].flatten(1)
         return edits, out
 
+    def added(self, layer: Layer, weights: Tensor, values: Tensor) -> Tensor:
+        return weights.unflatten(1, (len(values), -1)).sum(2) @ values
+
     def rewire(self, weights: Tensor, channels: int, channel: int, new: Tensor | None) -> None:
         weights.unflatten(1, (channels, -1))[:, channel] = 0
 
 
-class LocalRule(Rule):
+class LocalRule(Weighted):
     """Its outputs stay: a bias a place means that a silenced one isn't a constant."""
 
     def couple(self, layer: Layer, sources: Sequence[Ids], coupling: Coupling) -> Ids:
@@ -215,6 +235,14 @@ class LocalRule(Rule):
     def cut(self, layer: Layer, tensors: Tensors, kept: Kept) -> tuple[Edits, dict[str, Tensor]]:
         columns = tensors["weights"].unflatten(2, (layer.inputs[0].channels, -1))
         return {}, {**tensors, "weights": columns[:, :, kept.inputs[0]].flatten(2)}
+
+    def added(self, layer: Layer, weights: Tensor, values: Tensor) -> Tensor:
+        """(filters, places): every place has a bias of its own, so that padding does no harm."""
+        assert isinstance(layer, local.Local)
+        shape = layer.inputs[0]
+        constant = values[None, :, None, None].expand(1, -1, shape.height, shape.width)
+        patches = F.unfold(constant, layer.size, padding=layer.padding, stride=layer.stride)
+        return torch.einsum("lfk,kl->fl", weights, patches[0])
 
     def rewire(self, weights: Tensor, channels: int, channel: int, new: Tensor | None) -> None:
         weights.unflatten(2, (channels, -1))[:, :, channel] = 0
@@ -382,6 +410,11 @@ RULES: dict[str, Rule] = {
 }
 HEAD = Pinned("feeds a [{}] head")
 UNKNOWN = Pinned("feeds a [{}], which has no rule here")
+
+
+def has_filters(layer: Layer) -> bool:
+    """Whether a section makes channels that can be cut."""
+    return isinstance(rule_of(layer), Producer)
 
 
 def rule_of(layer: Layer) -> Rule:

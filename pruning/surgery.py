@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pruning.channels import ChannelGraph, Mask
 from pruning.recover import Absorbed, Fold, absorb
-from pruning.rules import Edits, Kept, Producer, Tensors, depthwise, rule_of
+from pruning.rules import Edits, Kept, Producer, Tensors, Weighted, depthwise, rule_of
 from yolo.cfg import Cfg
 from yolo.layers import Layer
 from yolo.network import State
@@ -43,10 +43,10 @@ def masked(graph: ChannelGraph, state: State, fold: Fold, folded: bool) -> State
         if not tensors:
             continue
         rule = rule_of(layer)
-        if folded and _has_filters(layer, tensors):
+        if folded and isinstance(rule, Weighted) and not depthwise(layer):
             absorbed = absorb(layer, tensors, graph.inputs[i][0], fold, layer.sources[0])
             if absorbed.forgotten.any():
-                tensors = _forgetting(layer, tensors, absorbed, fold.alive[graph.outputs[i]])
+                tensors = _forgetting(rule, tensors, absorbed, fold.alive[graph.outputs[i]])
         silent = _indices(~fold.alive[graph.outputs[i]])
         if isinstance(rule, Producer) and len(silent):
             tensors = rule.silence(layer, tensors, silent)
@@ -58,21 +58,27 @@ def _cut(
     graph: ChannelGraph, layer: Layer, tensors: Tensors, kept: Kept, fold: Fold
 ) -> tuple[Edits, dict[str, Tensor]]:
     rule, index = rule_of(layer), layer.section.index
-    absorbed = None
-    if _has_filters(layer, tensors):
-        absorbed = absorb(layer, tensors, graph.inputs[index][0], fold, layer.sources[0])
+    if tensors and isinstance(rule, Weighted) and not depthwise(layer):
+        (ids,) = graph.inputs[index]
+        absorbed = absorb(layer, tensors, ids, fold, layer.sources[0])
         if absorbed.shift is not None:
             tensors = rule.shifted(tensors, absorbed.shift)
-    edits, small = rule.cut(layer, tensors, kept)
-    if absorbed:
-        _rewire(layer, small, kept, absorbed, fold.carriers[graph.inputs[index][0]])
+        edits, small = rule.cut(layer, tensors, kept)
+        _rewire(rule, layer, small, kept, absorbed, fold.carriers[ids])
+    else:
+        edits, small = rule.cut(layer, tensors, kept)
     if isinstance(rule, Producer):
         rule.emit(layer, small, _indices(fold.carriers[graph.outputs[index]][kept.outputs.numpy()]))
     return edits, small
 
 
 def _rewire(
-    layer: Layer, small: dict[str, Tensor], kept: Kept, absorbed: Absorbed, carriers: Mask
+    rule: Weighted,
+    layer: Layer,
+    small: dict[str, Tensor],
+    kept: Kept,
+    absorbed: Absorbed,
+    carriers: Mask,
 ) -> None:
     """Give the constant channels among a section's inputs their weights."""
     channels = kept.inputs[0].numpy()
@@ -80,7 +86,7 @@ def _rewire(
         column = absorbed.columns.get(int(channels[place]))
         if column is not None and len(kept.outputs) < layer.out_shape.channels:
             column = column[_rows_of_part(layer, kept, int(channels[place]))]
-        rule_of(layer).rewire(small["weights"], len(channels), int(place), column)
+        rule.rewire(small["weights"], len(channels), int(place), column)
 
 
 def _rows_of_part(layer: Layer, kept: Kept, channel: int) -> Tensor:
@@ -92,24 +98,15 @@ def _rows_of_part(layer: Layer, kept: Kept, channel: int) -> Tensor:
 
 
 def _forgetting(
-    layer: Layer, tensors: Tensors, absorbed: Absorbed, alive: Mask
+    rule: Weighted, tensors: Tensors, absorbed: Absorbed, alive: Mask
 ) -> dict[str, Tensor]:
     """Tensors that see the shift instead of the forgotten inputs; silenced outputs see nothing."""
-    rule = rule_of(layer)
     out = {**tensors, "weights": tensors["weights"].clone()}
     for channel in np.flatnonzero(absorbed.forgotten):
         rule.rewire(out["weights"], len(absorbed.forgotten), int(channel), None)
     if absorbed.shift is None:
         return out
     return rule.shifted(out, absorbed.shift * torch.from_numpy(alive))
-
-
-def _has_filters(layer: Layer, tensors: Tensors) -> bool:
-    """Whether a section weighs its inputs, rather than passing each one on."""
-    kind = layer.section.type
-    return (
-        bool(tensors) and kind in ("convolutional", "connected", "local") and not depthwise(layer)
-    )
 
 
 def _whole(layer: Layer, kept: Kept) -> bool:
