@@ -151,7 +151,7 @@ def prove_engine(engine: Engine, original: Network, smaller: Network) -> Compari
             f"{smaller.cfg.path}: {engine.name} differs from torch by {after:.1e} on the smaller "
             f"model (relative L2, allowed {ENGINE:g})"
         )
-    return Comparison(after)
+    return Comparison(after, f"in {engine.name}")
 
 
 def _difference(engine: Engine, network: Network, cfg: Cfg) -> float:

@@ -86,5 +86,7 @@ def find_darknet(path: str | None = None) -> Path:
 
 def _beside(binary: Path) -> Path | None:
     folder = binary.resolve().parent
-    found = ((folder / place / LIBRARY).resolve() for place in BESIDE)
+    # beside any other folder than bin, ../lib would be some other program's
+    places = BESIDE if folder.name == "bin" else BESIDE[:1]
+    found = ((folder / place / LIBRARY).resolve() for place in places)
     return next((library for library in found if library.is_file()), None)
