@@ -11,7 +11,7 @@ from pruning.channels import ChannelGraph
 from pruning.rules import has_filters
 from yolo.cfg import Cfg
 from yolo.network import Network
-from yolo.weights import load_weights, weights_size
+from yolo.weights import Header, load_weights, weights_size
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,7 @@ class Info:
 def describe(cfg: str, weights: str | None = None, cutoff: int | None = None) -> Info:
     """What there is to know of a cfg; with weights, that they fit. Raises DarknetError."""
     network = Network(Cfg.load(cfg))
-    if weights is not None:
-        load_weights(network, weights, cutoff)
+    header = Header() if weights is None else load_weights(network, weights, cutoff)
     graph = ChannelGraph(network)
     rows = []
     for i, layer in enumerate(network.layers):
@@ -84,7 +83,7 @@ def describe(cfg: str, weights: str | None = None, cutoff: int | None = None) ->
         rows,
         network.count_parameters(),
         network.macs(),
-        weights_size(network),
+        weights_size(network, header),
         sum(family.cost * family.slots for family in graph.families),
     )
 

@@ -15,7 +15,7 @@ from pruning.recover import Fold, Folding
 from pruning.report import Cost, Report, changes, cost
 from pruning.strategies import STRATEGIES, Wish, prunable, select
 from pruning.surgery import operate
-from pruning.verify import Comparison, Proof, latency, prove_cut, prove_engine
+from pruning.verify import SINGLE, Comparison, Proof, latency, prove_cut, prove_engine
 from yolo.cfg import Cfg
 from yolo.errors import DarknetError, WeightsError
 from yolo.files import Writer, write_files
@@ -161,6 +161,8 @@ def _prove(job: Job, graph: ChannelGraph, fold: Fold, smaller: Network) -> Proof
         job.progress("comparing with the masked network")
         state = graph.network.state()
         masked, difference = prove_cut(graph, state, fold, smaller.cfg, smaller.state())
+        if difference.value is not None and difference.value > SINGLE and not masked.note:
+            difference = replace(difference, note="see the constants of each section")
     found = {}
     for name in ("opencv", "darknet"):
         if name not in wanted:

@@ -284,7 +284,8 @@ def test_the_library_of_a_program(
     program, library = tmp_path / "bin" / "darknet", tmp_path / place / "libdarknet.so"
     for path in (program, library):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(0o755)
+        path.write_bytes(b"detector")
+        path.chmod(0o755)
     assert find_darknet(str(program)) == library
     monkeypatch.setenv("PATH", str(program.parent))
     assert find_darknet() == library
@@ -292,8 +293,11 @@ def test_the_library_of_a_program(
 
 def test_a_program_without_a_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "darknet"
-    program.touch(0o755)
+    program.write_bytes(b"detector")
     with pytest.raises(EngineError, match="name the library instead"):
+        find_darknet(str(program))
+    program.write_bytes(b"ls")
+    with pytest.raises(EngineError, match="neither a Darknet library nor a Darknet program"):
         find_darknet(str(program))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(darknet, "DEBIAN", tmp_path / "libdarknet.so")

@@ -288,3 +288,12 @@ def test_a_wish_that_nothing_can_fulfil_says_why():
         select(graph, found.state, Wish("normal", 0.5), folding)
     with pytest.raises(PlanError, match="--only 0: can't be cut: it is the network's output"):
         select(graph, found.state, Wish("normal", 0.5, only=(0,)), folding)
+
+
+def test_only_sections_with_filters_can_be_named():
+    found = sample(NET + conv(4) + "[maxpool]\nsize=2\nstride=2\n" + conv(4) + conv(2))
+    graph = ChannelGraph(found.network)
+    folding = Folding(graph, found.state, "auto")
+    for wish in (Wish("normal", 0.5, only=(1,)), Wish("normal", 0.5, spare=(1,))):
+        with pytest.raises(PlanError, match=r"1: has no filters to cut"):
+            select(graph, found.state, wish, folding)

@@ -19,7 +19,8 @@ def arguments() -> argparse.Namespace:
     parser = Parser(
         description=__doc__,
         formatter_class=Help,
-        epilog="Exit codes: 0 done, 1 a proof failed, 2 wrong input. Sections are counted as "
+        epilog="Exit codes: 0 done, 1 a proof failed, 2 wrong input, "
+        "130 interrupted. Sections are counted as "
         "Darknet does: the first behind [net] is 0; tools/info.py lists them.",
     )
     model = parser.add_argument_group("model")
@@ -43,7 +44,11 @@ def arguments() -> argparse.Namespace:
     )
     what.add_argument("--spare", type=sections, default=(), metavar="I,J", help="don't cut these")
     what.add_argument("--only", type=sections, metavar="I,J", help="cut only these")
-    what.add_argument("--plan", metavar="FILE", help="apply a saved plan instead")
+    what.add_argument(
+        "--plan",
+        metavar="FILE",
+        help="apply a saved plan; the other options here are then without effect",
+    )
     how = parser.add_argument_group("how")
     how.add_argument("--fold", choices=FOLDS, default="auto", help=listed(FOLDS))
     how.add_argument(

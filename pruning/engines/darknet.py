@@ -78,6 +78,8 @@ def find_darknet(path: str | None = None) -> Path:
         raise EngineError(f"{path}: no such file, expected a {LIBRARY}")
     if any(suffix in (".so", ".dylib", ".dll") for suffix in given.suffixes):
         return given.resolve()
+    if b"detector" not in read_bytes(given, "program"):  # a word that every Darknet takes
+        raise EngineError(f"{path} is neither a Darknet library nor a Darknet program")
     library = _beside(given)
     if library is None:
         raise EngineError(f"{path}: no {LIBRARY} is near this program, name the library instead")

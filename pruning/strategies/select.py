@@ -11,6 +11,7 @@ from pruning.coupling import Ids
 from pruning.importance import Scores, channel_scores, group_scores
 from pruning.plan import Plan
 from pruning.recover import Folding
+from pruning.rules import has_filters
 from pruning.strategies.strategies import STRATEGIES, touched_sections
 from yolo.errors import PlanError
 from yolo.network import State
@@ -131,6 +132,9 @@ def _known(graph: ChannelGraph, sections: tuple[int, ...], what: str) -> tuple[i
     for section in sections:
         if not 0 <= section <= last:
             raise PlanError(f"--{what} {section}: sections are numbered from 0 to {last}")
+        if not has_filters(graph.network.layers[section]):
+            where = graph.network.cfg.layers[section]
+            raise PlanError(str(where.error(f"--{what} {section}: has no filters to cut")))
     return sections
 
 
