@@ -189,7 +189,7 @@ BAD_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "not a Darknet": (
         ("--verify", "torch,darknet", "--darknet", sys.executable),
-        "name the library instead",
+        "neither a Darknet library nor a Darknet program",
     ),
     "section out of range": (("--spare", "5"), "--spare 5: sections are numbered from 0 to 4"),
     "section without number": (("--only", "first"), "expected section indices like 79,84"),
