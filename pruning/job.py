@@ -10,6 +10,7 @@ import torch
 
 from pruning.channels import ChannelGraph
 from pruning.engines import Darknet, Engine, EngineError, OpenCV
+from pruning.options import ENGINES
 from pruning.plan import Plan
 from pruning.recover import Fold, Folding
 from pruning.report import Cost, Report, changes, cost
@@ -155,7 +156,7 @@ def _in_question(wish: Wish, graph: ChannelGraph, fold: Fold) -> tuple[int, int]
 
 
 def _prove(job: Job, graph: ChannelGraph, fold: Fold, smaller: Network) -> Proof:
-    wanted = ("torch", "opencv", "darknet") if job.verify is None else job.verify
+    wanted = tuple(ENGINES) if job.verify is None else job.verify
     masked, difference = Comparison(None, "not run"), Comparison(None, "not run")
     if "torch" in wanted:
         job.progress("comparing with the masked network")

@@ -29,7 +29,6 @@ INTEGER = re.compile(r"[+-]?[0-9]+(\.0*)?")
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 LONGEST = 600  # characters of a message; a line of a broken file may have millions
 Value = TypeVar("Value")
-_REQUIRED: object = object()
 
 
 @dataclass(frozen=True)
