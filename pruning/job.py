@@ -17,14 +17,17 @@ from pruning.report import Cost, Report, changes, cost
 from pruning.strategies import STRATEGIES, Wish, prunable, select
 from pruning.surgery import operate
 from pruning.verify import SINGLE, Comparison, Proof, latency, prove_cut, prove_engine
-from yolo.cfg import Cfg
-from yolo.errors import DarknetError, WeightsError
+from yolo.datasets.data import Data
+from yolo.datasets.evaluation import EvaluationLoader
+from yolo.datasets.loader import evaluation_loader
+from yolo.device import choose_device
+from yolo.evaluate import check_classes, evaluate
 from yolo.files import Writer, write_files
+from yolo.models import load_model
 from yolo.network import Network
-from yolo.randomize import check_memory, randomize
-from yolo.weights import Header, load_weights, weights_writer
-
-RANDOM = "random"  # random or random:SEED in place of a weights file
+from yolo.randomize import check_memory
+from yolo.results import Evaluation
+from yolo.weights import Header, weights_writer
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Job:
     """What a user asks for; `plan` takes the place of the wish where it is given.
 
     `verify` names the proofs to make (options.ENGINES), None all that are there; `runs` is how
-    often latencies are measured, 0 not at all.
+    often latencies are measured, 0 not at all; `data` names the data set whose validation images
+    tell the accuracy before and after, `workers` the processes that read them.
     """
 
     cfg: str
@@ -43,6 +47,8 @@ class Job:
     verify: tuple[str, ...] | None = None
     darknet: str | None = None
     runs: int = 5
+    data: str | None = None
+    workers: int = 2
     progress: Callable[[str], None] = field(default=lambda step: None, repr=False)
 
 
@@ -78,32 +84,6 @@ def result_files(folder: Path, stem: str) -> dict[str, Path]:
     return {kind: folder / f"{stem}.{kind}" for kind in ("cfg", "weights", "json")}
 
 
-def is_random(weights: str) -> bool:
-    """Whether `random` or `random:SEED` stands in place of a weights file."""
-    return weights.partition(":")[0] == RANDOM
-
-
-def load(cfg: str, weights: str) -> tuple[Network, Header]:
-    """A network with the tensors of a file, or with `random[:SEED]` ones.
-
-    Raises DarknetError; WeightsError where sections are left without tensors.
-    """
-    network = Network(Cfg.load(cfg))
-    if is_random(weights):
-        seed = weights.partition(":")[2] or "0"
-        if not seed.isdecimal():
-            raise DarknetError(f"{weights}: expected {RANDOM} or {RANDOM}:SEED with a whole number")
-        randomize(network, int(seed) % 2**63)
-        return network, Header()
-    header = load_weights(network, weights)
-    for layer in network.layers:
-        if any(tensor.is_meta for tensor in layer.stored().values()):
-            raise WeightsError(
-                f"{weights}: holds only a backbone: {layer.section.error('has none')}"
-            )
-    return network, header
-
-
 def make_plan(job: Job, graph: ChannelGraph, folding: Folding) -> Plan:
     """The saved plan, or one that fulfils the wish; raises PlanError."""
     if job.plan is not None:
@@ -114,7 +94,8 @@ def make_plan(job: Job, graph: ChannelGraph, folding: Folding) -> Plan:
 def prune(job: Job) -> Result:
     """Prune in memory and prove it; raises DarknetError, and ProofError where the proof fails."""
     job.progress("reading")
-    network, header = load(job.cfg, job.weights)
+    network, header = load_model(job.cfg, job.weights)
+    images = _images(job, network)
     if job.runs or job.verify != ():
         check_memory(network)
     state = network.state()
@@ -128,7 +109,7 @@ def prune(job: Job) -> Result:
     untouched = bool(fold.kept.all() and not fold.carriers.any())
     smaller = Network.with_state(network.cfg if untouched else cfg.strict(), small)
     proof = _prove(job, graph, fold, smaller)
-    before, after = (_measured(job, net, header) for net in (network, smaller))
+    before, after = (_measured(job, net, header, images) for net in (network, smaller))
     report = Report(
         job.cfg,
         job.weights,
@@ -181,7 +162,29 @@ def _prove(job: Job, graph: ChannelGraph, fold: Fold, smaller: Network) -> Proof
     return Proof(masked, difference, found)
 
 
-def _measured(job: Job, network: Network, header: Header) -> Cost:
+def _images(job: Job, network: Network) -> EvaluationLoader | None:
+    """What tells the accuracy; raises DarknetError for data that the network isn't made for."""
+    if job.data is None:
+        return None
+    data = Data.load(job.data)
+    check_classes(network, data)
+    return evaluation_loader(data, network.cfg, workers=job.workers)
+
+
+def _accuracy(job: Job, network: Network, images: EvaluationLoader) -> Evaluation:
+    """How good the network is; it is computed where that is fastest."""
+    done, total = 0, len(images.items)
+
+    def progress(count: int) -> None:
+        nonlocal done
+        done += count
+        job.progress(f"evaluating: {done} of {total} images")
+
+    copy = Network.with_state(network.cfg, network.state())
+    return evaluate(copy.to(choose_device()), images, progress=progress)
+
+
+def _measured(job: Job, network: Network, header: Header, images: EvaluationLoader | None) -> Cost:
     times: dict[str, float | None] = {"torch": None, "opencv": None}
     if job.runs:
         job.progress("measuring")
@@ -191,4 +194,5 @@ def _measured(job: Job, network: Network, header: Header) -> Cost:
             times["opencv"] = engine.latency(network.cfg, network, job.runs)
         except EngineError:
             times["opencv"] = None
-    return cost(network, header, times)
+    spent = cost(network, header, times)
+    return replace(spent, accuracy=_accuracy(job, network, images)) if images else spent

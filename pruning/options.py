@@ -24,3 +24,8 @@ ENGINES = {
     "opencv": "the written files in OpenCV DNN",
     "darknet": "the written files in a Darknet library",
 }
+SCHEDULES = {
+    "constant": "all the time",
+    "global-decay": "a hundredth from half of the epochs on",
+    "local-decay": "a hundredth from half of the epochs on for the 15 % largest",
+}

@@ -19,12 +19,16 @@ from pruning.rules import has_filters
 from pruning.verify import Comparison, Proof
 from yolo.layers import Layer
 from yolo.network import Network
+from yolo.results import ClassifierEvaluation, Evaluation
 from yolo.weights import Header, weights_size
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model costs: channels of its filters, parameters, MACs (ours, thop's), bytes, ms."""
+    """What a model costs: channels of its filters, parameters, MACs (ours, thop's), bytes, ms.
+
+    `accuracy` is what it gives for that, where there were images to tell.
+    """
 
     channels: int
     parameters: int
@@ -32,17 +36,21 @@ class Cost:
     macs_thop: int
     weights_bytes: int
     latency_ms: Mapping[str, float | None]
-    map: float | None = None
+    accuracy: Evaluation | None = None
 
     def to_json(self) -> dict[str, object]:
+        """`map` of a detector, None where it isn't known, and `top1` of a classifier."""
+        given = self.accuracy
+        top1 = {"top1": given.top1} if isinstance(given, ClassifierEvaluation) else {}
         return {
             "channels": self.channels,
             "parameters": self.parameters,
             "macs": self.macs,
             "macs_thop": self.macs_thop,
             "weights_bytes": self.weights_bytes,
-            "map": self.map,
+            "map": getattr(self.accuracy, "map", None),
             "latency_ms": dict(self.latency_ms),
+            **top1,
         }
 
 
@@ -144,6 +152,10 @@ class Report:
             fast = a.latency_ms[name]
             if slow is not None and fast is not None:
                 rows.append([f"ms in {name}", f"{slow:.1f}", f"{fast:.1f}", f"{fast / slow:.1%}"])
+        if b.accuracy and a.accuracy:
+            good, left = b.accuracy.score, a.accuracy.score
+            share = f"{left / good:.1%}" if good else "-"
+            rows.append([b.accuracy.score_name, f"{good:.4f}", f"{left:.4f}", share])
         return _table(rows, f"{self.strategy}, percent {self.percent:g}", numbers=(1, 2, 3))
 
     def _proof_table(self) -> str:

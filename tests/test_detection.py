@@ -9,10 +9,11 @@ import pytest
 import torch
 from test_engines import MODELS
 
-from pruning.job import Job, load, prune
+from pruning.job import Job, prune
 from pruning.strategies import Wish
 from pruning.verify import noise_image
 from yolo.cfg import Cfg
+from yolo.models import load_model
 from yolo.network import Network
 from yolo.weights import load_weights
 
@@ -72,7 +73,7 @@ def overlap(a: Box, b: Box) -> float:
 
 
 def test_it_sees_the_dog(model: tuple[str, str], picture: np.ndarray, names: list[str]) -> None:
-    found = detect(load(*model)[0], picture)
+    found = detect(load_model(*model)[0], picture)
     assert [names.index(name) for name in ("dog", "bicycle", "car")] == [16, 1, 2]
     assert {names[kind] for kind, _, _ in found} & SEEN == SEEN
     # where Darknet's own yolov3 draws its boxes on this picture
@@ -94,7 +95,7 @@ def test_the_smaller_model_sees(
     files = result.write(tmp_path, "x")
     smaller = Network(Cfg.load(files["cfg"]))
     load_weights(smaller, files["weights"])
-    before, after = detect(load(*model)[0], picture), detect(smaller, picture)
+    before, after = detect(load_model(*model)[0], picture), detect(smaller, picture)
     if percent == 0:
         assert after == before
     else:

@@ -81,6 +81,14 @@ def sections(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r}: expected section indices like 79,84") from None
 
 
+def size(text: str) -> tuple[int, int]:
+    """320x256 → (320, 256), width and height"""
+    width, x, height = text.lower().partition("x")
+    if not (x and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a size like 416x416")
+    return int(width), int(height)
+
+
 def check_outputs(outputs: Sequence[Path], inputs: Sequence[str | None]) -> None:
     """Say before the work what can't be written: two files in one place, or over an input."""
     from yolo.files import check_distinct, check_writable

@@ -58,6 +58,11 @@ def arguments() -> argparse.Namespace:
     )
     how.add_argument("--darknet", metavar="PATH", help="a Darknet library, or its binary")
     how.add_argument(
+        "--data",
+        metavar="FILE",
+        help="a .data or .yaml file: tell mAP or top-1 of its validation images before and after",
+    )
+    how.add_argument(
         "--runs", type=int, default=5, metavar="N", help="runs for the median latency, 0: none"
     )
     out = parser.add_argument_group("output")
@@ -78,9 +83,10 @@ def main() -> int:
     steps("starting")
     folder, stem = Path(args.out), args.name or _stem(args)
     extra = _extra_files(args, folder, stem)
-    from pruning.job import Job, is_random, prune, result_files
+    from pruning.job import Job, prune, result_files
     from pruning.strategies import Wish
     from yolo.files import write_files
+    from yolo.models import is_random
 
     wish = Wish(
         args.strategy,
@@ -93,7 +99,18 @@ def main() -> int:
     )
     runs = 0 if args.dry_run else args.runs
     proofs = () if args.dry_run else verify
-    job = Job(args.cfg, args.weights, wish, args.fold, args.plan, proofs, args.darknet, runs, steps)
+    job = Job(
+        args.cfg,
+        args.weights,
+        wish,
+        args.fold,
+        args.plan,
+        proofs,
+        args.darknet,
+        runs,
+        args.data,
+        progress=steps,
+    )
     try:
         result = prune(job)
         contents = {
@@ -124,7 +141,7 @@ def _extra_files(args: argparse.Namespace, folder: Path, stem: str) -> dict[str,
         found["figure"] = Path(args.figures) / f"{stem}-channels.png"
     kinds = () if args.dry_run else ("cfg", "weights", "json")
     result = [folder / f"{stem}.{kind}" for kind in kinds]
-    check_outputs([*result, *found.values()], [args.cfg, args.weights, args.plan])
+    check_outputs([*result, *found.values()], [args.cfg, args.weights, args.plan, args.data])
     return found
 
 

@@ -13,9 +13,17 @@ class WeightsError(DarknetError):
     """A .weights file that doesn't fit its cfg, or can't be used."""
 
 
+class TrainingError(DarknetError):
+    """A training that can't start, or can't go on."""
+
+
 class PlanError(DarknetError):
     """A pruning plan, or a wish for one, that the network can't fulfil."""
 
 
 class ProofError(DarknetError):
     """A cut whose result doesn't compute what the report says: commands exit with 1."""
+
+
+class DataError(DarknetError):
+    """Images, labels or lists that can't be used."""

@@ -56,6 +56,13 @@ class Network(nn.Module):
         for layer in self.layers:
             layer.tie()
 
+    @torch.no_grad()
+    def copy_(self, state: Mapping[int, Mapping[str, Tensor]]) -> None:
+        """Copy the values of a state into the tensors that are there."""
+        for index, tensors in self.state().items():
+            for name, tensor in tensors.items():
+                tensor.copy_(state[index][name])
+
     @property
     def heads(self) -> list[int]:
         """The output sections; the last section that computes something where there are none."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from yolo.cfg import Section
+from yolo.heads.loss import HeadLoss, LossRule, Targets
 from yolo.heads.yolo import grid
 from yolo.layers.base import Layer, Shape, register
 
@@ -32,6 +33,15 @@ class Detection(Layer):
                 f"side={self.side}, num={self.count}, classes={self.classes} need {expected} "
                 f"numbers before it, but get {self.out_shape.elements}"
             )
+
+    @property
+    def rule(self) -> LossRule:
+        """Raises CfgError."""
+        raise self.section.error("can't be trained here: it is YOLOv1's head")
+
+    def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
+        """Raises CfgError."""
+        return self.rule.loss(x, targets, seen)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W)"""

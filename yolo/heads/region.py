@@ -1,11 +1,14 @@
 """[region]"""
 
+import functools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from yolo.cfg import Section
+from yolo.heads.loss import HeadLoss, Targets
+from yolo.heads.region_loss import RegionLoss
 from yolo.heads.yolo import grid, read_anchors
 from yolo.layers.base import Layer, Shape, register
 
@@ -34,6 +37,18 @@ class Region(Layer):
                 f"classes={self.classes} with num={count} needs filters={expected} "
                 f"before it, but gets {self.out_shape.channels}"
             )
+
+    @functools.cached_property
+    def rule(self) -> RegionLoss:
+        """How it learns; raises CfgError for keys that it can't be trained with."""
+        return RegionLoss(self)
+
+    def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
+        """What enters the head (N, C, H, W), and the boxes of the images → the loss.
+
+        `seen` images have been trained with, these included: the first ones teach the anchors.
+        """
+        return self.rule.loss(x, targets, seen)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W) that holds (H, W, anchors, entries) in memory"""

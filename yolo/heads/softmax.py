@@ -1,10 +1,13 @@
 """[softmax]"""
 
+import functools
 from collections.abc import Sequence
 
 from torch import Tensor
 
 from yolo.cfg import Section
+from yolo.heads.classifier_loss import SoftmaxLoss
+from yolo.heads.loss import HeadLoss, Targets
 from yolo.layers.base import Layer, Shape, register
 
 
@@ -25,6 +28,15 @@ class Softmax(Layer):
         self.out_shape = self.inputs[0]
         if self.out_shape.elements % self.groups:
             raise section.error(f"groups={self.groups} doesn't divide {self.out_shape}", "groups")
+
+    @functools.cached_property
+    def rule(self) -> SoftmaxLoss:
+        """How it learns where no [cost] follows; raises CfgError where it doesn't."""
+        return SoftmaxLoss(self)
+
+    def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
+        """What enters the head (N, C, H, W), and the labels → the loss."""
+        return self.rule.loss(x, targets, seen)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W)"""

@@ -1,11 +1,16 @@
 """[yolo] and [Gaussian_yolo]"""
 
+import functools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from yolo.cfg import Section
+from yolo.heads.anchor_loss import AnchorLoss
+from yolo.heads.gaussian_loss import GaussianLoss
+from yolo.heads.loss import HeadLoss, Targets
+from yolo.heads.yolo_loss import YoloLoss
 from yolo.layers.base import Layer, Shape, register
 
 
@@ -27,11 +32,14 @@ def grid(height: int, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
 POINTS = {"center": 0.0, "left_top": 0.5, "right_bottom": -0.5}
 
 
-class _AnchorHead(Layer):
+class AnchorHead(Layer):
     """Boxes on a grid from the anchors that `mask` names."""
 
     is_head = True
     coordinates = 4
+    new_coords = False
+    offset = 0.0
+    loss_rule: type[AnchorLoss]
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
@@ -42,6 +50,7 @@ class _AnchorHead(Layer):
         total = section.integer("num", 1, 1, 2**15)
         self.mask = section.integers("mask", tuple(range(total)))
         self.scale_x_y = section.number("scale_x_y", 1.0)
+        self.all_anchors = read_anchors(section, total)
         self.anchors = self._anchors(total)
         self.entries = self.coordinates + 1 + self.classes
         self.out_shape = self.inputs[0]
@@ -56,20 +65,50 @@ class _AnchorHead(Layer):
         """(N, C, H, W) → (N, anchors, entries, H, W)"""
         return x.unflatten(1, (len(self.mask), self.entries))
 
-    def sizes(self, out: Tensor) -> tuple[Tensor, Tensor]:
-        """Widths and heights of the anchors relative to the image: (anchors, 1, 1) each.
+    def relative(self, anchors: Sequence[tuple[float, float]], x: Tensor) -> Tensor:
+        """Widths and heights of anchors relative to the image, for a map (…, H, W): (K, 2).
 
         The image may have another size than [net] gives: its cells are as large as in [net].
         """
-        anchors = torch.tensor(self.anchors, dtype=out.dtype, device=out.device)
-        width, height = anchors.unbind(1)
-        image_width = self.image.width / self.out_shape.width * out.shape[-1]
-        image_height = self.image.height / self.out_shape.height * out.shape[-2]
-        return (width / image_width)[:, None, None], (height / image_height)[:, None, None]
+        width = self.image.width / self.out_shape.width * x.shape[-1]
+        height = self.image.height / self.out_shape.height * x.shape[-2]
+        return x.new_tensor(anchors) / x.new_tensor((width, height))
+
+    def sizes(self, out: Tensor) -> tuple[Tensor, Tensor]:
+        """Widths and heights of its anchors relative to the image: (anchors, 1, 1) each."""
+        width, height = self.relative(self.anchors, out).unbind(1)
+        return width[:, None, None], height[:, None, None]
+
+    def activate(self, entries: Tensor) -> Tensor:
+        """The first entries of every anchor (N, anchors, …, H, W) as forward gives them."""
+        raise NotImplementedError
+
+    def boxes(self, out: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Centre x, y, width, height relative to the image: (N, anchors, H, W) each.
+
+        `out` (N, anchors, …, H, W) are activated entries, at least all of the coordinates.
+        """
+        raise NotImplementedError
+
+    def reference(self, boxes: Tensor) -> Tensor:
+        """The points of boxes (K, 4) whose cells are to find them: (K, 2)."""
+        return boxes[:, :2] - self.offset * boxes[:, 2:]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, C, H, W): Darknet's output"""
+        return self.activate(self.per_anchor(x)).flatten(1, 2)
+
+    @functools.cached_property
+    def rule(self) -> AnchorLoss:
+        """How it learns; raises CfgError for keys that it can't be trained with."""
+        return self.loss_rule(self)
+
+    def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
+        """What enters the head (N, C, H, W), and the boxes of the images → the loss."""
+        return self.rule.loss(x, targets, seen)
 
     def _anchors(self, total: int) -> list[tuple[float, float]]:
         section = self.section
-        anchors = read_anchors(section, total)
         given = len(section.numbers("anchors")) // 2 if section.has("anchors") else total
         for number in self.mask:
             if not 0 <= number < min(total, given):
@@ -78,7 +117,7 @@ class _AnchorHead(Layer):
                     f"{min(total, given)} that num= and anchors= give",
                     "mask",
                 )
-        return [anchors[number] for number in self.mask]
+        return [self.all_anchors[number] for number in self.mask]
 
 
 def flat(boxes: Tensor) -> Tensor:
@@ -87,21 +126,34 @@ def flat(boxes: Tensor) -> Tensor:
 
 
 @register("yolo")
-class Yolo(_AnchorHead):
+class Yolo(AnchorHead):
     """YOLOv3 and later: forward gives Darknet's output, decode the boxes."""
+
+    loss_rule = YoloLoss
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
         self.new_coords = section.flag("new_coords")
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → (N, C, H, W) with x, y, objectness and classes in [0, 1]"""
-        x = self.per_anchor(x)
-        xy, size, rest = x[:, :, :2], x[:, :, 2:4], x[:, :, 4:]
+    def activate(self, entries: Tensor) -> Tensor:
+        """x, y, objectness and classes in [0, 1], but x and y stretched by scale_x_y"""
+        xy, size, rest = entries[:, :, :2], entries[:, :, 2:4], entries[:, :, 4:]
         if not self.new_coords:
             xy, rest = xy.sigmoid(), rest.sigmoid()
         xy = xy * self.scale_x_y - (self.scale_x_y - 1) / 2
-        return torch.cat((xy, size, rest), 2).flatten(1, 2)
+        return torch.cat((xy, size, rest), 2)
+
+    def boxes(self, out: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        columns, rows = grid(out.shape[-2], out.shape[-1], out)
+        width, height = self.sizes(out)
+        w, h = out[:, :, 2], out[:, :, 3]
+        scale_w, scale_h = (4 * w * w, 4 * h * h) if self.new_coords else (w.exp(), h.exp())
+        return (
+            (out[:, :, 0] + columns) / out.shape[-1],
+            (out[:, :, 1] + rows) / out.shape[-2],
+            scale_w * width,
+            scale_h * height,
+        )
 
     def decode(self, out: Tensor) -> Tensor:
         """Output (N, C, H, W) → (N, anchors·H·W, 5 + classes)
@@ -109,36 +161,37 @@ class Yolo(_AnchorHead):
         Centre x, y, width, height relative to the image, objectness, class probabilities.
         """
         out = self.per_anchor(out)
-        columns, rows = grid(out.shape[-2], out.shape[-1], out)
-        width, height = self.sizes(out)
-        w, h = out[:, :, 2], out[:, :, 3]
-        scale_w, scale_h = (4 * w * w, 4 * h * h) if self.new_coords else (w.exp(), h.exp())
-        box = (
-            (out[:, :, 0] + columns) / out.shape[-1],
-            (out[:, :, 1] + rows) / out.shape[-2],
-            scale_w * width,
-            scale_h * height,
-        )
-        return flat(torch.cat((torch.stack(box, 2), out[:, :, 4:]), 2))
+        return flat(torch.cat((torch.stack(self.boxes(out), 2), out[:, :, 4:]), 2))
 
 
 @register("Gaussian_yolo")
-class GaussianYolo(_AnchorHead):
+class GaussianYolo(AnchorHead):
     """Gaussian YOLOv3: every coordinate with its uncertainty."""
 
     coordinates = 8
+    loss_rule = GaussianLoss
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
         self.offset = section.choice("yolo_point", "center", POINTS)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → (N, C, H, W), all but the means of w and h in [0, 1]"""
-        x = self.per_anchor(x)
-        entries = torch.arange(self.entries, device=x.device)[:, None, None]
-        out = torch.where((entries == 4) | (entries == 6), x, x.sigmoid())
+    def activate(self, entries: Tensor) -> Tensor:
+        """All but the means of w and h in [0, 1], but the means of x and y stretched."""
+        number = torch.arange(entries.shape[2], device=entries.device)[:, None, None]
+        out = torch.where((number == 4) | (number == 6), entries, entries.sigmoid())
         moved = out * self.scale_x_y - (self.scale_x_y - 1) / 2
-        return torch.where((entries == 0) | (entries == 2), moved, out).flatten(1, 2)
+        return torch.where((number == 0) | (number == 2), moved, out)
+
+    def boxes(self, out: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        columns, rows = grid(out.shape[-2], out.shape[-1], out)
+        width, height = self.sizes(out)
+        w, h = out[:, :, 4].exp() * width, out[:, :, 6].exp() * height
+        return (
+            (out[:, :, 0] + columns) / out.shape[-1] + self.offset * w,
+            (out[:, :, 2] + rows) / out.shape[-2] + self.offset * h,
+            w,
+            h,
+        )
 
     def decode(self, out: Tensor) -> Tensor:
         """Output (N, C, H, W) → (N, anchors·H·W, 5 + classes), as Yolo.decode.
@@ -146,14 +199,5 @@ class GaussianYolo(_AnchorHead):
         Objectness is multiplied by the mean certainty of the box (gaussian_yolo_layer.c).
         """
         out = self.per_anchor(out)
-        columns, rows = grid(out.shape[-2], out.shape[-1], out)
-        width, height = self.sizes(out)
-        w, h = out[:, :, 4].exp() * width, out[:, :, 6].exp() * height
-        box = (
-            (out[:, :, 0] + columns) / out.shape[-1] + self.offset * w,
-            (out[:, :, 2] + rows) / out.shape[-2] + self.offset * h,
-            w,
-            h,
-            out[:, :, 8] * (1 - out[:, :, 1:8:2].mean(2)),
-        )
+        box = (*self.boxes(out), out[:, :, 8] * (1 - out[:, :, 1:8:2].mean(2)))
         return flat(torch.cat((torch.stack(box, 2), out[:, :, 9:]), 2))

@@ -1,0 +1,135 @@
+"""A data set and networks so small that training them takes a second."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+NET = """[net]
+width=32
+height=32
+channels=3
+batch=4
+subdivisions=2
+learning_rate=0.004
+momentum=0.9
+decay=0.0005
+burn_in=2
+policy=constant
+max_batches=6
+hue=.1
+saturation=1.5
+exposure=1.5
+"""
+BODY = """
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=2
+pad=1
+activation=leaky
+
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=2
+pad=1
+activation=leaky
+
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=1
+pad=1
+activation=leaky
+
+[shortcut]
+from=-2
+activation=linear
+"""
+DETECTOR = f"""{NET}{BODY}
+[dropout]
+probability=.2
+
+[convolutional]
+filters=14
+size=1
+stride=1
+pad=1
+activation=linear
+
+[yolo]
+mask=0,1
+anchors=8,8, 16,16
+classes=2
+num=2
+jitter=.2
+ignore_thresh=.7
+iou_loss=ciou
+iou_normalizer=.07
+"""
+CLASSIFIER = f"""{NET}{BODY}
+[convolutional]
+filters=2
+size=1
+stride=1
+pad=1
+activation=linear
+
+[avgpool]
+
+[softmax]
+"""
+COLOURS = ((230, 40, 40), (40, 40, 230))  # of the two classes
+
+
+def make_detection_data(folder: Path, train: int = 10, valid: int = 4) -> Path:
+    """Images of 40×30 with one or two rectangles in the colour of their class; the .data file."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", train), ("valid", valid)):
+        names = [_scene(folder, f"{split}{number}", random) for number in range(count)]
+        (folder / f"{split}.txt").write_text("".join(f"images/{name}.png\n" for name in names))
+    return _data(folder, "names")
+
+
+def make_classification_data(folder: Path, train: int = 10, valid: int = 4) -> Path:
+    """Images of 40×40 in the colour of their class, which their path names."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", train), ("valid", valid)):
+        paths = []
+        for number in range(count):
+            kind = ("red", "blue")[number % 2]
+            image = random.integers(0, 60, (40, 40, 3)) + np.array(COLOURS[number % 2]) * 3 // 4
+            path = f"{split}/{number}_{kind}.png"
+            (folder / split).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / path), image.astype(np.uint8)[..., ::-1])
+            paths.append(path)
+        (folder / f"{split}.txt").write_text("".join(f"{path}\n" for path in paths))
+    return _data(folder, "labels")
+
+
+def _scene(folder: Path, name: str, random: np.random.Generator) -> str:
+    image = random.integers(0, 60, (30, 40, 3)).astype(np.uint8)
+    lines = []
+    for _ in range(random.integers(1, 3)):
+        kind = int(random.integers(2))
+        w, h = random.integers(8, 18, 2)
+        x, y = random.integers(0, 40 - w), random.integers(0, 30 - h)
+        image[y : y + h, x : x + w] = COLOURS[kind]
+        box = ((x + w / 2) / 40, (y + h / 2) / 30, w / 40, h / 30)
+        lines.append(f"{kind} " + " ".join(f"{value:.6f}" for value in box))
+    for sub in ("images", "labels"):
+        (folder / sub).mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(folder / "images" / f"{name}.png"), image[..., ::-1])
+    (folder / "labels" / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    return name
+
+
+def _data(folder: Path, key: str) -> Path:
+    (folder / "x.names").write_text("red\nblue\n")
+    path = folder / "x.data"
+    path.write_text(f"classes=2\ntrain=train.txt\nvalid=valid.txt\n{key}=x.names\n")
+    return path

@@ -1,0 +1,55 @@
+"""Turn a .pt checkpoint into cfg and weights for Darknet, or those into a .pt."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from command import Help, Parser, check_outputs, run
+
+from yolo.errors import DarknetError
+
+
+def arguments() -> argparse.Namespace:
+    parser = Parser(description=__doc__, formatter_class=Help)
+    parser.add_argument("source", metavar="IN", help="a .pt, or a .weights with --cfg")
+    parser.add_argument(
+        "target", metavar="OUT", help="a .weights (its .cfg is written beside it), or a .pt"
+    )
+    parser.add_argument("--cfg", help="the network of a .weights file")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = arguments()
+    source, target = Path(args.source), Path(args.target)
+    kinds = source.suffix, target.suffix
+    if kinds not in ((".pt", ".weights"), (".weights", ".pt")):
+        raise DarknetError(f"{source} to {target}: expected .pt to .weights, or .weights to .pt")
+    if target.suffix == ".pt" and not args.cfg:
+        raise DarknetError(f"{source}: --cfg is needed to read weights")
+    written = [target] if target.suffix == ".pt" else [target, target.with_suffix(".cfg")]
+    check_outputs(written, [args.source, args.cfg])
+    from yolo.checkpoint import Checkpoint, checkpoint_writer
+    from yolo.files import Writer, write_files
+    from yolo.models import load_model
+    from yolo.weights import weights_writer
+
+    network, header = load_model(args.cfg, args.source)
+    cfg = network.cfg.to_bytes()
+    writers: list[tuple[Path, Writer]]
+    if target.suffix == ".pt":
+        checkpoint = Checkpoint(network.cfg, network.state(), header)
+        writers = [(target, checkpoint_writer(checkpoint))]
+    else:
+        writers = [
+            (target, weights_writer(network, header)),
+            (written[1], lambda file: file.write(cfg)),
+        ]
+    write_files(writers)
+    print(f"Written: {', '.join(map(str, written))}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

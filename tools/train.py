@@ -1,0 +1,402 @@
+"""Train, sparsify or fine-tune a Darknet model: cfg and data in, cfg and weights out."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from command import Help, Parser, listed, run, size
+
+from pruning.options import SCHEDULES, STRATEGIES
+from yolo.errors import DarknetError, TrainingError
+
+if TYPE_CHECKING:
+    import torch
+
+    from yolo.cfg import Cfg
+    from yolo.checkpoint import Checkpoint
+    from yolo.datasets.data import Data, Split
+    from yolo.network import Network
+    from yolo.training.run import Judge, Run
+    from yolo.training.trainer import Trainer
+    from yolo.weights import Header
+
+# flags that take the place of a key of [net]
+NET_KEYS = ("batch", "subdivisions", "learning_rate", "burn_in", "policy", "momentum", "decay")
+# what may be another when a training goes on; the rest comes from the checkpoint
+FREE = ("resume", "out", "workers", "cache", "device", "threads", "tensorboard")
+PROBED = 8  # images that tell what a cut would change
+
+
+def parser() -> Parser:
+    parser = Parser(
+        description=__doc__,
+        formatter_class=Help,
+        epilog="Several processes: torchrun --nproc-per-node N tools/train.py … Ctrl-C saves, "
+        "--resume goes on. Exit codes: 0 done, 2 wrong input, 130 interrupted.",
+    )
+    _model(parser.add_argument_group("model"))
+    _training(parser.add_argument_group("training; the defaults are those of [net]"))
+    sparse = parser.add_argument_group("sparse training")
+    sparse.add_argument("-sr", "--sparsity", action="store_true", help="pull γ towards 0")
+    sparse.add_argument("--s", type=float, default=0.001, help="how strongly")
+    sparse.add_argument(
+        "--sparsity-schedule", choices=SCHEDULES, default="constant", help=listed(SCHEDULES)
+    )
+    sparse.add_argument(
+        "--strategy", choices=STRATEGIES, default="normal", help="whose channels: see prune.py"
+    )
+    out = parser.add_argument_group("output")
+    out.add_argument("--out", metavar="DIR", help="for all files; default: runs/CFG")
+    out.add_argument("--name", metavar="STEM", help="of the model's files; default: CFG")
+    out.add_argument("--eval-every", type=int, default=1, metavar="N", help="epochs; 0: never")
+    out.add_argument("--tensorboard", metavar="DIR", help="log there, too")
+    return parser
+
+
+def _model(model: argparse._ArgumentGroup) -> None:
+    model.add_argument("--cfg", help="the network")
+    model.add_argument("--data", help="the images: a .data or .yaml file")
+    model.add_argument("--weights", help="to start from: .weights, or a .pt with its cfg")
+    model.add_argument("--cutoff", type=int, metavar="N", help="they hold the first N sections")
+    model.add_argument(
+        "--pretrained",
+        nargs=2,
+        metavar=("CFG", "WEIGHTS"),
+        help="take what fits from another model, one with other classes say",
+    )
+    model.add_argument(
+        "--resume",
+        metavar="FILE",
+        help="go on from a last.pt; it knows all options but "
+        "--out, --workers, --cache, --device, --threads and --tensorboard",
+    )
+    model.add_argument("--teacher", nargs=2, metavar=("CFG", "WEIGHTS"), help="learn from it, too")
+    model.add_argument(
+        "--distill",
+        choices=("output", "bounded", "both"),
+        default="output",
+        help="what of the teacher: its output, or boxes only where it knows better, or both",
+    )
+    model.add_argument("--distill-weight", type=float, default=1.0, help="of the teacher's loss")
+
+
+def _training(training: argparse._ArgumentGroup) -> None:
+    training.add_argument(
+        "--epochs",
+        type=int,
+        help="over the data; the schedule is scaled to them. Default: max_batches= steps",
+    )
+    training.add_argument("--batch", type=int, help="images a step")
+    training.add_argument("--subdivisions", type=int, help="mini-batches a step")
+    training.add_argument("--learning-rate", "--lr", type=float)
+    training.add_argument("--burn-in", type=int, metavar="STEPS")
+    training.add_argument(
+        "--policy", help="constant, steps, step, exp, poly, sig, random or sgdr (a cosine)"
+    )
+    training.add_argument("--momentum", type=float)
+    training.add_argument("--decay", type=float, help="of the weights")
+    training.add_argument("--ema", type=float, default=0.999, help="decay of the averaged model")
+    training.add_argument("--size", type=size, metavar="WxH", help="takes the place of [net]'s")
+    training.add_argument("--seed", type=int, default=0)
+    training.add_argument("--workers", type=int, default=2, help="processes that read images")
+    training.add_argument("--cache", type=int, default=0, metavar="MIB", help="of decoded images")
+    training.add_argument("--device", help="cpu, cuda, cuda:1 …; default: a GPU if there is one")
+    training.add_argument("--threads", type=int, metavar="N", help="of torch on the CPU")
+    training.add_argument("--amp", action="store_true", help="mixed precision")
+    training.add_argument(
+        "--channels-last",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="memory format of images and weights; mostly the faster one",
+    )
+
+
+def main() -> int:
+    asked = parser()
+    args = asked.parse_args()
+    if not args.resume and not (args.data and (args.cfg or _is_pt(args.weights))):
+        raise DarknetError("--cfg and --data are needed (or --resume); see --help")
+    checkpoint = None
+    if args.resume:
+        from yolo.checkpoint import load_checkpoint
+
+        checkpoint = load_checkpoint(args.resume)
+        args = _resumed(asked, args, checkpoint)
+    _check(args)
+    from yolo.device import choose_device
+    from yolo.training.ranks import Ranks
+
+    ranks = Ranks.of_environment()
+    device = choose_device(args.device, ranks.local)
+    with ranks.joined(device):
+        run_ = _prepare(args, checkpoint, ranks, device)
+        return _train(run_, args)
+
+
+def _prepare(args: argparse.Namespace, checkpoint: Checkpoint | None, ranks, device) -> Run:  # type: ignore[no-untyped-def]
+    import torch
+
+    from yolo.datasets.data import Data
+    from yolo.training.run import Run
+    from yolo.training.settings import Settings
+    from yolo.training.trainer import Options, Trainer
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    data = Data.load(args.data)
+    network, header = _network(args, checkpoint)
+    settings = Settings.of(_with_flags(network.cfg, args))
+    options = Options(
+        _epochs(args, network.cfg, data, settings),
+        args.seed,
+        args.workers,
+        args.cache,
+        args.ema,
+        args.amp,
+        args.channels_last,
+    )
+    judge = _judge(args, data, network) if args.eval_every and "valid" in data.sources else None
+    sparse = _sparse(args, data, network) if args.sparsity else None
+    trainer = Trainer(
+        network,
+        data,
+        settings,
+        options,
+        header=header,
+        ranks=ranks,
+        device=device,
+        sparsity=sparse,
+        teacher=_teacher(args, network, device),
+    )
+    run_ = Run(trainer, _folder(args), _name(args), judge, args.eval_every, sparse, vars(args))
+    if checkpoint:
+        run_.resume(checkpoint)
+    return run_
+
+
+def _train(run_: Run, args: argparse.Namespace) -> int:
+    trainer = run_.trainer
+    caught = _stop_on_signals(trainer)
+    board = _board(args.tensorboard) if trainer.ranks.first else None
+    bar = _Bar(trainer)
+    for row in run_.epochs(bar.step):
+        if trainer.ranks.first:
+            bar.epoch(row, run_)
+            if board:
+                for name, value in row.items():
+                    board.add_scalar(name, value, int(row["epoch"]))
+    bar.close()
+    if not trainer.ranks.first:
+        return 0
+    for path, reason in list(trainer.skipped.items())[:10]:
+        print(f"skipped: {path}: {reason}")
+    if caught:
+        print(f"Stopped. Go on with: {Path(sys.argv[0])} --resume {run_.last_path}")
+        return 128 + caught[0]
+    written = run_.write_model()
+    print(f"Written: {', '.join(map(str, written))}, and checkpoints, history and curves there")
+    return 0
+
+
+class _Bar:
+    """Progress on stderr while an epoch runs, a line on stdout when it is over."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        from tqdm import tqdm
+
+        hidden = not trainer.ranks.first or not sys.stderr.isatty()
+        self.trainer = trainer
+        self.bar = tqdm(total=trainer.steps_per_epoch, leave=False, disable=hidden, unit="step")
+
+    def step(self, step: Any) -> None:
+        if self.bar.n > step.number:
+            self.bar.reset()
+        self.bar.set_description(f"epoch {step.epoch + 1}/{self.trainer.options.epochs}", False)
+        self.bar.set_postfix_str(_figures(step.means), False)
+        self.bar.update(step.number + 1 - self.bar.n)
+
+    def epoch(self, row: dict[str, float], run_: Run) -> None:
+        self.bar.clear()
+        epochs = self.trainer.options.epochs
+        print(f"epoch {int(row['epoch'])}/{epochs}  {_figures(row)}", flush=True)
+        if run_.observer:
+            print(f"  {run_.observer.last.line()}", flush=True)  # type: ignore[attr-defined]
+        if run_.unsaved:
+            print(f"  not saved, will be tried again: {run_.unsaved}", file=sys.stderr)
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+# figures of an epoch that a line has room for, and how they are written
+SHOWN = {
+    "loss": ("loss", "{:.3g}"),
+    "box": ("box", "{:.3g}"),
+    "objectness": ("obj", "{:.3g}"),
+    "class": ("class", "{:.3g}"),
+    "teacher": ("teacher", "{:.3g}"),
+    "iou": ("IoU", "{:.2f}"),
+    "map": ("mAP", "{:.4f}"),
+    "f1": ("F1", "{:.3f}"),
+    "top1": ("top-1", "{:.4f}"),
+    "topk": ("top-k", "{:.4f}"),
+    "images_per_second": ("images/s", "{:.0f}"),
+}
+
+
+def _figures(row: Any) -> str:
+    return "  ".join(
+        f"{title} {form.format(row[name])}" for name, (title, form) in SHOWN.items() if name in row
+    )
+
+
+def _network(args: argparse.Namespace, checkpoint: Checkpoint | None) -> tuple[Network, Header]:
+    """The network to train: a checkpoint's, the given weights', or a fresh one."""
+    from yolo.cfg import Cfg
+    from yolo.initialize import initialize, transfer
+    from yolo.models import load_model
+    from yolo.network import Network
+    from yolo.weights import Header, load_weights
+
+    if checkpoint:
+        return checkpoint.network(), checkpoint.header
+    if args.weights and _is_pt(args.weights):
+        return load_model(args.cfg, args.weights)
+    cfg = Cfg.load(args.cfg)
+    if args.size:
+        cfg = cfg.edited({-1: dict(zip(("width", "height"), args.size, strict=True))})
+    network, header = Network(cfg), Header()
+    if args.weights:
+        header = load_weights(network, args.weights, args.cutoff)
+    if args.pretrained:
+        other, _ = load_model(*args.pretrained)
+        missing = transfer(network, other)
+        print(f"taken from {args.pretrained[1]}; fresh: {_ranges(missing)}")
+    initialize(network, args.seed)
+    return network, header
+
+
+def _epochs(args: argparse.Namespace, cfg: Cfg, data: Data, settings: Any) -> int:
+    if args.epochs is not None:
+        return int(args.epochs)
+    if not settings.max_batches:
+        raise TrainingError(str(cfg.net.error("max_batches= is missing: say --epochs N")))
+    steps = -(-len(data.images("train")) // settings.batch)
+    return -(-settings.max_batches // steps)
+
+
+def _with_flags(cfg: Cfg, args: argparse.Namespace) -> Cfg:
+    """The cfg with the keys of [net] that flags replace; only to read the settings from."""
+    given = {key: getattr(args, key) for key in NET_KEYS if getattr(args, key) is not None}
+    return cfg.edited({-1: given}) if given else cfg
+
+
+def _judge(args: argparse.Namespace, data: Data, network: Network) -> Judge:
+    from yolo.datasets.loader import evaluation_loader
+    from yolo.evaluate import evaluate
+
+    def judge(network: Network) -> dict[str, float]:
+        loader = evaluation_loader(data, network.cfg, "valid", workers=args.workers)
+        return _scores(evaluate(network, loader))
+
+    return judge
+
+
+def _scores(found: Any) -> dict[str, float]:
+    """What an evaluation adds to the history."""
+    names = ("map", "precision", "recall", "f1", "top1", "topk")
+    return {"score": found.score} | {n: getattr(found, n) for n in names if hasattr(found, n)}
+
+
+def _sparse(args: argparse.Namespace, data: Data, network: Network) -> Any:
+    from pruning.sparse_training import SparseTraining
+    from yolo.datasets.loader import evaluation_loader
+
+    split: Split = "valid" if "valid" in data.sources else "train"
+    loader = evaluation_loader(data, network.cfg, split, batch=PROBED, workers=0)
+    images = next(iter(loader)).images
+    return SparseTraining(network, args.strategy, args.s, args.sparsity_schedule, images)
+
+
+def _teacher(args: argparse.Namespace, network: Network, device: torch.device) -> Any:
+    if not args.teacher:
+        return None
+    from yolo.models import load_model
+    from yolo.training.distill import Distillation
+
+    teacher, _ = load_model(*args.teacher)
+    return Distillation(teacher.to(device), network, args.distill, args.distill_weight)
+
+
+def _stop_on_signals(trainer: Trainer) -> list[int]:
+    """The first Ctrl-C or SIGTERM ends the training after its step, the second one at once."""
+    caught: list[int] = []
+
+    def stop(number: int, frame: Any) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+        trainer.stop = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    return caught
+
+
+def _board(folder: str | None) -> Any:
+    if not folder:
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise DarknetError("--tensorboard needs its package: pip install tensorboard") from error
+    return SummaryWriter(folder)
+
+
+def _resumed(asked: Parser, args: argparse.Namespace, checkpoint: Checkpoint) -> argparse.Namespace:
+    """The options of the interrupted training; those given now must be free to change."""
+    stored = checkpoint.training.get("arguments")
+    if not stored:
+        raise TrainingError(f"{args.resume}: holds no training to go on with; use --weights")
+    given = {k: v for k, v in vars(args).items() if v != asked.get_default(k)}
+    for name in given:
+        if name not in FREE:
+            flag = name.replace("_", "-")
+            raise TrainingError(f"--{flag} can't be changed when a training goes on")
+    found = argparse.Namespace(**{**stored, **given})
+    found.out = found.out or str(Path(args.resume).parent)
+    return found
+
+
+def _check(args: argparse.Namespace) -> None:
+    least = {"epochs": 1, "batch": 1, "subdivisions": 1, "workers": 0, "cache": 0, "s": 0}
+    for name, minimum in (least | {"eval_every": 0, "seed": 0, "ema": 0}).items():
+        value = getattr(args, name)
+        if value is not None and value < minimum:
+            raise DarknetError(f"--{name.replace('_', '-')} {value}: expected at least {minimum}")
+    if args.ema >= 1:
+        raise DarknetError(f"--ema {args.ema}: expected less than 1")
+
+
+def _folder(args: argparse.Namespace) -> Path:
+    return Path(args.out or f"runs/{_name(args)}")
+
+
+def _name(args: argparse.Namespace) -> str:
+    return args.name or Path(args.cfg or args.weights).stem
+
+
+def _is_pt(path: str | None) -> bool:
+    return path is not None and Path(path).suffix in (".pt", ".pth")
+
+
+def _ranges(numbers: list[int]) -> str:
+    return ", ".join(f"section {number}" for number in numbers) or "nothing"
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,1 @@
+"""Data sets: lists, labels, images, augmentation, loaders."""

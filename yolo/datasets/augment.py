@@ -1,0 +1,88 @@
+"""How images are varied: what [net] and the last head with boxes ask, with Darknet's defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from yolo.cfg import Cfg
+from yolo.datasets.task import Task, box_heads
+
+NONE, MIXUP, CUTMIX, MOSAIC, CUTMIX_OR_MOSAIC = range(5)  # mixup= of [net]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Settings of parse_net_options (parser.c); `jitter` and `resize` come from the last head.
+
+    `min_crop`, `max_crop`, `angle` (degrees), `aspect` and `label_smooth` are for classifiers,
+    `jitter`, `resize`, `letter_box`, `mosaic_bound` and `noise` for detectors.
+    """
+
+    flip: bool = True
+    hue: float = 0.0
+    saturation: float = 1.0
+    exposure: float = 1.0
+    mixing: int = NONE
+    blur: int = 0
+    jitter: float = 0.2
+    resize: float = 1.0
+    letter_box: bool = False
+    mosaic_bound: bool = False
+    noise: int = 0
+    min_crop: int = 0
+    max_crop: int = 0
+    angle: float = 0.0
+    aspect: float = 1.0
+    label_smooth: float = 0.0
+
+    @classmethod
+    def of(cls, cfg: Cfg, task: Task) -> Augmentation:
+        """Raises CfgError for settings that can't be."""
+        net, heads = cfg.net, box_heads(cfg)
+        jitter = resize = None
+        if heads:
+            jitter, resize = heads[-1].number("jitter", 0.2), heads[-1].number("resize", 1.0)
+            if jitter < 0:
+                raise heads[-1].error(f"jitter={jitter:g} is negative", "jitter")
+            if resize <= 0:
+                raise heads[-1].error(f"resize={resize:g} is not positive", "resize")
+        mixing = _mixing(cfg, task.is_detector)
+        if mixing == MOSAIC and net.flag("letter_box") and task.is_detector:
+            raise net.error("mosaic=1 and letter_box=1 don't go together", "letter_box")
+        return cls(
+            flip=net.flag("flip", True),
+            hue=net.number("hue", 0.0),
+            saturation=_positive(cfg, "saturation"),
+            exposure=_positive(cfg, "exposure"),
+            mixing=mixing,
+            blur=net.integer("blur", 0),
+            jitter=0.2 if jitter is None else jitter,
+            resize=1.0 if resize is None else resize,
+            letter_box=net.flag("letter_box"),
+            mosaic_bound=net.flag("mosaic_bound"),
+            noise=min(net.integer("gaussian_noise", 0), 127),
+            min_crop=net.integer("min_crop", task.width, 1),
+            max_crop=net.integer("max_crop", task.width * 2, 1),
+            angle=net.number("angle", 0.0),
+            aspect=_positive(cfg, "aspect"),
+            label_smooth=net.number("label_smooth_eps", 0.0),
+        )
+
+
+def _mixing(cfg: Cfg, is_detector: bool) -> int:
+    """mosaic= and cutmix= go before mixup=; detectors have no cutmix."""
+    mixing = cfg.net.integer("mixup", NONE, NONE, CUTMIX_OR_MOSAIC)
+    mosaic, cutmix = cfg.net.flag("mosaic"), cfg.net.flag("cutmix")
+    if mosaic or cutmix:
+        mixing = CUTMIX_OR_MOSAIC if mosaic and cutmix else MOSAIC if mosaic else CUTMIX
+    if is_detector:
+        return {CUTMIX: NONE, CUTMIX_OR_MOSAIC: MOSAIC}.get(mixing, mixing)
+    return mixing
+
+
+def _positive(cfg: Cfg, key: str) -> float:
+    """A factor; 0 means 1, as some old cfgs write it."""
+    value = cfg.net.number(key, 1.0)
+    if value < 0:
+        raise cfg.net.error(f"{key}={value:g} is negative", key)
+    return value or 1.0

@@ -1,0 +1,27 @@
+"""What the loaders hand over."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One mini-batch.
+
+    `images`: (N, C, H, W), uint8 in [0, 255] in training, float32 in [0, 1] in evaluation.
+    `boxes`: (M, 6) float32: image number in the batch, class, centre x, y, width, height relative
+    to the network's input; M = 0 for classifiers.
+    `labels`: (N, classes) float32, the probability of every class, for classifiers; (N, 0) for
+    detectors.
+    `sizes`: width, height of the image files.
+    """
+
+    images: Tensor
+    boxes: Tensor
+    labels: Tensor
+    paths: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)

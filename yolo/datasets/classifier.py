@@ -1,0 +1,142 @@
+"""A classifier's training image: a turned, stretched crop, or several of them mixed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from yolo.datasets.augment import CUTMIX, CUTMIX_OR_MOSAIC, MIXUP, MOSAIC, Augmentation
+from yolo.datasets.color import draw_color, draw_scale
+from yolo.datasets.images import Pixels, as_pixels
+from yolo.datasets.order import draw_integer
+from yolo.datasets.sample import Sample
+
+CUT = (0.3, 0.8)  # of width and height that CutMix takes from the other image
+NEAREST = 0.2  # a mosaic is cut at least so far from its edges
+HALF = np.float32(0.5)
+BLURRED = 0.25  # share of images, where [net] asks for blur
+KERNEL = 15  # of blur=1
+
+
+def classifier_sample(
+    own: Sample,
+    another: Callable[[], Sample],
+    settings: Augmentation,
+    width: int,
+    height: int,
+    random: np.random.Generator,
+) -> Sample:
+    """`own` as uint8 (height, width, C) with its labels, varied as by load_data_augment (data.c).
+
+    `another` gives images to mix it with, which happens to every second one.
+    """
+
+    def single(sample: Sample) -> Sample:
+        return replace(sample, image=_single(sample.image, settings, width, height, random))
+
+    sample = single(own)
+    if settings.mixing and random.random() < 0.5:
+        mixing = settings.mixing
+        if mixing == CUTMIX_OR_MOSAIC:
+            mixing = draw_integer(CUTMIX, MOSAIC, random)
+        if mixing == MIXUP:
+            sample = _mixup(sample, single(another()))
+        elif mixing == CUTMIX:
+            sample = _cutmix(sample, single(another()), random)
+        else:
+            sample = _mosaic(sample, [single(another()) for _ in range(3)], random)
+    if settings.blur and random.random() < BLURRED:
+        kernel = KERNEL if settings.blur == 1 else settings.blur // 2 * 2 + 1
+        blurred = cv2.GaussianBlur(sample.image, (kernel, kernel), 0)
+        sample = replace(sample, image=as_pixels(blurred, sample.image))
+    return sample
+
+
+def _single(
+    image: Pixels,
+    settings: Augmentation,
+    width: int,
+    height: int,
+    random: np.random.Generator,
+) -> Pixels:
+    size = max(width, height)
+    matrix = draw_view(image.shape[1], image.shape[0], size, settings, random)
+    out = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    if settings.flip and random.random() < 0.5:
+        out = cv2.flip(out, 1)
+    color = draw_color(replace(settings, blur=0, noise=0), random)
+    view = color.distorted(as_pixels(out, image))
+    return view if width == height else as_pixels(cv2.resize(view, (width, height)), image)
+
+
+def draw_view(
+    width: int, height: int, size: int, settings: Augmentation, random: np.random.Generator
+) -> NDArray[np.float64]:
+    """The matrix of what random_augment_image of image.c draws: angle, scale, aspect, place."""
+    aspect = draw_scale(settings.aspect, random)
+    side = draw_integer(settings.min_crop, settings.max_crop, random)
+    scale = side / (height if height < width * aspect else width * aspect)
+    angle = math.radians(random.uniform(-1, 1) * settings.angle)
+    free_x, free_y = max(0, width * scale / aspect - size) / 2, max(0, height * scale - size) / 2
+    x, y = random.uniform(-free_x, free_x), random.uniform(-free_y, free_y)
+    return view_matrix(width, height, size, angle, scale, aspect, x, y)
+
+
+def view_matrix(
+    width: int,
+    height: int,
+    size: int,
+    angle: float,
+    scale: float,
+    aspect: float,
+    x: float,
+    y: float,
+) -> NDArray[np.float64]:
+    """(2, 3): pixel of a view of size × size → of the image (rotate_crop_image of image.c).
+
+    `angle` in radians; x, y: how far the view's middle is from the image's, in pixels of the view.
+    """
+    cosine, sine = math.cos(angle), math.sin(angle)
+    turn = np.array([[cosine, -sine], [sine, cosine]]) / scale * (aspect, 1)
+    middle = np.array([[width / 2], [height / 2]])
+    return np.concatenate((turn, turn @ [[x - size / 2], [y - size / 2]] + middle), 1)
+
+
+def _mixup(one: Sample, two: Sample) -> Sample:
+    image = as_pixels(cv2.addWeighted(one.image, 0.5, two.image, 0.5, 0), one.image)
+    return replace(one, image=image, labels=(one.labels + two.labels) * HALF)
+
+
+def _cutmix(one: Sample, two: Sample, random: np.random.Generator) -> Sample:
+    """A part of `one` is taken from `two`; labels mix in proportion to the areas."""
+    rows, columns = (_cut_out(length, random) for length in one.image.shape[:2])
+    image = one.image.copy()
+    image[rows, columns] = two.image[rows, columns]
+    share = np.float32(image[rows, columns].size / image.size)
+    return replace(one, image=image, labels=one.labels + (two.labels - one.labels) * share)
+
+
+def _cut_out(length: int, random: np.random.Generator) -> slice:
+    low, high = (int(length * share) for share in CUT)
+    size = draw_integer(low, high, random)
+    start = draw_integer(0, length - size, random)
+    return slice(start, start + size)
+
+
+def _mosaic(one: Sample, others: list[Sample], random: np.random.Generator) -> Sample:
+    """Four images keep their places around a random point; labels mix by area."""
+    height, width = one.image.shape[:2]
+    x, y = (draw_integer(int(n * NEAREST), int(n * (1 - NEAREST)), random) for n in (width, height))
+    image, labels = one.image.copy(), one.labels * np.float32(x * y / (width * height))
+    columns, rows = (slice(0, x), slice(x, width)), (slice(0, y), slice(y, height))
+    for number, other in enumerate(others, 1):
+        below, right = divmod(number, 2)
+        part = image[rows[below], columns[right]]
+        part[...] = other.image[rows[below], columns[right]]
+        labels = labels + other.labels * np.float32(part.size / image.size)
+    return replace(one, image=image, labels=labels)

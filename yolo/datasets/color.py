@@ -1,0 +1,105 @@
+"""Hue, saturation, exposure, blur and noise (image_data_augmentation of image_opencv.cpp)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from yolo.datasets.augment import Augmentation
+from yolo.datasets.images import Pixels, as_pixels
+from yolo.datasets.sample import Boxes
+
+LEVELS = np.arange(256, dtype=np.float32)
+HUES = 180  # of OpenCV's HSV with 8 bits
+BACKGROUND, SMALLEST_PART = 17, 8  # kernel of a blurred background; blur at most of an object
+
+
+@dataclass(frozen=True)
+class Color:
+    """`hue`: what is added, 1 is a full circle; `saturation`, `exposure`: factors.
+
+    `blur`: size of the kernel, 0 for none; with `sharp_objects` the boxes stay as they are.
+    """
+
+    hue: float
+    saturation: float
+    exposure: float
+    blur: int = 0
+    sharp_objects: bool = False
+    noise: int = 0
+
+    def distorted(self, image: Pixels) -> Pixels:
+        """uint8 (H, W, C) → a new one, in hue, saturation and exposure."""
+        exposure = _table(LEVELS * self.exposure)
+        if image.shape[2] == 1:
+            return as_pixels(cv2.LUT(image, exposure), image)
+        if (self.hue, self.saturation, self.exposure) == (0, 1, 1):
+            return image
+        hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
+        turned = (LEVELS + round((HUES - 1) * self.hue)) % HUES
+        planes = (
+            cv2.LUT(hue, _table(turned)),
+            cv2.LUT(saturation, _table(LEVELS * self.saturation)),
+            cv2.LUT(value, exposure),
+        )
+        return as_pixels(cv2.cvtColor(cv2.merge(planes), cv2.COLOR_HSV2RGB), image)
+
+    def blurred(self, image: Pixels, boxes: Boxes) -> Pixels:
+        """uint8 (H, W, C) with boxes relative to it; small objects limit the blur."""
+        height, width = image.shape[:2]
+        kernel = self.blur
+        if not kernel:
+            return image
+        if len(boxes) and not self.sharp_objects:
+            smallest = int((boxes[:, 3:] * (width, height)).min())
+            kernel = min(kernel, smallest // SMALLEST_PART)
+        if kernel < 2:
+            return image
+        out = as_pixels(cv2.GaussianBlur(image, (kernel // 2 * 2 + 1,) * 2, 0), image)
+        for rows, columns in _inside(boxes, width, height) if self.sharp_objects else ():
+            out[rows, columns] = image[rows, columns]
+        return out
+
+    def noisy(self, image: Pixels, random: np.random.Generator) -> Pixels:
+        """uint8 (H, W, C) with normal noise of standard deviation `noise`."""
+        if not self.noise:
+            return image
+        values = random.standard_normal(image.shape, np.float32)
+        return np.rint(image + values * self.noise).clip(0, 255).astype(np.uint8)
+
+    def applied(self, image: Pixels, boxes: Boxes, random: np.random.Generator) -> Pixels:
+        """All three, in this order."""
+        return self.noisy(self.blurred(self.distorted(image), boxes), random)
+
+
+def draw_color(settings: Augmentation, random: np.random.Generator) -> Color:
+    """What load_data_detection of data.c draws for an image."""
+    hue = random.uniform(-settings.hue, settings.hue)
+    saturation = draw_scale(settings.saturation, random)
+    exposure = draw_scale(settings.exposure, random)
+    blur, sharp = 0, False
+    if settings.blur:
+        kind = int(random.integers(3))
+        sharp = kind == 1 or (kind == 2 and settings.blur == 1)
+        blur = (0, BACKGROUND, BACKGROUND if settings.blur == 1 else settings.blur)[kind]
+    noise = settings.noise if settings.noise and random.random() < 0.5 else 0
+    return Color(hue, saturation, exposure, blur, sharp, noise)
+
+
+def draw_scale(largest: float, random: np.random.Generator) -> float:
+    """Between 1 and `largest`, or its inverse (rand_scale of utils.c)."""
+    scale = random.uniform(min(1.0, largest), max(1.0, largest))
+    return scale if random.random() < 0.5 else 1 / max(scale, 1e-3)
+
+
+def _table(values: NDArray[np.float32]) -> Pixels:
+    return np.rint(values.clip(0, 255)).astype(np.uint8)
+
+
+def _inside(boxes: Boxes, width: int, height: int) -> list[tuple[slice, slice]]:
+    low = ((boxes[:, 1:3] - boxes[:, 3:] / 2) * (width, height)).astype(int).clip(0)
+    high = np.ceil((boxes[:, 1:3] + boxes[:, 3:] / 2) * (width, height)).astype(int).clip(0)
+    return [(slice(y, v), slice(x, u)) for (x, y), (u, v) in zip(low, high, strict=True)]

@@ -1,0 +1,84 @@
+"""MNIST's idx files, and whatever else comes in them (LeCun, Cortes, Burges)."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolo.datasets.formats.classes import check_names, class_path
+from yolo.datasets.formats.pictures import Dataset, Picture
+from yolo.datasets.formats.sources import encoded_png
+from yolo.errors import DarknetError, DataError
+from yolo.files import read_bytes
+
+PARTS = {"train": "train", "valid": "t10k"}
+GZIP = b"\x1f\x8b"
+UNSIGNED_BYTES = 8
+Array = NDArray[np.uint8]
+
+
+def mnist(folder: Path, names: tuple[str, ...] | None = None, name: str = "mnist") -> Dataset:
+    """Read the four files of train and t10k, plain or gzipped; raises DataError.
+
+    Classes are named digit0 … unless `names` says otherwise.
+    """
+    splits = {split: _split(folder, part) for split, part in PARTS.items()}
+    count = 1 + max(int(labels.max()) for _, labels in splits.values())
+    names = names or tuple(f"digit{number}" for number in range(max(count, 10)))
+    if count > len(names):
+        raise DataError(f"{folder}: labels up to {count - 1}, but {len(names)} names")
+    check_names(names)
+    total = sum(len(labels) for _, labels in splits.values())
+    return Dataset(name, names, _pictures(splits, names), total)
+
+
+def _pictures(splits: dict[str, tuple[Array, Array]], names: tuple[str, ...]) -> Iterator[Picture]:
+    for split, (images, labels) in splits.items():
+        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+            path = class_path(split, number, names[label], ".png")
+            yield Picture(path, encoded_png(image), (split,))
+
+
+def _split(folder: Path, part: str) -> tuple[Array, Array]:
+    images = _find(folder, f"{part}-images", 3)
+    labels = _find(folder, f"{part}-labels", 1)
+    pixels, classes = read_idx(images, 3), read_idx(labels, 1)
+    if len(pixels) != len(classes):
+        raise DataError(f"{labels}: {len(classes)} labels for {len(pixels)} images")
+    if not pixels.size:
+        raise DataError(f"{images}: no image in it")
+    return pixels, classes
+
+
+def _find(folder: Path, stem: str, axes: int) -> Path:
+    names = [f"{stem}{dot}idx{axes}-ubyte{end}" for dot in "-." for end in ("", ".gz")]
+    found = next((folder / name for name in names if (folder / name).is_file()), None)
+    if found is None:
+        raise DataError(f"{folder / names[0]}: is not there, nor with .gz")
+    return found
+
+
+def read_idx(path: Path, axes: int) -> Array:
+    """An idx file of unsigned bytes with so many axes; raises DataError."""
+    try:
+        content = read_bytes(path, "idx file")
+    except DarknetError as error:
+        raise DataError(str(error)) from error
+    if content.startswith(GZIP):
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{path}: not gzip, or cut off: {error}") from error
+    start = 4 + 4 * axes
+    if len(content) < start or content[:4] != bytes([0, 0, UNSIGNED_BYTES, axes]):
+        raise DataError(f"{path}: not an idx file of bytes with {axes} axes")
+    shape = np.frombuffer(content, ">u4", axes, 4).tolist()
+    wanted = start + int(np.prod(shape, dtype=object))
+    if len(content) != wanted:
+        raise DataError(f"{path}: {len(content)} bytes, but its header says {wanted}")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

@@ -1,0 +1,157 @@
+"""Write a data set as Darknet wants it: images/, labels/, lists, names and a .data file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from yolo.datasets.formats.classes import class_label
+from yolo.datasets.formats.folder import MARK, check_target, place_file, replaced
+from yolo.datasets.formats.pictures import Dataset, Picture, Polygon, Skipped
+from yolo.errors import DataError
+from yolo.files import Writer, write_files
+
+Progress = Callable[[Iterable[Picture | Skipped], int], Iterable[Picture | Skipped]]
+SPLITS = ("train", "valid")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a data set goes.
+
+    `top` has its .data and .names files, relative to which it names its lists. With `absolute`
+    all paths are absolute and the labels are beside the images, too, for Darknet itself.
+    """
+
+    folder: Path
+    top: Path
+    absolute: bool = False
+
+    def named(self, name: str) -> str:
+        """A file of `folder` as the .data file names it."""
+        if self.absolute:
+            return str(self.folder.resolve() / name)
+        return name if self.top == self.folder else f"{self.folder.name}/{name}"
+
+    def listed(self, path: str) -> str:
+        """An image as the lists, which are in `folder`, name it."""
+        return str(self.folder.resolve() / path) if self.absolute else path
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was written."""
+
+    data: Path
+    images: dict[str, int]  # by split
+    boxes: int | None  # None for classifiers
+    clipped: int
+    dropped: int
+    skipped: tuple[Skipped, ...]
+    notes: dict[str, int]
+
+
+def check_place(place: Place, name: str, force: bool) -> None:
+    """Say before the work that a data set of this name can't go there; raises DataError."""
+    lists = {f"{split}.txt" for split in SPLITS}
+    files = {f"{name}.{ending}" for ending in ("data", "names", "labels")}
+    known = {"images", "labels", "polygons", *SPLITS, *lists, *files}
+    check_target(place.folder, place.top / f"{name}.data", known, force)
+
+
+def write(dataset: Dataset, place: Place, progress: Progress = lambda p, _: p) -> Summary:
+    """Write the data set, whole or not at all; raises DataError where a split has no image."""
+    with replaced(place.folder) as folder:
+        written = _Written(folder, beside=place.absolute)
+        for picture in progress(dataset.pictures, dataset.total):
+            written.add(picture)
+        written.check(dataset.name)
+        for split, paths in written.lists.items():
+            lines = "".join(f"{place.listed(path)}\n" for path in paths)
+            (folder / f"{split}.txt").write_text(lines, encoding="utf-8")
+        top = folder if place.top == place.folder else place.top
+        texts = _texts(dataset, place, is_classifier=written.boxes is None)
+        write_files([(top / name, _writer(text)) for name, text in texts.items()])
+    return written.summary(place.top / f"{dataset.name}.data", dataset.notes)
+
+
+class _Written:
+    """Counts what goes into a folder while it does."""
+
+    def __init__(self, folder: Path, beside: bool) -> None:
+        self.folder, self.beside = folder, beside
+        self.lists: dict[str, list[str]] = {split: [] for split in SPLITS}
+        self.skipped: list[Skipped] = []
+        self.boxes: int | None = None
+        self.clipped = self.dropped = 0
+
+    def add(self, picture: Picture | Skipped) -> None:
+        if isinstance(picture, Skipped):
+            self.skipped.append(picture)
+            return
+        place_file(picture.content, self.folder / picture.path)
+        if picture.boxes is not None:
+            self.boxes = (self.boxes or 0) + len(picture.boxes.rows)
+            self.clipped += picture.boxes.clipped
+            self.dropped += picture.boxes.dropped
+            labels = self._text(picture.path, "labels", picture.boxes.rows)
+            if self.beside:
+                place_file(labels, (self.folder / picture.path).with_suffix(".txt"))
+        if picture.polygons is not None:
+            self._text(picture.path, "polygons", [_polygon_row(p) for p in picture.polygons])
+        for split in picture.splits:
+            self.lists[split].append(picture.path)
+
+    def _text(self, image: str, kind: str, rows: Iterable[np.ndarray]) -> Path:
+        path = (self.folder / image.replace("images/", f"{kind}/", 1)).with_suffix(".txt")
+        place_file("".join(map(row_text, rows)).encode(), path)
+        return path
+
+    def check(self, name: str) -> None:
+        for split, paths in self.lists.items():
+            if not paths:
+                first = (
+                    f"; {self.skipped[0].name}: {self.skipped[0].reason}" if self.skipped else ""
+                )
+                raise DataError(f"{name}: no usable image for {split}.txt{first}")
+
+    def summary(self, data: Path, notes: dict[str, int]) -> Summary:
+        images = {split: len(paths) for split, paths in self.lists.items()}
+        skipped = tuple(self.skipped)
+        return Summary(data, images, self.boxes, self.clipped, self.dropped, skipped, notes)
+
+
+def row_text(row: np.ndarray) -> str:
+    """A line of a label file; the shortest digits that read back as the same float32."""
+    numbers = (np.format_float_positional(np.float32(value), trim="-") for value in row[1:])
+    return " ".join([str(int(row[0])), *numbers]) + "\n"
+
+
+def _polygon_row(polygon: Polygon) -> np.ndarray:
+    return np.concatenate([[polygon.number], polygon.points.reshape(-1)]).astype(np.float32)
+
+
+def _texts(dataset: Dataset, place: Place, is_classifier: bool) -> dict[str, str]:
+    """The files that go to the top: their names and contents."""
+    name, count = dataset.name, len(dataset.names)
+    root = f"{place.top.resolve()}/" if place.absolute else ""
+    lines = [MARK, f"classes = {count}"]
+    lines += [f"{split} = {place.named(f'{split}.txt')}" for split in SPLITS]
+    lines += [f"names = {root}{name}.names", f"backup = {root or '.'}"]
+    texts = {f"{name}.names": _lines(dataset.names)}
+    if is_classifier:
+        lines += [f"labels = {root}{name}.labels", f"top = {min(5, count)}"]
+        texts[f"{name}.labels"] = _lines(class_label(each) for each in dataset.names)
+    # last, for its mark tells that all of it is from here
+    return {**texts, f"{name}.data": _lines(lines)}
+
+
+def _lines(items: Iterable[str]) -> str:
+    return "".join(f"{item}\n" for item in items)
+
+
+def _writer(text: str) -> Writer:
+    return lambda file: file.write(text.encode())

@@ -1,0 +1,88 @@
+"""What every format is read as: pictures with boxes, and what had to be left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Split = str  # "train" or "valid"
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Boxes of one image, with what was wrong with them."""
+
+    rows: NDArray[
+        np.float32
+    ]  # (M, 5): class, then centre x, y, width, height relative to the image
+    clipped: int = 0
+    dropped: int = 0
+
+
+@dataclass(frozen=True)
+class Polygon:
+    """An outline of one object: class, then (P, 2) points x, y relative to the image."""
+
+    number: int
+    points: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image for the layout; `boxes` is None where its path tells the class."""
+
+    path: str  # inside the data set's folder
+    content: Path | bytes  # the file it is, or an encoded image
+    splits: tuple[Split, ...]
+    boxes: Boxes | None = None
+    polygons: tuple[Polygon, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image that can't be used, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set to write; `pictures` is read once, while it is written."""
+
+    name: str  # of the .data and the .names file
+    names: tuple[str, ...]
+    pictures: Iterable[Picture | Skipped]
+    total: int  # pictures and skipped ones, for the progress bar
+    notes: dict[str, int] = field(default_factory=dict)  # counts known after reading, for the table
+
+    def __post_init__(self) -> None:
+        from yolo.errors import DataError
+
+        for number, name in enumerate(self.names):
+            if not name or name != name.strip() or "\n" in name:
+                raise DataError(f"{self.name}: class {number} can't be named {name!r}")
+
+
+def relative(
+    classes: Sequence[int], corners: Sequence[Sequence[float]], width: int, height: int
+) -> Boxes:
+    """Boxes of corners x1, y1, x2, y2 in pixels, clipped to the image.
+
+    Dropped are those with a coordinate that is no number and those of no area inside the image.
+    """
+    given = np.asarray(corners, np.float64).reshape(-1, 4)
+    number = np.asarray(classes, np.float64).reshape(-1, 1)
+    limits = np.array([width, height, width, height], np.float64)
+    finite = np.asarray(np.isfinite(given).all(axis=1))
+    inside = np.clip(np.where(finite[:, None], given, 0), 0, limits)
+    # half a thousandth of a pixel is rounding, not an overshoot
+    moved = (np.abs(inside - given) > 5e-4).any(axis=1)
+    low, high = inside[:, :2] / limits[:2], inside[:, 2:] / limits[2:]
+    rows = np.hstack([number, (low + high) / 2, high - low]).astype(np.float32)
+    good = finite & (rows[:, 3:] > 0).all(axis=1)
+    return Boxes(rows[good], int((moved & good).sum()), int((~good).sum()))

@@ -1,0 +1,195 @@
+"""Pascal VOC: an XML file an image, and ImageSets (Everingham et al., 2010)."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from yolo.datasets.data import read_lines
+from yolo.datasets.formats.pictures import Boxes, Dataset, Picture, Skipped, Split, relative
+from yolo.datasets.formats.sources import (
+    image_size,
+    images_by_stem,
+    in_parallel,
+    random_split,
+    skipped,
+    subfolder,
+    target_paths,
+)
+from yolo.errors import DarknetError, DataError
+from yolo.files import read_bytes
+
+MOST_BYTES = 10_000_000  # of an annotation
+SETS = {"train": (("trainval",), ("train", "val"), ("train",)), "valid": (("test",), ("val",))}
+
+
+@dataclass(frozen=True)
+class VocOptions:
+    """How a VOC folder is read.
+
+    `offset`: pixels that a box's centre is moved left and up. Darknet's voc_label.py takes 1, for
+    VOC counts pixels from 1; 0 takes the corners as they stand.
+    """
+
+    train: tuple[str, ...] | None = None  # ImageSets
+    valid: tuple[str, ...] | None = None
+    names: tuple[str, ...] | None = None  # None: all that are found, sorted
+    keep_difficult: bool = False  # voc_label.py drops them
+    offset: float = 1
+    valid_share: float = 0  # without ImageSets
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class _Object:
+    name: str
+    difficult: bool
+    corners: tuple[float, ...]  # x1, y1, x2, y2; nan where there is no number
+
+
+@dataclass
+class _Found:
+    """What the annotations say, before an image is read."""
+
+    objects: dict[str, list[_Object]] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+
+
+def voc(folder: Path, options: VocOptions, name: str = "voc") -> Dataset:
+    """Read a folder of Annotations/, JPEGImages/ and ImageSets/Main/ (or annotations/, images/).
+
+    Raises DataError where the folder is none, or an ImageSet is missing.
+    """
+    annotations = subfolder(folder, "Annotations", "annotations")
+    images = images_by_stem(subfolder(folder, "JPEGImages", "images"))
+    splits = _splits(folder, images, options)
+    found = _read(annotations, splits, options)
+    names = options.names or tuple(
+        sorted({o.name for each in found.objects.values() for o in each})
+    )
+    if not names:
+        raise DataError(f"{annotations}: no object in any annotation")
+    pictures = _pictures(images, splits, found, names, options.offset)
+    return Dataset(name, names, pictures, len(splits), dict(found.notes))
+
+
+def _splits(
+    folder: Path, images: Mapping[str, Path], options: VocOptions
+) -> dict[str, tuple[Split, ...]]:
+    """The splits of every image, by its name without ending."""
+    sets = folder / "ImageSets" / "Main"
+    if not sets.is_dir():
+        if options.train or options.valid:
+            raise DataError(f"{sets}: is not there, so there are no sets to choose from")
+        return random_split(sorted(images), options.valid_share, options.seed)
+    chosen = {"train": options.train, "valid": options.valid}
+    result: dict[str, tuple[Split, ...]] = {}
+    for split, wanted in chosen.items():
+        for each in wanted or _default_sets(sets, split):
+            for _, line in read_lines(str(sets / f"{each}.txt"), "image set"):
+                image = line.split()[0]
+                before = result.get(image, ())
+                result[image] = before if split in before else (*before, split)
+    return result
+
+
+def _default_sets(sets: Path, split: Split) -> tuple[str, ...]:
+    """trainval and test, as Darknet trains on VOC; where there is no test, train and val."""
+    has_test = (sets / "test.txt").exists()
+    choices = SETS[split] if has_test or split == "valid" else (("train",), ("trainval",))
+    for choice in choices:
+        if all((sets / f"{name}.txt").exists() for name in choice):
+            return choice
+    raise DataError(f"{sets}: has no {' or '.join('+'.join(c) for c in choices)} for {split}")
+
+
+def _read(annotations: Path, images: Sequence[str] | Mapping[str, object], o: VocOptions) -> _Found:
+    found = _Found()
+    for image in images:
+        path = annotations / f"{image}.xml"
+        try:
+            objects = _objects(path)
+        except DataError as error:
+            found.skipped.append(skipped(path, error))
+            continue
+        easy = [each for each in objects if o.keep_difficult or not each.difficult]
+        known = [each for each in easy if o.names is None or each.name in o.names]
+        found.notes["difficult"] += len(objects) - len(easy)
+        found.notes["of other classes"] += len(easy) - len(known)
+        found.objects[image] = known
+    return found
+
+
+def _objects(path: Path) -> list[_Object]:
+    """The objects of one annotation; raises DataError for what isn't one."""
+    root = _parse(path)
+    if root.tag != "annotation":
+        raise DataError(f"{path}: expected <annotation>, found <{root.tag}>")
+    result = []
+    for item in root.iter("object"):
+        name = (item.findtext("name") or "").strip()
+        if not name:
+            raise DataError(f"{path}: an object without a name")
+        difficult = (item.findtext("difficult") or "0").strip() == "1"
+        corners = tuple(
+            _number(item.findtext(f"bndbox/{key}")) for key in ("xmin", "ymin", "xmax", "ymax")
+        )
+        result.append(_Object(name, difficult, corners))
+    return result
+
+
+def _parse(path: Path) -> ElementTree.Element:
+    if path.exists() and path.stat().st_size > MOST_BYTES:
+        raise DataError(f"{path}: too large for an annotation")
+    try:
+        content = read_bytes(path, "annotation")
+    except DarknetError as error:
+        raise DataError(str(error)) from error
+    # entities can grow without limit, and an encoding of two bytes could hide them
+    if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content:
+        raise DataError(f"{path}: declares a document type or entities: not an annotation")
+    try:
+        return ElementTree.fromstring(content)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise DataError(f"{path}: not XML: {error}") from error
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return float("nan")
+
+
+def _pictures(
+    images: Mapping[str, Path],
+    splits: Mapping[str, tuple[Split, ...]],
+    found: _Found,
+    names: tuple[str, ...],
+    offset: float,
+) -> Iterator[Picture | Skipped]:
+    targets = target_paths(images[image] for image in splits if image in images)
+
+    def picture(image: str) -> Picture | Skipped:
+        path = images.get(image)
+        if path is None:
+            return Skipped(image, "there is no image of this name")
+        try:
+            boxes = _boxes(found.objects[image], names, offset, image_size(path))
+        except DataError as error:
+            return skipped(path, error)
+        return Picture(targets[path], path, splits[image], boxes)
+
+    yield from found.skipped
+    yield from in_parallel(picture, found.objects)
+
+
+def _boxes(
+    objects: Sequence[_Object], names: tuple[str, ...], offset: float, size: tuple[int, int]
+) -> Boxes:
+    corners = [[value - offset for value in each.corners] for each in objects]
+    return relative([names.index(each.name) for each in objects], corners, *size)

@@ -1,0 +1,147 @@
+"""Images as arrays: decoding, and Darknet's way to bring them to the size of the network."""
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import interpolate
+
+from yolo.errors import DataError
+
+Pixels = NDArray[np.uint8]  # (H, W, C), RGB or grey
+Floats = NDArray[np.float32]  # (H, W, C) in [0, 1]
+# x, y of the corner and width, height, relative to the network's input
+Placement = tuple[float, float, float, float]
+WHOLE: Placement = (0.0, 0.0, 1.0, 1.0)
+JPEG, END_OF_JPEG = b"\xff\xd8", b"\xff\xd9"
+
+
+def read_image(path: str, channels: int = 3) -> Pixels:
+    """(H, W, C) RGB, or grey for channels=1; EXIF orientation is ignored, as labels expect.
+
+    Raises DataError for what isn't a complete image.
+    """
+    if channels not in (1, 3):
+        raise DataError(f"{path}: images are read with 1 or 3 channels, not {channels}")
+    flag = cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE
+    content = _content(path)
+    try:
+        image = cv2.imdecode(content, flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise DataError(f"{path}: can't decode the image: {error.err}") from error
+    if image is None:
+        raise DataError(f"{path}: not an image that OpenCV can decode")
+    if channels == 1:
+        return np.asarray(image[:, :, None], np.uint8)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def resize_darknet(image: Pixels, width: int, height: int) -> Floats:
+    """uint8 (H, W, C) → float32 (height, width, C) in [0, 1]: resize_image of image.c.
+
+    Bilinear with aligned corners: the source of column c is c·(W − 1)/(width − 1).
+    """
+    return _to_float(_stretch(image, width, height))
+
+
+def letterbox_darknet(image: Pixels, width: int, height: int) -> tuple[Floats, Placement]:
+    """The image in its proportions on grey 0.5, and where it lies: letterbox_image of image.c."""
+    image_height, image_width = image.shape[:2]
+    new_width, new_height = _inner_size(image_width, image_height, width, height)
+    boxed = np.full((height, width, image.shape[2]), 0.5, np.float32)
+    x, y = (width - new_width) // 2, (height - new_height) // 2
+    boxed[y : y + new_height, x : x + new_width] = resize_darknet(image, new_width, new_height)
+    return boxed, letterbox_placement(image_width, image_height, width, height)
+
+
+def letterbox_placement(image_width: int, image_height: int, width: int, height: int) -> Placement:
+    """Where an image lies in a letterbox of `width` × `height`, as Darknet maps boxes back.
+
+    correct_yolo_boxes of yolo_layer.c: the offset is not rounded, though that of the pixels is.
+    """
+    new_width, new_height = _inner_size(image_width, image_height, width, height)
+    x, y = (width - new_width) / 2 / width, (height - new_height) / 2 / height
+    return x, y, new_width / width, new_height / height
+
+
+def center_crop_darknet(image: Pixels, width: int, height: int) -> Floats:
+    """The middle of an image whose shorter side is `width`: validate_classifier_single's input.
+
+    Beyond the image its edge pixels are repeated.
+    """
+    image_height, image_width = image.shape[:2]
+    if image_width < image_height:
+        new_width, new_height = width, image_height * width // image_width
+    else:
+        new_width, new_height = image_width * width // image_height, width
+    resized = resize_darknet(image, new_width, new_height)
+    rows = _middle(new_height, height)
+    columns = _middle(new_width, width)
+    return resized[rows[:, None], columns[None]]
+
+
+def as_pixels(image: object, like: Pixels) -> Pixels:
+    """What OpenCV gave back as (H, W, C) again, with the channels of `like`: it drops a last 1."""
+    array = np.asarray(image, np.uint8)
+    return array.reshape(*array.shape[:2], like.shape[2])
+
+
+def _content(path: str) -> Pixels:
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: can't read the image: {reason}") from error
+    if not content:
+        raise DataError(f"{path}: the image file is empty")
+    # OpenCV fills what a cut-off JPEG doesn't have with grey, without a word
+    if content.startswith(JPEG) and END_OF_JPEG not in content[-65536:]:
+        raise DataError(f"{path}: the JPEG is cut off")
+    return np.frombuffer(content, np.uint8)
+
+
+def _inner_size(image_width: int, image_height: int, width: int, height: int) -> tuple[int, int]:
+    """letterbox_image compares in float32 and divides integers"""
+    ratio_w = np.float32(width) / np.float32(image_width)
+    if ratio_w < np.float32(height) / np.float32(image_height):
+        return width, max(1, image_height * width // image_width)
+    return max(1, image_width * height // image_height), height
+
+
+def _stretch(image: Pixels, width: int, height: int) -> Floats:
+    """Values in [0, 255]; torch's align_corners is the same formula in the same float32."""
+    if image.shape[:2] == (height, width):
+        return image.astype(np.float32)
+    tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    out = _bilinear(tensor, height, width)
+    out[..., -1] = _bilinear(tensor[..., -1:], height, 1)[..., 0]
+    out[..., -1, :] = _last_row(tensor, height, width)
+    return out[0].permute(1, 2, 0).numpy()
+
+
+def _last_row(tensor: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Darknet's last row lacks the share of the row below it.
+
+    Where its position is rounded down that is nearly all of it: the row is black.
+    """
+    scale = np.float32(tensor.shape[2] - 1) / np.float32(max(1, height - 1))
+    position = np.float32(height - 1) * scale
+    above = min(int(position), tensor.shape[2] - 1)
+    row = _bilinear(tensor[:, :, above : above + 1], 1, width)
+    row[..., -1] = tensor[:, :, above : above + 1, -1]
+    return row[:, :, 0] * float(1 - (position - np.float32(above)))
+
+
+def _bilinear(tensor: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    return interpolate(tensor, (height, width), mode="bilinear", align_corners=True)
+
+
+def _to_float(values: Floats) -> Floats:
+    return values * np.float32(1 / 255)
+
+
+def _middle(size: int, wanted: int) -> NDArray[np.int64]:
+    """`wanted` indices around the middle of `size`; division truncates as in C"""
+    offset = int((size - wanted) / 2)
+    return np.clip(np.arange(offset, offset + wanted), 0, size - 1)

@@ -1,0 +1,59 @@
+"""Multi-scale training: the input's size at every step, as `random=` of the last head asks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from yolo.cfg import Cfg
+from yolo.datasets.color import draw_scale
+from yolo.datasets.order import SIZE, generator
+from yolo.datasets.task import Task, box_heads
+
+USUAL = 1.4  # largest factor of random=1
+EVERY = 10  # steps
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """`largest`: the factor up to which sizes vary, and its inverse down to; 0: they don't."""
+
+    width: int
+    height: int
+    largest: float = 0.0
+    step: int = 32
+
+    @classmethod
+    def of(cls, cfg: Cfg, task: Task) -> Sizes:
+        """Raises CfgError."""
+        heads = box_heads(cfg)
+        largest = heads[-1].number("random", 0.0) if heads else 0.0
+        if largest < 0:
+            raise heads[-1].error(f"random={largest:g} is negative", "random")
+        step = int(cfg.net.number("resize_step", 32))
+        if step < 1:
+            raise cfg.net.error(f"resize_step={step} is not positive", "resize_step")
+        return cls(task.width, task.height, USUAL if largest == 1 else largest, step)
+
+    def at(self, seed: int, step: int) -> tuple[int, int]:
+        """Width and height at a step since the start of training (train_detector of detector.c).
+
+        The first ones are the largest: what doesn't fit into memory fails at once.
+        """
+        if not self.largest:
+            return self.width, self.height
+        if step < EVERY:
+            return self._scaled(self.largest)
+        scale = draw_scale(self.largest, generator(seed, SIZE, step // EVERY))
+        width, height = self._scaled(scale)
+        if scale < 1 and (width > self.width or height > self.height):
+            return self.width, self.height
+        return width, height
+
+    def _scaled(self, scale: float) -> tuple[int, int]:
+        # Darknet adds one step before it rounds
+        width, height = (
+            max(1, math.floor(scale * length / self.step + 1.5)) * self.step
+            for length in (self.width, self.height)
+        )
+        return width, height

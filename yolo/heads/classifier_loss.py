@@ -1,0 +1,86 @@
+"""The losses of classifiers: softmax_layer.c and cost_layer.c."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from yolo.cfg import Section
+from yolo.heads.loss import HeadLoss, Targets, surrogate
+
+if TYPE_CHECKING:
+    from yolo.heads.softmax import Softmax
+
+UNKNOWN = -1234.0  # SECRET_NUM: of such a label type=masked learns nothing
+COSTS = {"sse": "sse", "masked": "masked", "smooth": "smooth"}
+
+
+def labels_for(section: Section, x: Tensor, targets: Targets) -> Tensor:
+    """The labels as x (N, classes) has it; raises CfgError where the numbers of classes differ."""
+    if targets.labels.shape != x.shape:
+        raise section.error(
+            f"gets {x.shape[1]} numbers for each of {len(x)} images, but there are labels of "
+            f"{targets.labels.shape[1]} classes for {len(targets.labels)}"
+        )
+    return targets.labels.to(x)
+
+
+class CostLoss:
+    """[cost]: squared (sse, masked) or smooth-L1 differences from the labels, times `scale`."""
+
+    def __init__(self, section: Section) -> None:
+        self.section = section
+        self.kind = section.choice("type", "sse", COSTS)
+        self.scale = section.number("scale", 1.0)
+        if section.number("ratio", 0.0):
+            raise section.error("ratio= can't be trained with", "ratio")
+
+    def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
+        """What enters the section (N, …), and the labels → the loss."""
+        flat = x.float().flatten(1)
+        with torch.no_grad():
+            delta, value = self.delta(flat, labels_for(self.section, flat, targets))
+        return HeadLoss(surrogate(flat, self.scale * delta, value), {"class": value.item()})
+
+    def delta(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Darknet's delta (N, classes), unscaled, and cost."""
+        difference = labels - x
+        if self.kind == "masked":
+            difference = torch.where(labels == UNKNOWN, 0, difference)
+        if self.kind != "smooth":
+            return difference, difference.square().sum()
+        size = difference.abs()
+        cost = torch.where(size < 1, size.square(), 2 * size - 1)
+        return difference.clamp(-1, 1), cost.sum()
+
+
+class SoftmaxLoss:
+    """[softmax]: cross-entropy, and the [cost] behind it where there is one.
+
+    Darknet adds a [cost]'s delta to the probabilities' own as if they were logits; the updates of
+    its classifiers, which mostly end with both, are twice the gradient of the cross-entropy. The
+    temperature divides none of it.
+    """
+
+    def __init__(self, head: Softmax, cost: CostLoss | None = None) -> None:
+        self.head, self.cost = head, cost
+        self.entropy = not head.section.flag("noloss")
+        if not self.entropy and cost is None:
+            raise head.section.error("noloss=1 leaves nothing to train with", "noloss")
+
+    def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
+        """What enters the head (N, C, H, W), and the labels → the loss."""
+        x = x.float()
+        with torch.no_grad():
+            flat = self.head(x).flatten(1)
+            labels = labels_for(self.head.section, flat, targets)
+            # softmax_x_ent_cpu takes the factor for 1, as it is where an image has one class
+            value = -torch.where(labels > 0, labels * flat.log(), 0).sum()
+            delta = (labels - flat) * self.entropy
+            if self.cost is not None:
+                added, cost = self.cost.delta(flat, labels)
+                delta = delta + self.cost.scale * added
+                value = value * self.entropy + cost
+        return HeadLoss(surrogate(x, delta.view_as(x), value), {"class": value.item()})

@@ -1,0 +1,70 @@
+"""What a head compares its input with, and the loss that comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the images of a batch show: boxes for detectors, labels for classifiers.
+
+    `boxes` (M, 6): image number in the batch, class, centre x, y, width, height relative to the
+    network's input; the classes must be the head's. `labels` (N, classes): probabilities.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class HeadLoss:
+    """A head's loss, summed over the images of the batch.
+
+    `total`: a scalar like the cost that Darknet reports; its gradient with respect to what enters
+    the head is −delta of Darknet. `parts`: what the cost consists of ("box", "objectness",
+    "class") and, of detectors, the mean "iou" of the predictions that are to find a truth, and
+    their "count".
+    """
+
+    total: Tensor
+    parts: dict[str, float]
+
+
+class LossRule(Protocol):
+    """How a section learns."""
+
+    def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
+        """What enters the section (N, C, H, W), targets, the images seen so far → its loss.
+
+        `seen` counts these images too. Raises CfgError where the targets don't fit the section.
+        """
+
+
+def surrogate(x: Tensor, delta: Tensor, value: Tensor) -> Tensor:
+    """`value` as a loss whose gradient with respect to x is −delta: both have x's shape.
+
+    Darknet has no loss function that its updates are the gradient of: a layer writes down deltas,
+    by rules that leave out derivatives (of the logistic around x and y, of one half in w and h),
+    clip, or let truths that share a cell overwrite each other. The values of iou_normalizer and
+    its relatives in people's cfgs are tuned for those deltas, so they are what training needs.
+    """
+    result: Tensor = _Surrogate.apply(x, delta, value)
+    return result
+
+
+class _Surrogate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, delta: Tensor, value: Tensor) -> Tensor:
+        ctx.save_for_backward(delta)
+        return value.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (delta,) = ctx.saved_tensors
+        return -gradient * delta, None, None

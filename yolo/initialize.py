@@ -1,0 +1,78 @@
+"""Tensors to start training from: fresh ones, or those of another network that fit."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from yolo.layers import Layer
+from yolo.network import Network
+
+ONES = ("scales", "variance")
+# What feeds boxes starts with sizes near the anchors and hardly an object anywhere (Lin et al.,
+# Focal Loss for Dense Object Detection, ICCV 2017); Darknet's deltas grow with the boxes' sizes.
+SPREAD, OBJECTS = 0.01, 0.01
+
+
+def initialize(network: Network, seed: int = 0) -> None:
+    """Give every section that has no tensors yet those that training starts with.
+
+    Weights are He-normal over the fan-in (He et al., Delving Deep into Rectifiers, ICCV 2015),
+    scales and variances 1, the rest 0; what feeds a head of boxes hardly expects any.
+    """
+    random = torch.Generator().manual_seed(seed)
+    heads = {layer.sources[0]: layer for layer in network.layers if hasattr(layer, "entries")}
+    for index, layer in enumerate(network.layers):
+        stored = layer.stored()
+        if any(tensor.is_meta for tensor in stored.values()):
+            fresh = {name: _fresh(layer, name, t, random) for name, t in stored.items()}
+            if index in heads and fresh.keys() == {"biases", "weights"}:
+                fresh = _quiet(heads[index], fresh)
+            layer.store(fresh)
+    for layer in network.layers:
+        layer.tie()
+
+
+def transfer(network: Network, other: Network) -> list[int]:
+    """Take over the tensors of the sections that have the same type and shapes in `other`.
+
+    Sections are compared in order, so a network with other classes keeps all but what feeds its
+    heads. Returns the sections that found nothing.
+    """
+    state = other.state()
+    missing = []
+    for index, tensors in network.state().items():
+        given = state.get(index, {})
+        same = {n: t.shape for n, t in given.items()} == {n: t.shape for n, t in tensors.items()}
+        if same and network.layers[index].section.type == other.layers[index].section.type:
+            network.layers[index].store({name: tensor.clone() for name, tensor in given.items()})
+        else:
+            missing.append(index)
+    for layer in network.layers:
+        layer.tie()
+    return missing
+
+
+def _quiet(head: Layer, fresh: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a section in front of boxes: small weights, objectness of OBJECTS."""
+    weights, biases = fresh["weights"], fresh["biases"]
+    objectness = getattr(head, "coordinates", 4)  # the entry behind the coordinates
+    biases.unflatten(0, (-1, head.entries))[:, objectness] = -math.log(1 / OBJECTS - 1)
+    return {"biases": biases, "weights": weights * (SPREAD / weights.std())}
+
+
+def _fresh(layer: Layer, name: str, like: Tensor, random: torch.Generator) -> Tensor:
+    if name in ONES:
+        return torch.ones(like.shape)
+    if name != "weights":
+        return torch.zeros(like.shape)
+    if layer.section.type == "shortcut":
+        return torch.ones(like.shape)
+    if layer.section.type == "implicit":  # representation_layer.c
+        mean = layer.section.number("mean_init", 0.0)
+        spread = layer.section.number("std_init", 0.2)
+        return mean + spread * (2 * torch.rand(like.shape, generator=random) - 1)
+    fan_in = like.shape[2] if layer.section.type == "local" else like.shape[1:].numel()
+    return torch.randn(like.shape, generator=random) * math.sqrt(2 / fan_in)

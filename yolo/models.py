@@ -1,0 +1,46 @@
+"""A cfg and its weights, in any of the forms that commands take."""
+
+from __future__ import annotations
+
+from yolo.cfg import Cfg
+from yolo.checkpoint import is_checkpoint, load_checkpoint
+from yolo.errors import DarknetError, WeightsError
+from yolo.network import Network
+from yolo.randomize import randomize
+from yolo.weights import Header, load_weights
+
+RANDOM = "random"  # random or random:SEED in place of a weights file
+
+
+def is_random(weights: str) -> bool:
+    """Whether `random` or `random:SEED` stands in place of a weights file."""
+    return weights.partition(":")[0] == RANDOM
+
+
+def load_model(cfg: str | None, weights: str) -> tuple[Network, Header]:
+    """A network with the tensors of a .weights or .pt file, or with `random[:SEED]` ones.
+
+    A .pt carries its cfg, so none is needed; one that is given takes its place. Raises
+    DarknetError; WeightsError where sections are left without tensors.
+    """
+    if is_checkpoint(weights):
+        checkpoint = load_checkpoint(weights)
+        if cfg is not None:
+            checkpoint = type(checkpoint)(Cfg.load(cfg), checkpoint.state, checkpoint.header)
+        return checkpoint.network(), checkpoint.header
+    if cfg is None:
+        raise DarknetError(f"{weights}: needs its cfg; only a .pt file carries one")
+    network = Network(Cfg.load(cfg))
+    if is_random(weights):
+        seed = weights.partition(":")[2] or "0"
+        if not seed.isdecimal():
+            raise DarknetError(f"{weights}: expected {RANDOM} or {RANDOM}:SEED with a whole number")
+        randomize(network, int(seed) % 2**63)
+        return network, Header()
+    header = load_weights(network, weights)
+    for layer in network.layers:
+        if any(tensor.is_meta for tensor in layer.stored().values()):
+            raise WeightsError(
+                f"{weights}: holds only a backbone: {layer.section.error('has none')}"
+            )
+    return network, header

@@ -1,0 +1,49 @@
+"""The picture of a training: losses, scores and the learning rate over the epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from yolo.training.records import Row
+
+LOSSES = ("loss", "box", "objectness", "class", "teacher")
+SCORES = ("map", "map_50_95", "f1", "top1", "topk", "iou")
+COLOURS = ("#1b6ca8", "#e07b39", "#4a9d5b", "#b0413e", "#7d5ba6", "#8c8c8c")
+
+
+def curves(history: Sequence[Row], name: str) -> bytes:
+    """A PNG with the losses on the left and the scores on the right."""
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _draw(left, history, LOSSES)
+    left.set_ylabel("loss per image")
+    if any(row.get("loss", 0) > 0 for row in history):
+        left.set_yscale("log")
+    _draw(right, history, SCORES)
+    right.set_ylim(0, 1)
+    for axes in (left, right):
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    left.set_title(name, loc="left")
+    file = BytesIO()
+    figure.savefig(file, format="png", dpi=110)
+    return file.getvalue()
+
+
+def _draw(axes: Axes, history: Sequence[Row], names: Sequence[str]) -> None:
+    drawn = False
+    for name, colour in zip(names, COLOURS, strict=False):
+        points = [(row["epoch"], row[name]) for row in history if name in row]
+        if points and any(value for _, value in points):
+            width = 2.0 if name in ("loss", "map", "top1") else 1.2
+            axes.plot(*zip(*points, strict=True), color=colour, label=name, linewidth=width)
+            drawn = True
+    if drawn:
+        axes.legend(frameon=False, fontsize="small")

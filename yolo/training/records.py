@@ -1,0 +1,62 @@
+"""What is counted while a network trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from yolo.heads.loss import HeadLoss
+
+Row = dict[str, float]  # an epoch in the history
+
+
+@dataclass(frozen=True)
+class Step:
+    """One update of the parameters, counted from 0; `means` are those of the epoch so far."""
+
+    epoch: int
+    number: int
+    rate: float
+    means: Mapping[str, float]
+
+
+@dataclass
+class Sums:
+    """Totals of an epoch so far: over images, but for `iou`, which is over assigned boxes."""
+
+    images: float = 0
+    loss: float = 0
+    boxes: float = 0
+    iou: float = 0
+    seconds: float = 0
+    parts: dict[str, float] = field(default_factory=dict)
+
+    def add(self, found: HeadLoss) -> None:
+        """Take in what a head says of a mini-batch."""
+        parts = dict(found.parts)
+        count = parts.pop("count", 0.0)
+        self.boxes += count
+        self.iou += count * parts.pop("iou", 0.0)
+        for name, value in parts.items():
+            self.parts[name] = self.parts.get(name, 0.0) + value
+
+    def means(self) -> Row:
+        """Losses per image, IoU per assigned box, images per second."""
+        images = max(self.images, 1)
+        found = {"loss": self.loss / images}
+        found |= {name: value / images for name, value in sorted(self.parts.items())}
+        if self.boxes:
+            found["iou"] = self.iou / self.boxes
+        return found | {"images_per_second": self.images / max(self.seconds, 1e-9)}
+
+    def to_list(self) -> list[float]:
+        """All numbers in an order that processes share."""
+        values = asdict(self)
+        parts = values.pop("parts")
+        return [*values.values(), *(parts[name] for name in sorted(parts))]
+
+    def with_values(self, values: list[float], world: int) -> Sums:
+        """The totals over `world` processes; they worked side by side, so time isn't added."""
+        images, loss, boxes, iou, seconds, *rest = values
+        parts = dict(zip(sorted(self.parts), rest, strict=True))
+        return Sums(images, loss, boxes, iou, seconds / world, parts)

@@ -1,0 +1,163 @@
+"""A training and the folder that it fills: checkpoints, history, curves, the model at its end."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from yolo.checkpoint import Checkpoint, checkpoint_writer, load_checkpoint
+from yolo.errors import DarknetError, TrainingError
+from yolo.files import Writer, write_files
+from yolo.network import Network
+from yolo.training.curves import curves
+from yolo.training.records import Row, Step
+from yolo.training.trainer import Trainer
+from yolo.weights import weights_writer
+
+Judge = Callable[[Network], Row]  # figures of a network; "score" chooses the best
+
+
+class Observer(Protocol):
+    """What looks at the network after every epoch."""
+
+    def look(self, network: Network) -> Row:
+        """Figures for the history."""
+
+    def writers(self, folder: Path) -> Sequence[tuple[Path, Writer]]:
+        """Files that it keeps up to date."""
+
+    def state(self) -> Any:
+        """What it needs to go on after a break: numbers, tensors, and lists of them."""
+
+    def restore(self, state: Any) -> None:
+        """Go on from a state."""
+
+
+class Run:
+    """Trains into a folder; only rank 0 writes.
+
+    `last.pt` and `best.pt` after every epoch, both with the averaged tensors; `history.csv` and
+    `curves.png`; NAME.cfg, NAME_last.weights and NAME_best.weights at the end. A file that can't
+    be written stops nothing: it is tried again after the next epoch, and is an error at the end.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        folder: Path,
+        name: str,
+        judge: Judge | None = None,
+        every: int = 1,
+        observer: Observer | None = None,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.trainer, self.folder, self.name = trainer, folder, name
+        self.judge, self.every, self.observer = judge, every, observer
+        self.arguments = dict(arguments or {})
+        self.history: list[Row] = []
+        self.best = -1.0
+        self.unsaved: DarknetError | None = None
+        self._new_best: Checkpoint | None = None
+
+    @property
+    def last_path(self) -> Path:
+        return self.folder / "last.pt"
+
+    @property
+    def best_path(self) -> Path:
+        return self.folder / "best.pt"
+
+    def epochs(self, watch: Callable[[Step], None] = lambda step: None) -> Iterator[Row]:
+        """Train to the end or until the trainer is stopped; yields the history's rows.
+
+        Raises TrainingError where the loss isn't finite, DarknetError where the last files could
+        not be written.
+        """
+        for row in self.trainer.run(watch):
+            if self.trainer.ranks.first:
+                row |= self._looked()
+                self.history.append(row)
+                self._save()
+            self.trainer.ranks.wait()
+            yield row
+        if self.trainer.ranks.first:
+            if self.trainer.step:
+                self._save()
+            if self.unsaved:
+                raise self.unsaved
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on where the checkpoint was saved; raises TrainingError where it holds no training."""
+        training = checkpoint.training
+        if "trainer" not in training:
+            raise TrainingError("can't resume: the checkpoint holds no state of a training")
+        self.trainer.restore(checkpoint, training["trainer"])
+        self.history, self.best = list(training["history"]), training["best"]
+        if self.observer and "observer" in training:
+            self.observer.restore(training["observer"])
+
+    def write_model(self) -> list[Path]:
+        """Write the trained cfg and weights for Darknet; returns their paths."""
+        found = [("last", self.trainer.checkpoint())]
+        if self.best_path.exists():
+            found.append(("best", load_checkpoint(self.best_path)))
+        cfg = found[0][1].cfg.to_bytes()
+        writers = [(self.folder / f"{self.name}.cfg", lambda file: file.write(cfg))]
+        for which, checkpoint in found:
+            writer = weights_writer(checkpoint.network(), checkpoint.header)
+            writers.append((self.folder / f"{self.name}_{which}.weights", writer))
+        write_files(writers)
+        return [path for path, _ in writers]
+
+    def _looked(self) -> Row:
+        """What the judge and the observer say of the network now."""
+        row: Row = {}
+        trainer = self.trainer
+        last = trainer.epoch == trainer.options.epochs
+        if self.judge and self.every and (last or trainer.epoch % self.every == 0):
+            row |= self.judge(trainer.ema.network)
+            if row["score"] > self.best:
+                self.best = row["score"]
+                self._new_best = trainer.checkpoint().copy()
+        if self.observer:
+            row |= self.observer.look(trainer.ema.network)
+        return row
+
+    def _save(self) -> None:
+        training = {
+            "trainer": self.trainer.state(),
+            "history": self.history,
+            "best": self.best,
+            "arguments": self.arguments,
+        }
+        if self.observer:
+            training["observer"] = self.observer.state()
+        last = self.trainer.checkpoint(training)
+        table, picture = history_csv(self.history), curves(self.history, self.name)
+        writers: list[tuple[Path, Writer]] = [
+            (self.last_path, checkpoint_writer(last)),
+            (self.folder / "history.csv", lambda file: file.write(table)),
+            (self.folder / "curves.png", lambda file: file.write(picture)),
+        ]
+        if self._new_best:
+            writers.append((self.best_path, checkpoint_writer(self._new_best)))
+        if self.observer:
+            writers += self.observer.writers(self.folder)
+        try:
+            write_files(writers)
+            self._new_best = self.unsaved = None
+        except DarknetError as error:
+            self.unsaved = error
+
+
+def history_csv(history: Sequence[Row]) -> bytes:
+    """One line an epoch; empty where an epoch has no such figure."""
+    names = list(dict.fromkeys(name for row in history for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in history)
+    return text.getvalue().encode()

@@ -1,0 +1,265 @@
+"""The training loop: steps, epochs, and how to go on after a break."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from yolo.checkpoint import Checkpoint
+from yolo.datasets.batch import Batch
+from yolo.datasets.data import Data
+from yolo.datasets.loader import TrainingLoader, training_loader
+from yolo.errors import TrainingError
+from yolo.heads.loss import Targets
+from yolo.heads.trained import trained_heads
+from yolo.network import Network
+from yolo.training.ema import Ema
+from yolo.training.optimizer import make_optimizer, set_rate, train_mode
+from yolo.training.ranks import Ranks
+from yolo.training.records import Row, Step, Sums
+from yolo.training.settings import Settings
+from yolo.weights import Header
+
+NAMED = 8  # images of a batch that an error names
+
+
+class Sparsity(Protocol):
+    """What pushes scales towards zero while a network trains."""
+
+    def shrink(self, network: Network, size: float, progress: float) -> None:
+        """A proximal step of this size; `progress` in [0, 1) is the share of the training done."""
+
+    def value(self, network: Network) -> float:
+        """The penalty."""
+
+
+class Teacher(Protocol):
+    """What adds a loss because another network knows better."""
+
+    def loss(self, images: Tensor, inputs: Mapping[int, Tensor], boxes: Tensor) -> Tensor:
+        """A scalar, summed over the images."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What [net] doesn't say.
+
+    `workers` are loader processes, `cache` MiB of decoded images, `ema` the decay of the average.
+    """
+
+    epochs: int
+    seed: int = 0
+    workers: int = 2
+    cache: int = 0
+    ema: float = 0.999
+    amp: bool = False
+    channels_last: bool = False
+
+
+class Trainer:
+    """Trains a network in place; `ema.network` holds the averaged tensors that are kept.
+
+    Raises CfgError where the network has no head that can be trained, TrainingError where the loss
+    isn't finite. Setting `stop` ends `run` after the step; `state` and `restore` go on from there
+    to the same losses as an unbroken run.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        data: Data,
+        settings: Settings,
+        options: Options,
+        *,
+        header: Header | None = None,
+        ranks: Ranks | None = None,
+        device: torch.device | None = None,
+        sparsity: Sparsity | None = None,
+        teacher: Teacher | None = None,
+    ) -> None:
+        self.network, self.data, self.options = network, data, options
+        self.header, self.ranks = header or Header(), ranks or Ranks()
+        self.device = device or torch.device("cpu")
+        self.sparsity, self.teacher = sparsity, teacher
+        network.to(self.device)
+        if options.channels_last:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.heads = trained_heads(network.layers)
+        sources = [network.layers[index].sources[0] for index in self.heads]
+        self.collected = sorted({*sources, *network.head_inputs})
+        self.steps_per_epoch = -(-len(data.images("train")) // settings.batch)
+        self.settings = settings.over(options.epochs * self.steps_per_epoch)
+        self.optimizer = make_optimizer(network, settings)
+        self.ema = Ema(network, settings.ema_alpha or options.ema)
+        self.scaler = torch.amp.GradScaler(
+            self.device.type, enabled=options.amp and self.device.type == "cuda"
+        )
+        self.model = self.ranks.wrap(network, self.device)
+        self.epoch, self.step, self.sums = 0, 0, Sums()
+        self.stop = False
+        self.skipped: dict[str, str] = {}
+
+    @property
+    def done(self) -> int:
+        """Updates of the parameters so far."""
+        return self.epoch * self.steps_per_epoch + self.step
+
+    @property
+    def total(self) -> int:
+        """Updates of the whole training."""
+        return self.options.epochs * self.steps_per_epoch
+
+    def run(self, watch: Callable[[Step], None] = lambda step: None) -> Iterator[Row]:
+        """Train; yields a row after every epoch, when the state is that between two epochs."""
+        while self.epoch < self.options.epochs:
+            if not self._epoch(watch):
+                return
+            self.epoch, self.step = self.epoch + 1, 0
+            row = {"epoch": float(self.epoch), "rate": self._rate(self.done - 1)} | self._totals()
+            if self.sparsity:
+                row["penalty"] = self.sparsity.value(self.network)
+            self.sums = Sums()
+            yield row
+
+    def checkpoint(self, training: Mapping[str, Any] | None = None) -> Checkpoint:
+        """The averaged network, with what is to be kept beside it."""
+        header = replace(self.header, seen=self._seen())
+        return Checkpoint(self.network.cfg, self.ema.network.state(), header, training or {})
+
+    def state(self) -> dict[str, Any]:
+        """All that `restore` needs beside the averaged network."""
+        return {
+            "tensors": self.network.state(),
+            "ema_steps": self.ema.steps,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "steps_per_epoch": self.steps_per_epoch,
+            "sums": asdict(self.sums),
+            "seen": self.header.seen,
+        }
+
+    def restore(self, checkpoint: Checkpoint, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken; raises TrainingError where the data isn't the same."""
+        if state["steps_per_epoch"] != self.steps_per_epoch:
+            raise TrainingError(
+                f"can't resume: an epoch had {state['steps_per_epoch']} steps and has "
+                f"{self.steps_per_epoch} now: the training images or the batch are others"
+            )
+        # the average first: the network may still lie in the checkpoint's own tensors
+        self.ema.network.copy_(checkpoint.state)
+        self.network.copy_(state["tensors"])
+        self.ema.steps = state["ema_steps"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.epoch, self.step, self.sums = state["epoch"], state["step"], Sums(**state["sums"])
+        self.header = replace(self.header, seen=state["seen"])
+
+    def _epoch(self, watch: Callable[[Step], None]) -> bool:
+        """The steps that are left of an epoch; False where it was stopped before its end."""
+        train_mode(self.network)
+        loader = self._loader()
+        batches = iter(loader)
+        each = len(loader) // (self.steps_per_epoch - self.step)
+        while self.step < self.steps_per_epoch:
+            if self.ranks.any(self.stop, self.device):
+                return False
+            start = time.perf_counter()
+            rate = self._rate(self.done)
+            self._update([next(batches) for _ in range(each)], rate)
+            self.sums.seconds += time.perf_counter() - start
+            self.step += 1
+            watch(Step(self.epoch, self.step - 1, rate, self.sums.means()))
+        self.skipped |= dict(loader.skipped)
+        return True
+
+    def _update(self, batches: list[Batch], rate: float) -> None:
+        """One step: the gradient of all its mini-batches, the optimiser, sparsity, the average."""
+        set_rate(self.optimizer, rate)
+        # dropout depends on the step alone, so a resumed run draws the same
+        torch.manual_seed(hash((self.options.seed, self.done, self.ranks.rank)))
+        for number, batch in enumerate(batches, 1):
+            # processes exchange gradients once a step
+            with nullcontext() if number == len(batches) else self.ranks.alone(self.model):
+                self._accumulate(batch)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        if self.sparsity:
+            # momentum would make 1 / (1 - momentum) of a constant push
+            momentum = 0.0 if self.settings.adam else self.settings.momentum
+            self.sparsity.shrink(self.network, rate / (1 - momentum), self.done / self.total)
+        self.ema.update(self.network)
+
+    def _accumulate(self, batch: Batch) -> None:
+        loss = self._loss(batch)
+        if not loss.isfinite():
+            raise TrainingError(
+                f"the loss is not finite in epoch {self.epoch + 1}, step {self.step + 1}; a lower "
+                f"learning rate may help. The images were {_some(batch.paths)}"
+            )
+        # the processes' gradients are averaged, but their losses belong to one sum
+        self.scaler.scale(loss * (self.ranks.world / self.settings.batch)).backward()
+        self.sums.images += len(batch.images)
+        self.sums.loss += loss.item()
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """The sum over the images of a mini-batch."""
+        images = batch.images.to(self.device, non_blocking=True).float() / 255
+        if self.options.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, enabled=self.options.amp):
+            inputs = self.model(images, collect=self.collected)
+        inputs = {index: x.float() for index, x in inputs.items()}
+        targets = Targets(batch.boxes.to(self.device), batch.labels.to(self.device))
+        total = torch.zeros((), device=self.device)
+        seen = self._seen() + self.settings.batch  # Darknet counts the images of the step, too
+        for index, rule in self.heads.items():
+            found = rule.loss(inputs[self.network.layers[index].sources[0]], targets, seen)
+            total = total + found.total
+            self.sums.add(found)
+        if self.teacher:
+            hint = self.teacher.loss(images, inputs, targets.boxes)
+            self.sums.parts["teacher"] = self.sums.parts.get("teacher", 0.0) + hint.item()
+            total = total + hint
+        return total
+
+    def _seen(self) -> int:
+        """Images that the network has been trained with, as Darknet counts them."""
+        return self.header.seen + self.done * self.settings.batch
+
+    def _rate(self, step: int) -> float:
+        return self.settings.rate(step, self.options.seed)
+
+    def _totals(self) -> Row:
+        """The epoch's means over all processes."""
+        values = self.ranks.total(self.sums.to_list(), self.device)
+        return self.sums.with_values(values, self.ranks.world).means()
+
+    def _loader(self) -> TrainingLoader:
+        options, settings = self.options, self.settings
+        return training_loader(
+            self.data,
+            self.network.cfg,
+            batch=settings.batch,
+            subdivisions=settings.subdivisions,
+            seed=options.seed,
+            epoch=self.epoch,
+            start=self.step,
+            rank=self.ranks.rank,
+            world=self.ranks.world,
+            workers=options.workers,
+            cache=options.cache,
+        )
+
+
+def _some(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
+    return ", ".join(paths[:NAMED]) + more
