@@ -3,12 +3,15 @@
 PYTHON ?=
 VENV   ?= .venv
 
-# make prune CFG=… WEIGHTS=… prunes another model
-CFG        := cfg/yolov3-tiny.cfg
-WEIGHTS    := random:0
-STRATEGY   := tiny
+# make prune CFG=… WEIGHTS=… prunes another model, DATA=… with its mAP
+CFG        := cfg/digits.cfg
+WEIGHTS    := weights/digits.weights
+DATA       := $(if $(filter cfg/digits.cfg,$(CFG)),data/digits.data)
+STRATEGY   := shortcut
 PERCENT    := 0.5
 OUT        := pruned
+EXAMPLES   := data/digits/images/valid_0001.jpg data/digits/images/valid_0002.jpg
+RESULT      = $(OUT)/$(notdir $(basename $(CFG)))-$(STRATEGY)-$(PERCENT)
 PYTESTARGS := -n auto
 
 # The stamps belong to this checkout: an environment that served another one is installed anew.
@@ -18,24 +21,31 @@ INSTALLED      = $(VENV)/.installed-$(CHECKOUT)
 INSTALLED_TEST = $(VENV)/.installed-test-$(CHECKOUT)
 PIP_INSTALL    = $(RUN) -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: help prune test lint types format bench clean
+.PHONY: help prune data test lint types format bench clean
 
 help:
-	@echo "make prune    prune $(CFG) by $(PERCENT) into $(OUT)/ and print the table"
+	@echo "make prune    prune $(CFG) by $(PERCENT) into $(OUT)/, print the tables, detect something"
+	@echo "make data     make the sample data, data/digits.data"
 	@echo "make test     run the tests"
 	@echo "make lint     check style and formatting"
 	@echo "make types    check types"
 	@echo "make format   format the sources"
-	@echo "make bench    time the core: reading, building, pruning, writing"
+	@echo "make bench    time the core, then training and evaluation"
 	@echo "make clean    remove pruned/, builds and caches; $(VENV) stays"
-	@echo "Variables: PYTHON, VENV, CFG, WEIGHTS, STRATEGY, PERCENT, OUT, PYTESTARGS"
+	@echo "Variables: PYTHON, VENV, CFG, WEIGHTS, DATA, STRATEGY, PERCENT, OUT, PYTESTARGS"
 
-prune: $(INSTALLED)
-ifneq ($(filter random%,$(WEIGHTS)),)
-	@echo "No trained sample model yet: the weights of $(CFG) are made up by the command ($(WEIGHTS))."
-endif
+prune: $(INSTALLED) $(filter data/digits.data,$(DATA))
 	$(RUN) tools/prune.py --cfg $(CFG) --weights $(WEIGHTS) --strategy $(STRATEGY) \
-		--percent $(PERCENT) --out $(OUT)
+		--percent $(PERCENT) --out $(OUT) $(if $(DATA),--data $(DATA))
+ifeq ($(DATA),data/digits.data)
+	$(RUN) tools/detect.py --cfg $(RESULT).cfg --weights $(RESULT).weights --data $(DATA) \
+		--out $(OUT)/detections $(EXAMPLES)
+endif
+
+data: data/digits.data
+
+data/digits.data: | $(INSTALLED)
+	$(RUN) tools/convert.py sample data
 
 # One thread a worker: the workers share the cores already.
 test: $(INSTALLED_TEST)
@@ -54,6 +64,7 @@ format: $(INSTALLED_TEST)
 
 bench: $(INSTALLED)
 	$(RUN) tools/bench.py core
+	$(RUN) tools/bench.py train
 
 clean:
 	rm -rf pruned build *.egg-info .hypothesis .pytest_cache .ruff_cache .mypy_cache

@@ -157,6 +157,10 @@ def test_truths_that_share_a_cell():
     cell = (0, slice(0, 8), 1, 2)
     torch.testing.assert_close(both[cell][:4], (apart[0] + apart[1])[cell][:4] / 2)
     assert both[cell][4:].tolist() == [0.5, 0.5, -0.5, 0.5]
+    sure = x.clone()
+    sure[0, 4] = 1000  # an objectness without a delta, for which the C averages nothing
+    summed = -gradient(head, sure, Targets(boxes, torch.zeros(1, 0)))
+    torch.testing.assert_close(summed[cell][:4], 2 * both[cell][:4])
     twice = -gradient(head, x, Targets(boxes[[0, 0]], torch.zeros(1, 0)))
     torch.testing.assert_close(twice[cell][:4], 2 * apart[0][cell][:4])
     assert twice[cell][4:].tolist() == [0.5, 0.5, -0.5, -0.5]

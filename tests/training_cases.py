@@ -31,7 +31,7 @@ def region(*options):
     return REGION + "\n".join(options) + "\n"
 
 
-MANY = ("iou_thresh=.2", "counters_per_class=10,40,5", "cls_normalizer=.4", "obj_normalizer=.7")
+MANY = ("iou_thresh=.2", "counters_per_class=3,8,0", "cls_normalizer=.4", "obj_normalizer=.7")
 ANCHOR_CASES = [
     f(*options)
     for f in (yolo, gaussian)

@@ -97,7 +97,7 @@ class Options:
         self.anchors = np.array(section.numbers("anchors")).reshape(-1, 2) / (width, height)
         self.multipliers = None
         if section.has("counters_per_class"):
-            counters = section.integers("counters_per_class")
+            counters = [max(c, 1) for c in section.integers("counters_per_class")]
             self.multipliers = [min(max(counters) / c, self.max_delta) for c in counters]
         self.gaussian = section.name == "Gaussian_yolo"
 

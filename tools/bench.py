@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bench_train import train_rows
 from command import Help, Parser, Steps, run
 
 CFG = Path(__file__).resolve().parent.parent / "cfg" / "yolov3.cfg"
@@ -33,8 +34,12 @@ print(json.dumps([seconds, peak]))
 
 def arguments() -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=Help)
-    parser.add_argument("what", choices=("core",), help="core: reading, graph, cut, writing")
-    parser.add_argument("--cfg", default=str(CFG), help="the network")
+    parser.add_argument(
+        "what",
+        choices=("core", "train"),
+        help="core: reading, graph, cut, writing; train: steps, evaluation, loading",
+    )
+    parser.add_argument("--cfg", default=str(CFG), help="the network of core")
     parser.add_argument("--repeat", type=int, default=5, metavar="N", help="runs a median is of")
     parser.add_argument("--json", metavar="FILE", help="write the figures, too")
     return parser.parse_args()
@@ -44,11 +49,16 @@ def main() -> int:
     args = arguments()
     steps = Steps()
     with tempfile.TemporaryDirectory() as folder:
-        rows = _core(args.cfg, Path(folder), max(args.repeat, 1), steps)
+        repeat = max(args.repeat, 1)
+        if args.what == "core":
+            rows = _core(args.cfg, Path(folder), repeat, steps)
+        else:
+            rows = train_rows(Path(folder), repeat, steps)
     steps.close()
+    title = args.cfg if args.what == "core" else "training"
     from terminaltables import AsciiTable
 
-    table = AsciiTable([["", "measured", "bare", "ratio", "target"], *rows], f" {args.cfg} ")
+    table = AsciiTable([["", "measured", "bare", "ratio", "target"], *rows], f" {title} ")
     for column in (1, 2, 3):
         table.justify_columns[column] = "right"
     if args.json:
