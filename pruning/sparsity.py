@@ -18,6 +18,7 @@ from pruning.strategies import Wish, prunable, reachable, select
 from pruning.surgery import masked
 from pruning.verify import relative
 from yolo.errors import PlanError
+from yolo.layers import Layer
 from yolo.network import Network, State
 
 SMALL = 0.01  # γ below this part of the largest are called small
@@ -107,7 +108,7 @@ class Penalty:
         sections = tuple(
             i
             for i in graph.producers
-            if "scales" in network.layers[i].slots() and allowed[graph.outputs[i]].any()
+            if _learns(network.layers[i]) and allowed[graph.outputs[i]].any()
         )
         if not sections:
             raise PlanError(
@@ -165,6 +166,12 @@ class Penalty:
         return self._copies[key]
 
 
+def _learns(layer: Layer) -> bool:
+    """Whether it has γ, and they aren't frozen."""
+    scales = layer.stored().get("scales")
+    return scales is not None and scales.requires_grad
+
+
 def _constant(s: float, late: bool, sizes: Tensor | None) -> float:
     return s
 
@@ -218,8 +225,8 @@ class Look:
     def line(self) -> str:
         """One line for the progress output."""
         return (
-            f"γ below 1 % of the largest: {100 * self.small:.0f} %, percent that can go with under "
-            f"1 % change at the heads: {self.percent:.2f}: {self.verdict}"
+            f"{100 * self.small:.0f} % of γ below 1 % of the largest; --percent {self.percent:.2f} "
+            f"would change the heads by under 1 %; {self.verdict}"
         )
 
 

@@ -411,3 +411,14 @@ def test_labels_of_another_number_of_classes(text):
     (rule,) = trained_heads(network.layers).values()
     with pytest.raises(CfgError, match=r"gets 6 numbers .* 10 classes"):
         rule.loss(torch.zeros(BATCH, 6, 1, 1), targets, LATER)
+
+
+def test_a_label_that_softmax_takes_for_impossible_is_a_finite_loss():
+    """A probability that floats round to 0: torch's cross-entropy of these logits is 200."""
+    head = build(NET + POOLED + "[softmax]\n").layers[-1]
+    x = torch.zeros(1, 6, 1, 1)
+    x[0, 0] = 200
+    found = head.loss(x.requires_grad_(), Targets(torch.zeros(0, 6), torch.eye(6)[1:2]), LATER)
+    assert 87 < found.total.item() < 200
+    found.total.backward()
+    torch.testing.assert_close(x.grad.flatten(), torch.tensor([1.0, -1, 0, 0, 0, 0]))

@@ -42,8 +42,8 @@ def asked(place: Path, *more: object) -> list[object]:
     return [*given, "--epochs", 2, "--workers", 0, *more]
 
 
-def history(place: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader((place / "out" / "history.csv").open()))
+def history(place: Path, out: str = "out") -> list[dict[str, str]]:
+    return list(csv.DictReader((place / out / "history.csv").open()))
 
 
 def test_a_training_leaves_a_model_for_darknet(command, place):
@@ -66,6 +66,14 @@ def test_a_training_leaves_a_model_for_darknet(command, place):
     rows = history(place)
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert all(0 <= float(row["map"]) <= 1 for row in rows)
+    assert [float(row["rate"]) for row in rows] == [0.004, 0.004]  # behind the burn-in
+
+
+def test_a_finished_training_says_how_to_go_on(command, place):
+    command.run("train", *asked(place, "--epochs", 1))
+    ended = command.run("train", "--resume", place / "out" / "last.pt")
+    assert ended.code == 2
+    assert "all 1 epochs are done: start another training with --weights" in ended.err
 
 
 def test_a_classifier_is_trained_and_judged(command, tmp_path):
@@ -77,8 +85,8 @@ def test_a_classifier_is_trained_and_judged(command, tmp_path):
 
 
 def test_resume_has_the_rows_of_an_unbroken_training(command, place):
-    command.run("train", *asked(place))
-    whole = history(place)
+    command.run("train", *asked(place, "--out", place / "whole"))
+    whole = history(place, "whole")
     # the same, broken off after the first epoch
     run = subprocess.run(
         [sys.executable, "-c", BREAKS_OFF, str(TRAIN), *map(str, asked(place))],
@@ -174,7 +182,7 @@ def test_pretrained_takes_what_fits(command, place):
 def test_sparse_training_says_how_far_it_is(command, place):
     ended = command.run("train", *asked(place, "-sr", "--s", 0.5, "--strategy", "shortcut"))
     assert ended.code == 0, ended.err
-    assert ended.out.count("γ below 1 % of the largest") == 2
+    assert ended.out.count("% of γ below 1 % of the largest; --percent 0.") == 2
     assert (place / "out" / "gammas.png").exists()
     rows = history(place)
     assert float(rows[1]["penalty"]) < float(rows[0]["penalty"])
@@ -191,8 +199,7 @@ def test_sparsity_touches_only_what_the_strategy_cuts(command, place):
 
 
 def test_a_teacher_adds_a_loss(command, place):
-    command.run("train", *asked(place))
-    teacher = ["--teacher", place / "x.cfg", place / "out" / "x_last.weights"]
+    teacher = ["--teacher", place / "x.cfg", "random:0"]
     ended = command.run("train", *asked(place, *teacher, "--distill", "both"))
     assert ended.code == 0, ended.err
     assert float(history(place)[-1]["teacher"]) > 0
@@ -209,13 +216,17 @@ def test_a_teacher_with_other_heads_is_an_error(command, place):
 
 
 def test_two_processes_learn_as_one(place):
-    """The same images, the same gradients: the weights agree to rounding."""
-    text = DETECTOR.replace("batch_normalize=1", "").replace("probability=.2", "probability=0")
-    (place / "x.cfg").write_text(text)
+    """The same images, the same gradients, the same sparsity: the weights agree to rounding.
+
+    Each has one of the two mini-batches of a step, so BN sees the same; but its running statistics
+    are those of the first process.
+    """
+    (place / "x.cfg").write_text(DETECTOR.replace("probability=.2", "probability=0"))
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     for world in (1, 2):
         module = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]
-        arguments = map(str, [TRAIN, *asked(place, "--out", place / f"out{world}")])
+        more = ["--out", place / f"out{world}", "-sr", "--strength", 0.5, "--eval-every", 0]
+        arguments = map(str, [TRAIN, *asked(place, *more)])
         done = subprocess.run(
             [sys.executable, *module, *arguments], capture_output=True, text=True, env=environment
         )
@@ -223,8 +234,9 @@ def test_two_processes_learn_as_one(place):
         assert done.stdout.count("epoch 1/2") == 1
     one, two = (load_checkpoint(place / f"out{world}" / "last.pt") for world in (1, 2))
     for index, tensors in one.state.items():
-        for name, tensor in tensors.items():
-            torch.testing.assert_close(two.state[index][name], tensor, rtol=1e-4, atol=1e-6)
+        for name in tensors.keys() - {"mean", "variance"}:
+            found, expected = two.state[index][name], tensors[name]
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
     rows = [c.training["history"][-1] for c in (one, two)]
     assert rows[0]["loss"] == pytest.approx(rows[1]["loss"], rel=1e-4)
 
@@ -252,6 +264,14 @@ def test_signals_save_first(place, number):
     assert load_checkpoint(place / "out" / "last.pt").training["trainer"]["epoch"] >= 1
 
 
+def test_tensorboard_gets_the_figures(command, place):
+    pytest.importorskip("tensorboard")
+    ended = command.run("train", *asked(place, "--tensorboard", place / "board"))
+    assert ended.code == 0, ended.err
+    (events,) = (place / "board").iterdir()
+    assert b"loss" in events.read_bytes()
+
+
 def test_export_both_ways(command, place):
     command.run("train", *asked(place))
     pt, weights = place / "out" / "last.pt", place / "exported.weights"
@@ -275,6 +295,11 @@ def test_export_both_ways(command, place):
         (["--cfg", "x.cfg", "--data", "nowhere.data"], "no such file"),
         (["--cfg", "x.cfg", "--data", "x.data", "--epochs", "0"], "expected at least 1"),
         (["--cfg", "x.cfg", "--data", "x.data", "--ema", "1"], "expected less than 1"),
+        (["--cfg", "x.cfg", "--data", "x.data", "--ema", "nan"], "expected at least 0"),
+        (["--cfg", "x.cfg", "--data", "x.data", "--s", "nan"], "expected at least 0"),
+        (["--cfg", "x.cfg", "--data", "x.data", "--threads", "-1"], "expected at least 1"),
+        (["--cfg", "x.cfg", "--data", "x.data", "--name", "a/b"], "a name without folders"),
+        (["--cfg", "x.cfg", "--data", "x.data", "--out", "."], "is read here, so it isn't written"),
         (["--cfg", "x.cfg", "--data", "x.data", "--size", "12"], "expected a size like 416x416"),
         (["--cfg", "x.cfg", "--data", "x.data", "--policy", "odd"], "expected one of constant"),
         (["--cfg", "x.cfg", "--data", "x.data", "--device", "warp"], "--device warp"),
@@ -295,9 +320,66 @@ def test_wrong_input_is_one_line(command, place, monkeypatch, arguments, message
     assert [path for path in sorted(place.rglob("*")) if path not in before] == []
 
 
-def test_help_is_quick():
-    start = time.perf_counter()
-    done = subprocess.run([sys.executable, TRAIN, "--help"], capture_output=True, text=True)
-    assert done.returncode == 0
+def test_help_does_without_torch():
+    """Importing it takes seconds."""
+    code = (
+        "import os, runpy, sys\n"
+        "sys.argv = sys.argv[1:]\nsys.path.insert(0, os.path.dirname(sys.argv[0]))\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "finally: assert 'torch' not in sys.modules"
+    )
+    arguments = [sys.executable, "-c", code, str(TRAIN), "--help"]
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert "--sparsity" in done.stdout
-    assert time.perf_counter() - start < 5  # torch alone takes longer on a slow disk
+
+
+def test_a_second_training_does_not_write_over_the_first(command, place):
+    command.run("train", *asked(place, "--epochs", 1))
+    ended = command.run("train", *asked(place))
+    assert ended.code == 2
+    assert "there is a training already: --resume it, or another --out" in ended.err
+
+
+def test_a_file_that_really_can_not_grow(place):
+    """No file may be larger than 4 kB: as on a full disk, in the middle of writing."""
+    code = (
+        "import os, resource, runpy, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "sys.argv = sys.argv[1:]\nsys.path.insert(0, os.path.dirname(sys.argv[0]))\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    arguments = [sys.executable, "-c", code, *map(str, [TRAIN, *asked(place)])]
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout.count("epoch ") == 2
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "can't write: file too large" in done.stderr
+    assert not (place / "out" / "last.pt").exists()
+
+
+def test_labels_that_are_elsewhere(command, place):
+    for path in (place / "labels").iterdir():
+        path.unlink()
+    ended = command.run("train", *asked(place))
+    assert ended.code == 2
+    assert "images has a label file; that of" in ended.err
+    assert not (place / "out").exists()
+
+
+def test_boxes_that_had_to_be_corrected_are_counted(command, place):
+    (place / "labels" / "train0.txt").write_text("0 .9 .5 .4 .2\n0 .5 .5 0 .2\n")
+    (place / "labels" / "train1.txt").unlink()
+    ended = command.run("train", *asked(place, "--epochs", 1))
+    assert (
+        "labels: boxes that overshot their image: 1, boxes without area: 1, "
+        "images without a label file: 1" in ended.out
+    )
+
+
+def test_what_is_wrong_with_the_validation_is_said_before_the_training(command, place):
+    (place / "valid.txt").unlink()
+    ended = command.run("train", *asked(place))
+    assert (ended.code, ended.out) == (2, "")
+    assert "there is no valid.txt" in ended.err

@@ -14,7 +14,7 @@ from yolo.errors import CfgError, TrainingError
 from yolo.files import write_files
 from yolo.initialize import initialize
 from yolo.network import Network
-from yolo.training.optimizer import make_optimizer, train_mode
+from yolo.training.optimizer import make_optimizer, thaws, train_mode
 from yolo.training.settings import Settings
 from yolo.training.trainer import Options, Trainer
 
@@ -33,7 +33,8 @@ def fresh(text: str = DETECTOR) -> Network:
 def trainer(data: Data, text: str = DETECTOR, epochs: int = 2, **settings: object) -> Trainer:
     network = fresh(text)
     asked = dataclasses.replace(Settings.of(network.cfg), **settings)
-    return Trainer(network, data, asked, Options(epochs, workers=0))
+    options = Options(epochs, workers=0, ema=asked.ema_alpha or 0.9)
+    return Trainer(network, data, asked.over(epochs * 3), options)
 
 
 def same(a: Network, b: Network) -> bool:
@@ -79,7 +80,7 @@ def test_a_resumed_run_has_the_losses_of_an_unbroken_one(data, tmp_path, stop_at
     write_files([(path, checkpoint_writer(broken.checkpoint({"trainer": broken.state()})))])
     checkpoint = load_checkpoint(path)
     settings = Settings.of(checkpoint.cfg)
-    again = Trainer(checkpoint.network(), data, settings, Options(2, workers=0))
+    again = Trainer(checkpoint.network(), data, settings.over(6), Options(2, workers=0, ema=0.9))
     again.restore(checkpoint, checkpoint.training["trainer"])
     assert again.done == stop_at
     rows += timeless(again.run())
@@ -138,33 +139,48 @@ def test_the_first_step_is_rate_times_delta_over_batch(data):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "frozen"),
+    ("key", "frozen"),
     [
-        ("[shortcut]", "[shortcut]\nstopbackward=1", {0: "all", 1: "all", 2: "all"}),
-        ("filters=14", "filters=14\ndont_update=1", {5: "all"}),
-        ("filters=14", "filters=14\ntrain_only_bn=1", {0: "w", 1: "w", 2: "w", 5: "w"}),
+        ("stopbackward=1", {0: 99, 1: 99}),
+        ("stopbackward=2", {0: 2, 1: 2}),
+        ("dont_update=2", {1: 2}),
+        ("burnin_update=1", {1: 2}),
+        ("train_only_bn=1", {0: 99, 1: 99}),
     ],
 )
-def test_frozen_sections_stay(data, old, new, frozen):
-    run = trainer(data, DETECTOR.replace(old, new), epochs=1, decay=0.1)
+def test_frozen_sections_learn_when_they_may(data, key, frozen):
+    """The key stands in the second convolution; steps are counted from 0, the burn-in has two."""
+    first, second, rest = DETECTOR.split("filters=8", 2)
+    text = f"{first}filters=8{second}filters=8\n{key}{rest}"
+    run = trainer(data, text, decay=0.1)
     before = {i: {n: t.clone() for n, t in ts.items()} for i, ts in run.network.state().items()}
-    list(run.run())
-    for index, tensors in run.network.state().items():
-        changed = {n for n, t in tensors.items() if not torch.equal(t, before[index][n])}
-        learned = changed - {"mean", "variance"}
-        if frozen.get(index) == "all":
-            assert not learned
-        elif frozen.get(index) == "w":
-            assert "weights" not in learned
-            assert "biases" in learned
-        else:
-            assert learned == tensors.keys() - {"mean", "variance"}
+
+    def look(step):
+        for index, tensors in run.network.state().items():
+            changed = {n for n, t in tensors.items() if not torch.equal(t, before[index][n])}
+            if 3 * step.epoch + step.number < frozen.get(index, 0):
+                assert not changed - {"mean", "variance"}
+            else:
+                assert changed >= tensors.keys() - {"mean", "variance"}
+
+    assert len(list(run.run(look))) == 2
+
+
+def test_steps_of_a_freeze_are_scaled_with_the_schedule():
+    text = DETECTOR.replace("max_batches=6", "max_batches=60")
+    network = fresh(text.replace("filters=14", "filters=14\ndont_update=20"))
+    layer = network.layers[5]
+    assert thaws(network, layer, Settings.of(network.cfg)) == 20
+    assert thaws(network, layer, Settings.of(network.cfg).over(6)) == 2
 
 
 def test_statistics_in_front_of_stopbackward_stay():
     network = fresh(DETECTOR.replace("[shortcut]", "[shortcut]\nstopbackward=1"))
     train_mode(network)
     assert [layer.training for layer in network.layers] == [False] * 3 + [True] * 4
+    network = fresh(DETECTOR.replace("[shortcut]", "[shortcut]\nstopbackward=800"))
+    train_mode(network)
+    assert all(layer.training for layer in network.layers)
 
 
 def test_nothing_left_to_train():
@@ -231,7 +247,7 @@ def test_sparsity_gets_the_rate_that_momentum_makes_of_it(data: Data, tmp_path: 
     network = fresh()
     settings = dataclasses.replace(Settings.of(network.cfg), burn_in=0)
     sparsity = Shrinks()
-    run = Trainer(network, data, settings, Options(2, workers=0), sparsity=sparsity)
+    run = Trainer(network, data, settings.over(6), Options(2, workers=0), sparsity=sparsity)
     rows = list(run.run())
     assert [size for size, _ in sparsity.asked] == pytest.approx([0.004 / (1 - 0.9)] * 6)
     assert [share for _, share in sparsity.asked] == [i / 6 for i in range(6)]
@@ -245,3 +261,14 @@ def test_zeros_of_scales_are_zeros_in_the_average(data):
     run.ema.update(run.network)
     assert run.ema.network.state()[0]["scales"][3] == 0
     assert (run.ema.network.state()[0]["scales"] != 0).sum() == 7
+
+
+def test_numbers_that_stop_being_finite_end_the_training(data):
+    run = trainer(data)
+
+    def spoil(step):
+        with torch.no_grad():
+            run.ema.network.layers[1].stored()["scales"][0] = torch.nan
+
+    with pytest.raises(TrainingError, match=r"after epoch 1: x.cfg:\d+: .* has numbers"):
+        list(run.run(spoil))

@@ -103,7 +103,7 @@ def check_outputs(outputs: Sequence[Path], inputs: Sequence[str | None]) -> None
 
 def listed(choices: dict[str, str]) -> str:
     """Choices with their explanations, for --help."""
-    return "; ".join(f"{name}: {text}" for name, text in choices.items())
+    return "; ".join(f"{name}: {text}" for name, text in choices.items()).replace("%", "%%")
 
 
 class Steps:

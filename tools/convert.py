@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 Arguments = argparse.Namespace
 EPILOG = (
-    "DST appears whole or not at all; images are hard links where the file system has them. All "
+    "DST appears whole or not at all; images are hard links where the file system has them "
+    "(to change one in place changes the original, too). All "
     "paths are relative to the .data file and the lists, so DST can be moved; Darknet itself "
     "reads paths from the working directory: use --absolute for it. Boxes are clipped to their "
     "images; those without area are dropped; images that can't be read are skipped."

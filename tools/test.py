@@ -105,14 +105,9 @@ def _check(args: argparse.Namespace) -> None:
 
 def _network(args: argparse.Namespace) -> Network:
     from yolo.models import load_model
-    from yolo.network import Network
 
     network, _ = load_model(args.cfg, args.weights)
-    if not args.size:
-        return network
-    width, height = args.size
-    cfg = network.cfg.edited({-1: {"width": width, "height": height}})
-    return Network.with_state(cfg, network.state())
+    return network.resized(*args.size) if args.size else network
 
 
 def _evaluate(args: argparse.Namespace, network: Network, loader: EvaluationLoader) -> Evaluation:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from command import Help, Parser, listed, run, size
+from command import Help, Parser, check_outputs, listed, run, size
 
 from pruning.options import SCHEDULES, STRATEGIES
 from yolo.errors import DarknetError, TrainingError
@@ -16,11 +18,12 @@ from yolo.errors import DarknetError, TrainingError
 if TYPE_CHECKING:
     import torch
 
-    from yolo.cfg import Cfg
+    from pruning.sparse_training import SparseTraining
     from yolo.checkpoint import Checkpoint
     from yolo.datasets.data import Data, Split
     from yolo.network import Network
-    from yolo.training.run import Judge, Run
+    from yolo.training.ranks import Ranks
+    from yolo.training.run import Run
     from yolo.training.trainer import Trainer
     from yolo.weights import Header
 
@@ -28,6 +31,12 @@ if TYPE_CHECKING:
 NET_KEYS = ("batch", "subdivisions", "learning_rate", "burn_in", "policy", "momentum", "decay")
 # what may be another when a training goes on; the rest comes from the checkpoint
 FREE = ("resume", "out", "workers", "cache", "device", "threads", "tensorboard")
+EMA = 0.999
+WRONG = {
+    "clipped": "boxes that overshot their image:",
+    "dropped": "boxes without area:",
+    "missing": "images without a label file:",
+}
 PROBED = 8  # images that tell what a cut would change
 
 
@@ -42,7 +51,13 @@ def parser() -> Parser:
     _training(parser.add_argument_group("training; the defaults are those of [net]"))
     sparse = parser.add_argument_group("sparse training")
     sparse.add_argument("-sr", "--sparsity", action="store_true", help="pull γ towards 0")
-    sparse.add_argument("--s", type=float, default=0.001, help="how strongly")
+    sparse.add_argument(
+        "--s",
+        "--strength",
+        type=float,
+        default=0.001,
+        help="how strongly; for torchrun, which takes --s for its own, the long name",
+    )
     sparse.add_argument(
         "--sparsity-schedule", choices=SCHEDULES, default="constant", help=listed(SCHEDULES)
     )
@@ -99,7 +114,9 @@ def _training(training: argparse._ArgumentGroup) -> None:
     )
     training.add_argument("--momentum", type=float)
     training.add_argument("--decay", type=float, help="of the weights")
-    training.add_argument("--ema", type=float, default=0.999, help="decay of the averaged model")
+    training.add_argument(
+        "--ema", type=float, help="decay of the averaged model; default: ema_alpha=, or 0.999"
+    )
     training.add_argument("--size", type=size, metavar="WxH", help="takes the place of [net]'s")
     training.add_argument("--seed", type=int, default=0)
     training.add_argument("--workers", type=int, default=2, help="processes that read images")
@@ -127,45 +144,49 @@ def main() -> int:
         checkpoint = load_checkpoint(args.resume)
         args = _resumed(asked, args, checkpoint)
     _check(args)
+    _check_folder(args)
     from yolo.device import choose_device
     from yolo.training.ranks import Ranks
 
     ranks = Ranks.of_environment()
     device = choose_device(args.device, ranks.local)
     with ranks.joined(device):
-        run_ = _prepare(args, checkpoint, ranks, device)
-        return _train(run_, args)
+        return _train(_prepare(args, checkpoint, ranks, device), args)
 
 
-def _prepare(args: argparse.Namespace, checkpoint: Checkpoint | None, ranks, device) -> Run:  # type: ignore[no-untyped-def]
+def _prepare(
+    args: argparse.Namespace, checkpoint: Checkpoint | None, ranks: Ranks, device: torch.device
+) -> Run:
     import torch
 
     from yolo.datasets.data import Data
+    from yolo.training.optimizer import freeze
     from yolo.training.run import Run
-    from yolo.training.settings import Settings
+    from yolo.training.start import judge_of, settings_of
     from yolo.training.trainer import Options, Trainer
 
     if args.threads:
         torch.set_num_threads(args.threads)
     data = Data.load(args.data)
-    network, header = _network(args, checkpoint)
-    settings = Settings.of(_with_flags(network.cfg, args))
-    options = Options(
-        _epochs(args, network.cfg, data, settings),
-        args.seed,
-        args.workers,
-        args.cache,
-        args.ema,
-        args.amp,
-        args.channels_last,
-    )
-    judge = _judge(args, data, network) if args.eval_every and "valid" in data.sources else None
+    network, header = _network(args, checkpoint, ranks)
+    freeze(network)
+    keys = {key: getattr(args, key) for key in NET_KEYS if getattr(args, key) is not None}
+    settings, epochs = settings_of(network.cfg, data, keys, args.epochs)
+    judge = judge_of(network, data, args.workers)
     sparse = _sparse(args, data, network) if args.sparsity else None
     trainer = Trainer(
         network,
         data,
         settings,
-        options,
+        Options(
+            epochs,
+            seed=args.seed,
+            workers=args.workers,
+            cache=args.cache,
+            ema=(settings.ema_alpha or EMA) if args.ema is None else args.ema,
+            amp=args.amp,
+            channels_last=args.channels_last,
+        ),
         header=header,
         ranks=ranks,
         device=device,
@@ -175,6 +196,9 @@ def _prepare(args: argparse.Namespace, checkpoint: Checkpoint | None, ranks, dev
     run_ = Run(trainer, _folder(args), _name(args), judge, args.eval_every, sparse, vars(args))
     if checkpoint:
         run_.resume(checkpoint)
+        if trainer.done == trainer.total:
+            done = f"all {epochs} epochs are done: start another training with --weights"
+            raise TrainingError(f"{args.resume}: {done}")
     return run_
 
 
@@ -184,22 +208,33 @@ def _train(run_: Run, args: argparse.Namespace) -> int:
     board = _board(args.tensorboard) if trainer.ranks.first else None
     bar = _Bar(trainer)
     for row in run_.epochs(bar.step):
-        if trainer.ranks.first:
-            bar.epoch(row, run_)
-            if board:
-                for name, value in row.items():
-                    board.add_scalar(name, value, int(row["epoch"]))
+        if not trainer.ranks.first:
+            continue
+        bar.epoch(row, run_)
+        if row["epoch"] == 1:
+            _tell_problems(trainer)
+        if board:
+            for name, value in row.items():
+                board.add_scalar(name, value, int(row["epoch"]))
     bar.close()
+    stopped = bool(caught) and trainer.done < trainer.total
     if not trainer.ranks.first:
-        return 0
-    for path, reason in list(trainer.skipped.items())[:10]:
-        print(f"skipped: {path}: {reason}")
-    if caught:
-        print(f"Stopped. Go on with: {Path(sys.argv[0])} --resume {run_.last_path}")
+        return 128 + caught[0] if stopped else 0
+    if stopped:
+        print(f"Stopped. Go on with: python {sys.argv[0]} --resume {run_.last_path}")
         return 128 + caught[0]
     written = run_.write_model()
     print(f"Written: {', '.join(map(str, written))}, and checkpoints, history and curves there")
     return 0
+
+
+def _tell_problems(trainer: Trainer) -> None:
+    """What is wrong with the data, once all of it has been read."""
+    for reason in list(trainer.skipped.values())[:10]:
+        print(f"  left out: {reason}")
+    counts = asdict(trainer.problems)
+    if any(counts.values()):
+        print("  labels: " + ", ".join(f"{WRONG[name]} {n}" for name, n in counts.items() if n))
 
 
 class _Bar:
@@ -254,65 +289,23 @@ def _figures(row: Any) -> str:
     )
 
 
-def _network(args: argparse.Namespace, checkpoint: Checkpoint | None) -> tuple[Network, Header]:
-    """The network to train: a checkpoint's, the given weights', or a fresh one."""
-    from yolo.cfg import Cfg
-    from yolo.initialize import initialize, transfer
-    from yolo.models import load_model
-    from yolo.network import Network
-    from yolo.weights import Header, load_weights
+def _network(
+    args: argparse.Namespace, checkpoint: Checkpoint | None, ranks: Ranks
+) -> tuple[Network, Header]:
+    """The network to train: a checkpoint's, or what the options say."""
+    from yolo.training.start import Start
 
     if checkpoint:
         return checkpoint.network(), checkpoint.header
-    if args.weights and _is_pt(args.weights):
-        return load_model(args.cfg, args.weights)
-    cfg = Cfg.load(args.cfg)
-    if args.size:
-        cfg = cfg.edited({-1: dict(zip(("width", "height"), args.size, strict=True))})
-    network, header = Network(cfg), Header()
-    if args.weights:
-        header = load_weights(network, args.weights, args.cutoff)
-    if args.pretrained:
-        other, _ = load_model(*args.pretrained)
-        missing = transfer(network, other)
-        print(f"taken from {args.pretrained[1]}; fresh: {_ranges(missing)}")
-    initialize(network, args.seed)
+    start = Start(args.cfg, args.weights, args.cutoff, args.pretrained, args.size, args.seed)
+    network, header, missing = start.network()
+    if args.pretrained and ranks.first:
+        fresh = ", ".join(f"section {index}" for index in missing) or "nothing"
+        print(f"Taken from {args.pretrained[1]}; fresh: {fresh}")
     return network, header
 
 
-def _epochs(args: argparse.Namespace, cfg: Cfg, data: Data, settings: Any) -> int:
-    if args.epochs is not None:
-        return int(args.epochs)
-    if not settings.max_batches:
-        raise TrainingError(str(cfg.net.error("max_batches= is missing: say --epochs N")))
-    steps = -(-len(data.images("train")) // settings.batch)
-    return -(-settings.max_batches // steps)
-
-
-def _with_flags(cfg: Cfg, args: argparse.Namespace) -> Cfg:
-    """The cfg with the keys of [net] that flags replace; only to read the settings from."""
-    given = {key: getattr(args, key) for key in NET_KEYS if getattr(args, key) is not None}
-    return cfg.edited({-1: given}) if given else cfg
-
-
-def _judge(args: argparse.Namespace, data: Data, network: Network) -> Judge:
-    from yolo.datasets.loader import evaluation_loader
-    from yolo.evaluate import evaluate
-
-    def judge(network: Network) -> dict[str, float]:
-        loader = evaluation_loader(data, network.cfg, "valid", workers=args.workers)
-        return _scores(evaluate(network, loader))
-
-    return judge
-
-
-def _scores(found: Any) -> dict[str, float]:
-    """What an evaluation adds to the history."""
-    names = ("map", "precision", "recall", "f1", "top1", "topk")
-    return {"score": found.score} | {n: getattr(found, n) for n in names if hasattr(found, n)}
-
-
-def _sparse(args: argparse.Namespace, data: Data, network: Network) -> Any:
+def _sparse(args: argparse.Namespace, data: Data, network: Network) -> SparseTraining:
     from pruning.sparse_training import SparseTraining
     from yolo.datasets.loader import evaluation_loader
 
@@ -367,19 +360,35 @@ def _resumed(asked: Parser, args: argparse.Namespace, checkpoint: Checkpoint) ->
         if name not in FREE:
             flag = name.replace("_", "-")
             raise TrainingError(f"--{flag} can't be changed when a training goes on")
-    found = argparse.Namespace(**{**stored, **given})
+    found = argparse.Namespace(**{**vars(args), **stored, **given})
     found.out = found.out or str(Path(args.resume).parent)
     return found
 
 
 def _check(args: argparse.Namespace) -> None:
-    least = {"epochs": 1, "batch": 1, "subdivisions": 1, "workers": 0, "cache": 0, "s": 0}
-    for name, minimum in (least | {"eval_every": 0, "seed": 0, "ema": 0}).items():
+    least = {"epochs": 1, "batch": 1, "subdivisions": 1, "threads": 1, "workers": 0, "cache": 0}
+    for name, minimum in (least | dict.fromkeys(("s", "eval_every", "seed", "ema"), 0)).items():
         value = getattr(args, name)
-        if value is not None and value < minimum:
+        if value is not None and not minimum <= value < math.inf:
             raise DarknetError(f"--{name.replace('_', '-')} {value}: expected at least {minimum}")
-    if args.ema >= 1:
+    if args.ema is not None and args.ema >= 1:
         raise DarknetError(f"--ema {args.ema}: expected less than 1")
+    if not math.isfinite(args.distill_weight):
+        raise DarknetError(f"--distill-weight {args.distill_weight}: expected a number")
+    if "/" in _name(args):
+        raise DarknetError(f"--name {args.name}: expected a name without folders: see --out")
+
+
+def _check_folder(args: argparse.Namespace) -> None:
+    """A training never writes over another one, nor over what it reads."""
+    folder, name = _folder(args), _name(args)
+    last = folder / "last.pt"
+    if last.exists() and not args.resume:
+        raise DarknetError(f"{last}: there is a training already: --resume it, or another --out")
+    outputs = [folder / f"{name}.cfg", folder / f"{name}_last.weights"]
+    check_outputs(
+        outputs, [args.cfg, args.weights, *(args.pretrained or ()), *(args.teacher or ())]
+    )
 
 
 def _folder(args: argparse.Namespace) -> Path:
@@ -387,15 +396,17 @@ def _folder(args: argparse.Namespace) -> Path:
 
 
 def _name(args: argparse.Namespace) -> str:
-    return args.name or Path(args.cfg or args.weights).stem
+    """What the model's files are called; a .pt file named best or last tells nothing."""
+    if args.name or args.cfg:
+        return args.name or Path(args.cfg).stem
+    from yolo.checkpoint import load_checkpoint
+
+    args.name = Path(load_checkpoint(args.weights).cfg.path).stem
+    return args.name
 
 
 def _is_pt(path: str | None) -> bool:
     return path is not None and Path(path).suffix in (".pt", ".pth")
-
-
-def _ranges(numbers: list[int]) -> str:
-    return ", ".join(f"section {number}" for number in numbers) or "nothing"
 
 
 if __name__ == "__main__":

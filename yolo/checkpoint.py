@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -68,7 +68,14 @@ def checkpoint_writer(checkpoint: Checkpoint) -> Writer:
         },
         "training": dict(checkpoint.training),
     }
-    return lambda file: torch.save(content, file)
+
+    def write(file: BinaryIO) -> None:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # all that torch says of a full disk
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+
+    return write
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

@@ -10,7 +10,9 @@ def choose_device(name: str | None = None, number: int = 0) -> torch.device:
 
     Raises DarknetError where it can't be used.
     """
-    name = name or (f"cuda:{number}" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" or (name is None and torch.cuda.is_available()):
+        name = f"cuda:{number}"
+    name = name or "cpu"
     try:
         torch.empty(0, device=name)
         return torch.device(name)

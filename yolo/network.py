@@ -56,6 +56,11 @@ class Network(nn.Module):
         for layer in self.layers:
             layer.tie()
 
+    def resized(self, width: int, height: int) -> Network:
+        """The same tensors for images of another size; raises CfgError where that can't be."""
+        cfg = self.cfg.edited({-1: {"width": width, "height": height}})
+        return Network.with_state(cfg, self.state())
+
     @torch.no_grad()
     def copy_(self, state: Mapping[int, Mapping[str, Tensor]]) -> None:
         """Copy the values of a state into the tensors that are there."""

@@ -46,6 +46,7 @@ class Data:
     folders: tuple[str, ...] = ()  # what paths may be relative to, behind the working directory
     top: int | None = None
     backup: str | None = None
+    _found: dict[Split, tuple[Item, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Data:
@@ -66,7 +67,12 @@ class Data:
         return tuple(item.path for item in self.items(split))
 
     def items(self, split: Split) -> tuple[Item, ...]:
-        """As images(), with the texts that named them."""
+        """As images(), with the texts that named them; the lists are read once."""
+        if split not in self._found:
+            self._found[split] = self._items(split)
+        return self._found[split]
+
+    def _items(self, split: Split) -> tuple[Item, ...]:
         if not self.sources.get(split):
             raise DataError(f"{self.path}: names no {split} images ({split}=)")
         items = tuple(i for source in self.sources[split] for i in self._listed(source))

@@ -15,7 +15,7 @@ from yolo.datasets.images import (
     read_image,
     resize_darknet,
 )
-from yolo.datasets.labels import Problems, read_labels
+from yolo.datasets.labels import Problems, check_labels, read_labels
 from yolo.datasets.loading import Loaded, Loader, Skipped
 from yolo.datasets.sample import NO_BOXES, NO_LABELS, Boxes, Sample, collate, one_hot
 from yolo.datasets.task import Task
@@ -31,6 +31,8 @@ class EvaluationLoader(Loader):
         super().__init__(workers)
         self.data, self.task, self.letterbox = data, task, letterbox
         self.items, self.batch = data.items(split), batch
+        if task.is_detector:
+            check_labels([item.path for item in self.items])
 
     def __len__(self) -> int:
         return -(-len(self.items) // self.batch)

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,15 @@ class Problems:
     @classmethod
     def of(cls, labels: Labels) -> "Problems":
         return cls(labels.clipped, labels.dropped, int(labels.missing))
+
+
+def check_labels(images: Sequence[str]) -> None:
+    """Raises DataError where no image has a label file: then the files are elsewhere."""
+    if not any(os.path.exists(label_path(image)) for image in images):
+        raise DataError(
+            f"none of {len(images)} images has a label file; that of {images[0]} should be "
+            f"{label_path(images[0])}"
+        )
 
 
 def label_path(image: str) -> str:

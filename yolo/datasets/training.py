@@ -9,7 +9,7 @@ from yolo.datasets.classifier import classifier_sample
 from yolo.datasets.data import Data, Item
 from yolo.datasets.detector import detector_sample
 from yolo.datasets.images import Pixels
-from yolo.datasets.labels import Problems, read_labels
+from yolo.datasets.labels import Problems, check_labels, read_labels
 from yolo.datasets.loading import Loaded, Loader, Skipped
 from yolo.datasets.order import SAMPLE, Epoch, generator
 from yolo.datasets.sample import NO_BOXES, NO_LABELS, Sample, collate, one_hot
@@ -37,6 +37,8 @@ class TrainingLoader(Loader):
         self.data, self.task, self.epoch, self.sizes = data, task, epoch, sizes
         self.settings, self.read, self.start = settings, read, start
         self.items = items
+        if task.is_detector:
+            check_labels([item.path for item in items])
         self._vary = detector_sample if task.is_detector else classifier_sample
 
     def __len__(self) -> int:

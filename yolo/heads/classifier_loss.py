@@ -76,8 +76,10 @@ class SoftmaxLoss:
         with torch.no_grad():
             flat = self.head(x).flatten(1)
             labels = labels_for(self.head.section, flat, targets)
-            # softmax_x_ent_cpu takes the factor for 1, as it is where an image has one class
-            value = -torch.where(labels > 0, labels * flat.log(), 0).sum()
+            # softmax_x_ent_cpu takes the factor for 1, as it is where an image has one class; of a
+            # probability that floats round to 0 its logarithm would be no loss to go on with
+            certain = flat.clamp(min=torch.finfo(flat.dtype).tiny)
+            value = -torch.where(labels > 0, labels * certain.log(), 0).sum()
             delta = (labels - flat) * self.entropy
             if self.cost is not None:
                 added, cost = self.cost.delta(flat, labels)

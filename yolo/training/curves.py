@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from yolo.training.records import Row
 
 LOSSES = ("loss", "box", "objectness", "class", "teacher")
-SCORES = ("map", "map_50_95", "f1", "top1", "topk", "iou")
-COLOURS = ("#1b6ca8", "#e07b39", "#4a9d5b", "#b0413e", "#7d5ba6", "#8c8c8c")
+SCORES = ("map", "f1", "top1", "topk", "iou")
+COLOURS = ("#1b6ca8", "#e07b39", "#4a9d5b", "#b0413e", "#7d5ba6")
 
 
 def curves(history: Sequence[Row], name: str) -> bytes:
@@ -28,6 +28,7 @@ def curves(history: Sequence[Row], name: str) -> bytes:
     right.set_ylim(0, 1)
     for axes in (left, right):
         axes.set_xlabel("epoch")
+        axes.set_xlim(0.5, max(len(history), 1) + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
@@ -38,12 +39,14 @@ def curves(history: Sequence[Row], name: str) -> bytes:
 
 
 def _draw(axes: Axes, history: Sequence[Row], names: Sequence[str]) -> None:
-    drawn = False
+    drawn, dot = False, "." if len(history) < 20 else None
     for name, colour in zip(names, COLOURS, strict=False):
         points = [(row["epoch"], row[name]) for row in history if name in row]
         if points and any(value for _, value in points):
             width = 2.0 if name in ("loss", "map", "top1") else 1.2
-            axes.plot(*zip(*points, strict=True), color=colour, label=name, linewidth=width)
+            axes.plot(
+                *zip(*points, strict=True), color=colour, label=name, linewidth=width, marker=dot
+            )
             drawn = True
     if drawn:
         axes.legend(frameon=False, fontsize="small")

@@ -1,8 +1,8 @@
-"""The optimiser that [net] asks for, and what the sections say about being trained."""
+"""The optimiser that [net] asks for, and when a section learns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 
 import torch
 from torch import nn
@@ -16,20 +16,20 @@ from yolo.training.settings import Settings
 def make_optimizer(network: Network, settings: Settings) -> Optimizer:
     """SGD with momentum, or Adam for adam=1; only weights decay, as in Darknet.
 
-    `learning_rate=` of a section scales its rate; `dont_update=1`, `train_only_bn=1` and
-    `stopbackward=1` freeze (convolutional_layer.c, network.c). Raises CfgError where nothing is
-    left to train.
+    `learning_rate=` of a section scales its rate. Raises CfgError where nothing is to be trained.
     """
     freeze(network)
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for layer, name, parameter in _trained(network):
-        scale = layer.section.number("learning_rate", 1.0)
-        groups.setdefault((scale, name == "weights"), []).append(parameter)
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
+    for layer in network.layers:
+        scale, thaw = layer.section.number("learning_rate", 1.0), thaws(network, layer, settings)
+        for name, tensor in layer.stored().items():
+            if isinstance(tensor, nn.Parameter) and tensor.requires_grad:
+                groups.setdefault((scale, thaw, name == "weights"), []).append(tensor)
     if not groups:
         raise network.cfg.net.error("nothing is left to train")
     parameters = [
-        {"params": group, "scale": scale, "weight_decay": settings.decay if decays else 0.0}
-        for (scale, decays), group in groups.items()
+        {"params": group, "scale": scale, "thaw": thaw, "weight_decay": settings.decay * decays}
+        for (scale, thaw, decays), group in groups.items()
     ]
     if settings.adam:
         return torch.optim.Adam(
@@ -38,45 +38,46 @@ def make_optimizer(network: Network, settings: Settings) -> Optimizer:
     return torch.optim.SGD(parameters, lr=settings.learning_rate, momentum=settings.momentum)
 
 
+def update(optimizer: Optimizer, scaler: torch.amp.GradScaler, rate: float, step: int) -> None:
+    """One step with its learning rate; what hasn't thawed stays as it is, without decay."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["scale"]
+        if step < group["thaw"]:
+            for parameter in group["params"]:
+                parameter.grad = None
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad()
+
+
+def thaws(network: Network, layer: Layer, settings: Settings) -> float:
+    """The step from which a section learns, infinite for never (network_kernels.cu).
+
+    stopbackward=1 freezes all sections up to its own, stopbackward=N and dont_update=N the first N
+    steps, burnin_update=N does N burn-ins; train_only_bn=1 leaves statistics alone to be learned,
+    in front of it, too.
+    """
+    behind = network.cfg.layers[layer.section.index :]
+    if any(s.flag("train_only_bn") or s.integer("stopbackward", 0) == 1 for s in behind):
+        return math.inf
+    own = layer.section
+    steps = [s.integer("stopbackward", 0) for s in behind] + [own.integer("dont_update", 0)]
+    burn_in = own.integer("burnin_update", 0) * settings.burn_in
+    return max(max(steps) * settings.stretch, burn_in)
+
+
 def freeze(network: Network) -> None:
-    """Take the gradient from what its section, or one behind it, says is not to be trained."""
+    """Take the gradient from what will never learn."""
     for layer in network.layers:
-        for parameter in layer.parameters(recurse=True):
-            parameter.requires_grad_(True)
-    for layer in network.layers:
-        for name, tensor in layer.stored().items():
-            if isinstance(tensor, nn.Parameter) and _frozen(network, layer, name):
-                tensor.requires_grad_(False)
+        learns = thaws(network, layer, Settings()) < math.inf
+        for tensor in layer.stored().values():
+            if isinstance(tensor, nn.Parameter):
+                tensor.requires_grad_(learns)
 
 
 def train_mode(network: Network) -> None:
     """Training behaviour, but for sections in front of stopbackward=1: their statistics stay."""
     network.train()
-    for layer in network.layers[: _stop(network)]:
+    stops = [s.index for s in network.cfg.layers if s.integer("stopbackward", 0) == 1]
+    for layer in network.layers[: max(stops, default=0)]:
         layer.eval()
-
-
-def set_rate(optimizer: Optimizer, rate: float) -> None:
-    """Give every group its learning rate."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group["scale"]
-
-
-def _trained(network: Network) -> Iterator[tuple[Layer, str, nn.Parameter]]:
-    for layer in network.layers:
-        for name, tensor in layer.stored().items():
-            if isinstance(tensor, nn.Parameter) and tensor.requires_grad:
-                yield layer, name, tensor
-
-
-def _frozen(network: Network, layer: Layer, name: str) -> bool:
-    if layer.section.index < _stop(network) or layer.section.flag("dont_update"):
-        return True
-    only_bn = any(s.flag("train_only_bn") for s in network.cfg.layers[layer.section.index :])
-    return only_bn and name == "weights"
-
-
-def _stop(network: Network) -> int:
-    """The first section that the gradient reaches."""
-    stops = [s.index for s in network.cfg.layers if s.flag("stopbackward")]
-    return max(stops, default=0)

@@ -40,14 +40,14 @@ class Sums:
         for name, value in parts.items():
             self.parts[name] = self.parts.get(name, 0.0) + value
 
-    def means(self) -> Row:
-        """Losses per image, IoU per assigned box, images per second."""
+    def means(self, world: int = 1) -> Row:
+        """Losses per image, IoU per assigned box, images per second of `world` processes."""
         images = max(self.images, 1)
         found = {"loss": self.loss / images}
         found |= {name: value / images for name, value in sorted(self.parts.items())}
         if self.boxes:
             found["iou"] = self.iou / self.boxes
-        return found | {"images_per_second": self.images / max(self.seconds, 1e-9)}
+        return found | {"images_per_second": world * self.images / max(self.seconds, 1e-9)}
 
     def to_list(self) -> list[float]:
         """All numbers in an order that processes share."""
@@ -55,8 +55,12 @@ class Sums:
         parts = values.pop("parts")
         return [*values.values(), *(parts[name] for name in sorted(parts))]
 
-    def with_values(self, values: list[float], world: int) -> Sums:
-        """The totals over `world` processes; they worked side by side, so time isn't added."""
+    def with_values(self, values: list[float]) -> Sums:
+        """Totals of the same parts from what to_list gives."""
         images, loss, boxes, iou, seconds, *rest = values
         parts = dict(zip(sorted(self.parts), rest, strict=True))
-        return Sums(images, loss, boxes, iou, seconds / world, parts)
+        return Sums(images, loss, boxes, iou, seconds, parts)
+
+    def emptied(self) -> Sums:
+        """Zeros for the same parts."""
+        return self.with_values([0.0] * len(self.to_list()))

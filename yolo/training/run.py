@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from yolo.checkpoint import Checkpoint, checkpoint_writer, load_checkpoint
 from yolo.errors import DarknetError, TrainingError
-from yolo.files import Writer, write_files
+from yolo.files import Writer, check_writable, write_files
 from yolo.network import Network
 from yolo.training.curves import curves
 from yolo.training.records import Row, Step
@@ -73,18 +73,22 @@ class Run:
     def epochs(self, watch: Callable[[Step], None] = lambda step: None) -> Iterator[Row]:
         """Train to the end or until the trainer is stopped; yields the history's rows.
 
-        Raises TrainingError where the loss isn't finite, DarknetError where the last files could
-        not be written.
+        Raises TrainingError where the loss isn't finite, DarknetError where nothing can be written
+        to the folder or the last files could not be.
         """
+        if self.trainer.ranks.first:
+            check_writable(self.last_path)
         for row in self.trainer.run(watch):
             if self.trainer.ranks.first:
-                row |= self._looked()
-                self.history.append(row)
-                self._save()
+                try:
+                    row |= self._looked()
+                finally:  # what an epoch has learned outlives an evaluation that fails
+                    self.history.append(row)
+                    self._save()
             self.trainer.ranks.wait()
             yield row
         if self.trainer.ranks.first:
-            if self.trainer.step:
+            if self.trainer.step or not self.history:
                 self._save()
             if self.unsaved:
                 raise self.unsaved
@@ -95,14 +99,16 @@ class Run:
         if "trainer" not in training:
             raise TrainingError("can't resume: the checkpoint holds no state of a training")
         self.trainer.restore(checkpoint, training["trainer"])
-        self.history, self.best = list(training["history"]), training["best"]
+        self.history = list(training["history"])
+        if self.best_path.exists():  # else it stayed in another folder
+            self.best = training["best"]
         if self.observer and "observer" in training:
             self.observer.restore(training["observer"])
 
     def write_model(self) -> list[Path]:
         """Write the trained cfg and weights for Darknet; returns their paths."""
         found = [("last", self.trainer.checkpoint())]
-        if self.best_path.exists():
+        if self.best >= 0 and self.best_path.exists():  # else it is another training's
             found.append(("best", load_checkpoint(self.best_path)))
         cfg = found[0][1].cfg.to_bytes()
         writers = [(self.folder / f"{self.name}.cfg", lambda file: file.write(cfg))]

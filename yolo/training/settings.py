@@ -40,6 +40,7 @@ class Settings:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-6
     ema_alpha: float = 0.0
+    stretch: float = 1.0  # what `over` has multiplied numbers of steps with
 
     @classmethod
     def of(cls, cfg: Cfg) -> Settings:
@@ -90,6 +91,7 @@ class Settings:
         return replace(
             self,
             max_batches=total,
+            stretch=share,
             burn_in=max(round(self.burn_in * share), shortest),
             steps=tuple(map(scaled, self.steps)),
             step=scaled(self.step),

@@ -14,13 +14,14 @@ from torch import Tensor
 from yolo.checkpoint import Checkpoint
 from yolo.datasets.batch import Batch
 from yolo.datasets.data import Data
+from yolo.datasets.labels import Problems
 from yolo.datasets.loader import TrainingLoader, training_loader
 from yolo.errors import TrainingError
 from yolo.heads.loss import Targets
 from yolo.heads.trained import trained_heads
 from yolo.network import Network
 from yolo.training.ema import Ema
-from yolo.training.optimizer import make_optimizer, set_rate, train_mode
+from yolo.training.optimizer import make_optimizer, train_mode, update
 from yolo.training.ranks import Ranks
 from yolo.training.records import Row, Step, Sums
 from yolo.training.settings import Settings
@@ -65,9 +66,11 @@ class Options:
 class Trainer:
     """Trains a network in place; `ema.network` holds the averaged tensors that are kept.
 
+    `settings` are those of the whole training (Settings.over).
     Raises CfgError where the network has no head that can be trained, TrainingError where the loss
     isn't finite. Setting `stop` ends `run` after the step; `state` and `restore` go on from there
-    to the same losses as an unbroken run.
+    to the same losses as an unbroken run. `skipped` names images that could not be read, `problems`
+    counts labels that had to be corrected.
     """
 
     def __init__(
@@ -93,10 +96,10 @@ class Trainer:
         self.heads = trained_heads(network.layers)
         sources = [network.layers[index].sources[0] for index in self.heads]
         self.collected = sorted({*sources, *network.head_inputs})
-        self.steps_per_epoch = -(-len(data.images("train")) // settings.batch)
-        self.settings = settings.over(options.epochs * self.steps_per_epoch)
+        self.steps_per_epoch = steps_per_epoch(data, settings)
+        self.settings = settings
         self.optimizer = make_optimizer(network, settings)
-        self.ema = Ema(network, settings.ema_alpha or options.ema)
+        self.ema = Ema(network, options.ema)
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=options.amp and self.device.type == "cuda"
         )
@@ -104,6 +107,7 @@ class Trainer:
         self.epoch, self.step, self.sums = 0, 0, Sums()
         self.stop = False
         self.skipped: dict[str, str] = {}
+        self.problems = Problems()
 
     @property
     def done(self) -> int:
@@ -121,10 +125,14 @@ class Trainer:
             if not self._epoch(watch):
                 return
             self.epoch, self.step = self.epoch + 1, 0
-            row = {"epoch": float(self.epoch), "rate": self._rate(self.done - 1)} | self._totals()
+            row = {
+                "epoch": float(self.epoch),
+                "rate": self._rate(self.done - 1),
+            } | self._shared().means(self.ranks.world)
             if self.sparsity:
                 row["penalty"] = self.sparsity.value(self.network)
             self.sums = Sums()
+            self._check_finite()
             yield row
 
     def checkpoint(self, training: Mapping[str, Any] | None = None) -> Checkpoint:
@@ -158,8 +166,11 @@ class Trainer:
         self.network.copy_(state["tensors"])
         self.ema.steps = state["ema_steps"]
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.epoch, self.step, self.sums = state["epoch"], state["step"], Sums(**state["sums"])
+        if state["scaler"] and self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
+        self.epoch, self.step = state["epoch"], state["step"]
+        total = Sums(**state["sums"])
+        self.sums = total if self.ranks.first else total.emptied()
         self.header = replace(self.header, seen=state["seen"])
 
     def _epoch(self, watch: Callable[[Step], None]) -> bool:
@@ -170,6 +181,8 @@ class Trainer:
         each = len(loader) // (self.steps_per_epoch - self.step)
         while self.step < self.steps_per_epoch:
             if self.ranks.any(self.stop, self.device):
+                total = self._shared()
+                self.sums = total if self.ranks.first else total.emptied()
                 return False
             start = time.perf_counter()
             rate = self._rate(self.done)
@@ -178,20 +191,18 @@ class Trainer:
             self.step += 1
             watch(Step(self.epoch, self.step - 1, rate, self.sums.means()))
         self.skipped |= dict(loader.skipped)
+        self.problems = loader.problems
         return True
 
     def _update(self, batches: list[Batch], rate: float) -> None:
         """One step: the gradient of all its mini-batches, the optimiser, sparsity, the average."""
-        set_rate(self.optimizer, rate)
         # dropout depends on the step alone, so a resumed run draws the same
         torch.manual_seed(hash((self.options.seed, self.done, self.ranks.rank)))
         for number, batch in enumerate(batches, 1):
             # processes exchange gradients once a step
             with nullcontext() if number == len(batches) else self.ranks.alone(self.model):
                 self._accumulate(batch)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad()
+        update(self.optimizer, self.scaler, rate, self.done)
         if self.sparsity:
             # momentum would make 1 / (1 - momentum) of a constant push
             momentum = 0.0 if self.settings.adam else self.settings.momentum
@@ -238,10 +249,16 @@ class Trainer:
     def _rate(self, step: int) -> float:
         return self.settings.rate(step, self.options.seed)
 
-    def _totals(self) -> Row:
-        """The epoch's means over all processes."""
+    def _shared(self) -> Sums:
+        """The epoch's totals over all processes."""
         values = self.ranks.total(self.sums.to_list(), self.device)
-        return self.sums.with_values(values, self.ranks.world).means()
+        return self.sums.with_values(values)
+
+    def _check_finite(self) -> None:
+        for index, tensors in self.ema.network.state().items():
+            if not all(tensor.isfinite().all() for tensor in tensors.values()):
+                where = self.network.cfg.layers[index].error("has numbers that are not finite")
+                raise TrainingError(f"after epoch {self.epoch}: {where}; lower the learning rate")
 
     def _loader(self) -> TrainingLoader:
         options, settings = self.options, self.settings
@@ -258,6 +275,11 @@ class Trainer:
             workers=options.workers,
             cache=options.cache,
         )
+
+
+def steps_per_epoch(data: Data, settings: Settings) -> int:
+    """Updates of the parameters in which all training images are seen."""
+    return -(-len(data.images("train")) // settings.batch)
 
 
 def _some(paths: Sequence[str]) -> str:

@@ -117,6 +117,8 @@ class _Written:
                     f"; {self.skipped[0].name}: {self.skipped[0].reason}" if self.skipped else ""
                 )
                 raise DataError(f"{name}: no usable image for {split}.txt{first}")
+        if self.boxes == 0:
+            raise DataError(f"{name}: no image has a box, or none of a class that is kept")
 
     def summary(self, data: Path, notes: dict[str, int]) -> Summary:
         images = {split: len(paths) for split, paths in self.lists.items()}

@@ -1,0 +1,102 @@
+"""What a training starts with: a network, its settings, and what judges it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from yolo.cfg import Cfg
+from yolo.checkpoint import is_checkpoint
+from yolo.datasets.data import Data
+from yolo.datasets.loader import evaluation_loader
+from yolo.errors import DarknetError, TrainingError
+from yolo.evaluate import check_classes, evaluate
+from yolo.initialize import initialize, transfer
+from yolo.models import is_random, load_model
+from yolo.network import Network
+from yolo.training.records import Row
+from yolo.training.settings import Settings
+from yolo.training.trainer import steps_per_epoch
+from yolo.weights import Header, load_weights
+
+SCORES = ("map", "precision", "recall", "f1", "top1", "topk")
+
+
+@dataclass(frozen=True)
+class Start:
+    """A network to train: `weights` are a .weights file (or its first `cutoff` sections), a .pt, or
+    random[:SEED]; `pretrained` is the cfg and the weights of a model that may have other heads.
+
+    `size` (width, height) takes the place of [net]'s. What gets no tensors is initialised.
+    """
+
+    cfg: str | None
+    weights: str | None = None
+    cutoff: int | None = None
+    pretrained: Sequence[str] | None = None
+    size: tuple[int, int] | None = None
+    seed: int = 0
+
+    def network(self) -> tuple[Network, Header, list[int]]:
+        """The network, its header, and the sections that the pretrained model had nothing for."""
+        network, header = self._given()
+        if self.size:
+            network = network.resized(*self.size)
+        missing = []
+        if self.pretrained:
+            other, _ = load_model(*self.pretrained)
+            missing = transfer(network, other)
+        initialize(network, self.seed)
+        return network, header, missing
+
+    def _given(self) -> tuple[Network, Header]:
+        if self.weights and (is_checkpoint(self.weights) or is_random(self.weights)):
+            if self.cutoff is not None:
+                raise DarknetError(f"{self.weights}: only a .weights file can be cut off")
+            return load_model(self.cfg, self.weights)
+        if self.cfg is None:
+            raise DarknetError("a training needs a cfg, or a .pt file that carries one")
+        network = Network(Cfg.load(self.cfg))
+        if not self.weights:
+            return network, Header()
+        return network, load_weights(network, self.weights, self.cutoff)
+
+
+def settings_of(
+    cfg: Cfg, data: Data, keys: Mapping[str, object], epochs: int | None
+) -> tuple[Settings, int]:
+    """How to train: [net] with `keys` in the place of its own, scaled to so many epochs.
+
+    Without `epochs`, as many as max_batches= steps are. A burn_in among the keys isn't scaled.
+    Raises CfgError, and TrainingError where neither says how long.
+    """
+    settings = Settings.of(cfg.edited({-1: keys}) if keys else cfg)
+    steps = steps_per_epoch(data, settings)
+    if epochs is None:
+        if not settings.max_batches:
+            raise TrainingError(
+                str(cfg.net.error("max_batches= is missing: say for how many epochs"))
+            )
+        epochs = -(-settings.max_batches // steps)
+    scaled = settings.over(epochs * steps)
+    return (replace(scaled, burn_in=settings.burn_in) if "burn_in" in keys else scaled), epochs
+
+
+def judge_of(
+    network: Network, data: Data, workers: int, progress: Callable[[int], object] | None = None
+) -> Callable[[Network], Row] | None:
+    """What evaluates a network on the validation images, if there are any.
+
+    Says now what is wrong with them: raises DarknetError.
+    """
+    check_classes(network, data)
+    if "valid" not in data.sources:
+        return None
+    images = evaluation_loader(data, network.cfg, workers=workers)
+
+    def judge(network: Network) -> Row:
+        found = evaluate(network, images, progress=progress)
+        named = {name: getattr(found, name) for name in SCORES if hasattr(found, name)}
+        return {"score": found.score} | named
+
+    return judge
