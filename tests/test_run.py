@@ -3,8 +3,8 @@
 import dataclasses
 
 import pytest
-from test_trainer import fresh, trainer
 from tiny_data import make_detection_data
+from tiny_training import fresh, trainer
 
 from yolo.checkpoint import Checkpoint, checkpoint_writer, load_checkpoint
 from yolo.datasets.data import Data

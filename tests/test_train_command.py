@@ -241,6 +241,31 @@ def test_two_processes_learn_as_one(place):
     assert rows[0]["loss"] == pytest.approx(rows[1]["loss"], rel=1e-4)
 
 
+def test_two_processes_go_on_after_a_break(place):
+    """A signal that reaches one of them, in the middle of the second epoch."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    (place / "breaks.py").write_text(
+        BREAKS_OFF.replace("SIGINT)", "SIGTERM) if self.ranks.rank else 0")
+    )
+    together = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
+    def run(*arguments):
+        return subprocess.run(
+            [*together, *map(str, arguments)], capture_output=True, text=True, env=environment
+        )
+
+    more = ["--eval-every", 0]
+    assert run(TRAIN, *asked(place, *more, "--out", place / "whole")).returncode == 0
+    broken = run(place / "breaks.py", TRAIN, *asked(place, *more))
+    assert "Stopped. Go on with" in broken.stdout, broken.stderr[-2000:]
+    assert len(history(place)) == 1
+    again = run(TRAIN, "--resume", place / "out" / "last.pt")
+    assert again.returncode == 0, again.stderr[-2000:]
+    speed = "images_per_second"
+    for one, two in zip(history(place), history(place, "whole"), strict=True):
+        assert {**one, speed: ""} == {**two, speed: ""}
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_save_first(place, number):
     arguments = map(str, [TRAIN, *asked(place, "--epochs", 500, "--workers", 1)])

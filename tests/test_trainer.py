@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_data import BODY, CLASSIFIER, DETECTOR, make_classification_data, make_detection_data
+from tiny_training import fresh, trainer
 
-from yolo.cfg import Cfg
 from yolo.checkpoint import Checkpoint, checkpoint_writer, load_checkpoint
 from yolo.datasets.data import Data
 from yolo.errors import CfgError, TrainingError
 from yolo.files import write_files
-from yolo.initialize import initialize
 from yolo.network import Network
 from yolo.training.optimizer import make_optimizer, thaws, train_mode
 from yolo.training.settings import Settings
@@ -22,19 +21,6 @@ from yolo.training.trainer import Options, Trainer
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
     return Data.load(make_detection_data(tmp_path_factory.mktemp("data")))
-
-
-def fresh(text: str = DETECTOR) -> Network:
-    network = Network(Cfg(text.encode(), "x.cfg"))
-    initialize(network)
-    return network
-
-
-def trainer(data: Data, text: str = DETECTOR, epochs: int = 2, **settings: object) -> Trainer:
-    network = fresh(text)
-    asked = dataclasses.replace(Settings.of(network.cfg), **settings)
-    options = Options(epochs, workers=0, ema=asked.ema_alpha or 0.9)
-    return Trainer(network, data, asked.over(epochs * 3), options)
 
 
 def same(a: Network, b: Network) -> bool:
@@ -272,3 +258,11 @@ def test_numbers_that_stop_being_finite_end_the_training(data):
 
     with pytest.raises(TrainingError, match=r"after epoch 1: x.cfg:\d+: .* has numbers"):
         list(run.run(spoil))
+
+
+def test_mixed_precision_learns_about_the_same(data):
+    plain, mixed = trainer(data), trainer(data)
+    mixed.options = dataclasses.replace(mixed.options, amp=True)
+    for one, two in zip(plain.run(), mixed.run(), strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=0.05)
+    assert not same(plain.network, mixed.network)

@@ -217,12 +217,12 @@ def _train(run_: Run, args: argparse.Namespace) -> int:
             for name, value in row.items():
                 board.add_scalar(name, value, int(row["epoch"]))
     bar.close()
-    stopped = bool(caught) and trainer.done < trainer.total
+    if trainer.done < trainer.total:  # the signal may have reached another process only
+        if trainer.ranks.first:
+            print(f"Stopped. Go on with: python {sys.argv[0]} --resume {run_.last_path}")
+        return 128 + (caught or [signal.SIGINT])[0]
     if not trainer.ranks.first:
-        return 128 + caught[0] if stopped else 0
-    if stopped:
-        print(f"Stopped. Go on with: python {sys.argv[0]} --resume {run_.last_path}")
-        return 128 + caught[0]
+        return 0
     written = run_.write_model()
     print(f"Written: {', '.join(map(str, written))}, and checkpoints, history and curves there")
     return 0
