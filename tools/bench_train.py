@@ -8,7 +8,9 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,7 @@ MODELS = {"yolov3-tiny": 416, "yolo-fastest-1.1": 320}  # cfg/NAME.cfg and its i
 BATCH = 8
 PHOTOS, SIZE = 48, (500, 375)  # the images of the loader's figures, as large as VOC's
 SHOWS = 4  # objects in each
+DECODING = "decoding and cv2.resize alone"
 
 Rows = list[list[str]]
 
@@ -126,52 +129,37 @@ def _forward(network: Network, images: Tensor) -> Callable[[], object]:
 
 
 def _loader(data: Data, repeat: int) -> Rows:
-    import cv2
-
+    """Loaders in this process against decoding and shrinking alone."""
     from yolo.cfg import Cfg
     from yolo.datasets.loader import evaluation_loader, training_loader
 
     cfg = Cfg.load(ROOT / "cfg" / "yolo-fastest-1.1.cfg")
-    paths = data.images("train")
-
-    def bare() -> None:
-        for path in paths:
-            image = cv2.imread(path)
-            assert image is not None
-            cv2.resize(image, (320, 320))
-
-    def consume(loader: Iterator[Batch]) -> None:
-        for _ in loader:
-            pass
-
-    def training(cache: int) -> Callable[[], object]:
-        def run() -> None:
-            consume(
-                iter(
-                    training_loader(
-                        data,
-                        cfg,
-                        batch=BATCH,
-                        subdivisions=1,
-                        seed=0,
-                        epoch=0,
-                        workers=0,
-                        cache=cache,
-                    )
-                )
-            )
-
-        return run
-
-    def evaluation() -> None:
-        consume(iter(evaluation_loader(data, cfg, "train", BATCH, workers=0)))
-
-    bare_text = "decoding and cv2.resize alone"
+    train = partial(
+        training_loader, data, cfg, batch=BATCH, subdivisions=1, seed=0, epoch=0, workers=0
+    )
+    made: dict[str, Callable[[], Iterable[Batch]]] = {
+        "loading to train": train,
+        "loading to train, cached": partial(train, cache=256),
+        "loading to evaluate": partial(evaluation_loader, data, cfg, "train", BATCH, workers=0),
+    }
+    bare = partial(_decode, data.images("train"))
     return [
-        _row("loading to train", _ratio(training(0), bare, repeat, PHOTOS), bare_text),
-        _row("loading to train, cached", _ratio(training(256), bare, repeat, PHOTOS), bare_text),
-        _row("loading to evaluate", _ratio(evaluation, bare, repeat, PHOTOS), bare_text),
+        _row(what, _ratio(partial(_consume, make), bare, repeat, PHOTOS), DECODING)
+        for what, make in made.items()
     ]
+
+
+def _consume(make: Callable[[], Iterable[Batch]]) -> None:
+    deque(make(), 0)
+
+
+def _decode(paths: Sequence[str]) -> None:
+    import cv2
+
+    for path in paths:
+        image = cv2.imread(path)
+        assert image is not None
+        cv2.resize(image, (320, 320))
 
 
 def _photographs(folder: Path) -> Data:

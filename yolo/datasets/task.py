@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from yolo.cfg import Cfg, Section
 from yolo.datasets.data import Data
 from yolo.errors import DataError
+from yolo.layers import kind_of
 from yolo.network import image_shape
-
-BOX_HEADS = ("yolo", "Gaussian_yolo", "region", "detection")
 
 
 @dataclass(frozen=True)
@@ -42,4 +41,4 @@ class Task:
 
 def box_heads(cfg: Cfg) -> tuple[Section, ...]:
     """The heads that make a network a detector."""
-    return tuple(section for section in cfg.layers if section.type in BOX_HEADS)
+    return tuple(section for section in cfg.layers if hasattr(kind_of(section), "decode"))
