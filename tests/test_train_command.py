@@ -345,20 +345,6 @@ def test_wrong_input_is_one_line(command, place, monkeypatch, arguments, message
     assert [path for path in sorted(place.rglob("*")) if path not in before] == []
 
 
-def test_help_does_without_torch():
-    """Importing it takes seconds."""
-    code = (
-        "import os, runpy, sys\n"
-        "sys.argv = sys.argv[1:]\nsys.path.insert(0, os.path.dirname(sys.argv[0]))\n"
-        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
-        "finally: assert 'torch' not in sys.modules"
-    )
-    arguments = [sys.executable, "-c", code, str(TRAIN), "--help"]
-    done = subprocess.run(arguments, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "--sparsity" in done.stdout
-
-
 def test_a_second_training_does_not_write_over_the_first(command, place):
     command.run("train", *asked(place, "--epochs", 1))
     ended = command.run("train", *asked(place))
