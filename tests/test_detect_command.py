@@ -32,7 +32,7 @@ def test_a_picture(here: Path, line: CommandLine) -> None:
     ended = line.run("detect", *GIVEN, "--data", "x.data", "cat0.png", "--json", "out.json")
     assert (ended.code, ended.err) == (0, "")
     assert re.fullmatch(
-        r"cat0\.png: (\d+ (cat|dog)(, )?)+ \(\d+ ms\) → detections/cat0\.png\n", ended.out
+        r"cat0\.png: ((cat|dog) ×\d+(, )?)+ \(\d+ ms\) → detections/cat0\.png\n", ended.out
     )
     (entry,) = entries()
     assert (entry["file"], entry["width"], entry["height"]) == ("cat0.png", 60, 40)

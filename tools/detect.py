@@ -197,7 +197,7 @@ def _picture(work: Work, source: Source) -> str:
     _, content = cv2.imencode(output.suffix, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
     write_file(output, content.tobytes())
     counts = Counter(found["name"] for found in work.entries[-1]["objects"])
-    words = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
+    words = ", ".join(f"{name} ×{count}" for name, count in counts.items()) or "nothing"
     return f"{source.path}: {words} ({passed:.0f} ms) → {output}"
 
 

@@ -66,8 +66,7 @@ class Options:
 class Trainer:
     """Trains a network in place; `ema.network` holds the averaged tensors that are kept.
 
-    `settings` are those of the whole training (Settings.over).
-    Raises CfgError where the network has no head that can be trained, TrainingError where the loss
+    `settings` are those of the whole training (Settings.over). Raises CfgError where the network has no head that can be trained, TrainingError where the loss
     isn't finite. Setting `stop` ends `run` after the step; `state` and `restore` go on from there
     to the same losses as an unbroken run. `skipped` names images that could not be read, `problems`
     counts labels that had to be corrected.
@@ -125,10 +124,8 @@ class Trainer:
             if not self._epoch(watch):
                 return
             self.epoch, self.step = self.epoch + 1, 0
-            row = {
-                "epoch": float(self.epoch),
-                "rate": self._rate(self.done - 1),
-            } | self._shared().means(self.ranks.world)
+            row = {"epoch": float(self.epoch), "rate": self._rate(self.done - 1)}
+            row |= self._shared().means(self.ranks.world)
             if self.sparsity:
                 row["penalty"] = self.sparsity.value(self.network)
             self.sums = Sums()
