@@ -20,11 +20,11 @@ def curves(history: Sequence[Row], name: str) -> bytes:
     """A PNG with the losses on the left and the scores on the right."""
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    _draw(left, history, LOSSES)
+    _draw(left, history, LOSSES, "upper right")
     left.set_ylabel("loss per image")
     if any(row.get("loss", 0) > 0 for row in history):
         left.set_yscale("log")
-    _draw(right, history, SCORES)
+    _draw(right, history, SCORES, "lower right")
     right.set_ylim(0, 1)
     for axes in (left, right):
         axes.set_xlabel("epoch")
@@ -38,7 +38,7 @@ def curves(history: Sequence[Row], name: str) -> bytes:
     return file.getvalue()
 
 
-def _draw(axes: Axes, history: Sequence[Row], names: Sequence[str]) -> None:
+def _draw(axes: Axes, history: Sequence[Row], names: Sequence[str], place: str) -> None:
     drawn, dot = False, "." if len(history) < 20 else None
     for name, colour in zip(names, COLOURS, strict=False):
         points = [(row["epoch"], row[name]) for row in history if name in row]
@@ -49,4 +49,4 @@ def _draw(axes: Axes, history: Sequence[Row], names: Sequence[str]) -> None:
             )
             drawn = True
     if drawn:
-        axes.legend(frameon=False, fontsize="small")
+        axes.legend(frameon=False, fontsize="small", loc=place)
