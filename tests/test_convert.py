@@ -68,7 +68,10 @@ def test_absolute_paths_and_labels_where_darknet_looks(tmp_path):
 def test_an_image_is_no_copy_where_links_work(tmp_path, monkeypatch):
     write_image(tmp_path / "a.png")
     picture = Picture(
-        "images/a.png", tmp_path / "a.png", ("train", "valid"), relative([], [], 1, 1)
+        "images/a.png",
+        tmp_path / "a.png",
+        ("train", "valid"),
+        relative([0], [(0, 0, 1, 1)], 1, 1),
     )
     dataset = Dataset("x", ("a",), [picture], 1)
     write(dataset, Place(tmp_path / "linked", tmp_path / "linked"))

@@ -86,7 +86,8 @@ def test_one_json_is_split_by_chance_or_used_twice(command, tmp_path):
     images = [{"id": number, "file_name": f"{number}.png"} for number in range(10)]
     for image in images:
         write_image(tmp_path / "pictures" / image["file_name"])
-    content = {"images": images, "categories": CATEGORIES, "annotations": []}
+    box = {"image_id": 0, "category_id": CATEGORIES[0]["id"], "bbox": [1, 1, 4, 4]}
+    content = {"images": images, "categories": CATEGORIES, "annotations": [box]}
     (tmp_path / "x.json").write_text(json.dumps(content))
     arguments = ("coco", tmp_path / "x.json", tmp_path / "o", "--images", tmp_path / "pictures")
     assert command.run("convert", *arguments).code == 0
