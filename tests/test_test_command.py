@@ -166,7 +166,7 @@ def test_unreadable_images_are_named(here: Path, line: CommandLine) -> None:
         (("--batch", "0"), "--batch 0: expected at least 1"),
         (("--workers", "-1"), "--workers -1: expected at least 0"),
         (("--size", "64"), "--size: '64': expected a size like 416x416"),
-        (("--size", "0x64"), "[net] width=0: expected at least 1"),
+        (("--size", "0x64"), "--size: '0x64': expected a size like 416x416"),
         (("--device", "abacus"), "--device abacus: "),
         (("--split", "test"), "--split: invalid choice: 'test'"),
         (("--json", "x.data"), "x.data: is read here, so it isn't written"),

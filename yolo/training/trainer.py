@@ -66,10 +66,10 @@ class Options:
 class Trainer:
     """Trains a network in place; `ema.network` holds the averaged tensors that are kept.
 
-    `settings` are those of the whole training (Settings.over). Raises CfgError where the network has no head that can be trained, TrainingError where the loss
-    isn't finite. Setting `stop` ends `run` after the step; `state` and `restore` go on from there
-    to the same losses as an unbroken run. `skipped` names images that could not be read, `problems`
-    counts labels that had to be corrected.
+    `settings` are those of the whole training (Settings.over). Setting `stop` ends `run` after the
+    step; `state` and `restore` go on from there to the same losses as an unbroken run. `skipped`
+    names images that could not be read, `problems` counts labels that had to be corrected. Raises
+    CfgError where no head can be trained, TrainingError where the loss isn't finite.
     """
 
     def __init__(
