@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from yolo.training.records import Row
 
+Place = Literal["upper right", "lower right"]  # of the legend
 LOSSES = ("loss", "box", "objectness", "class", "teacher")
 SCORES = ("map", "f1", "top1", "topk", "iou")
 COLOURS = ("#1b6ca8", "#e07b39", "#4a9d5b", "#b0413e", "#7d5ba6")
@@ -38,7 +40,7 @@ def curves(history: Sequence[Row], name: str) -> bytes:
     return file.getvalue()
 
 
-def _draw(axes: Axes, history: Sequence[Row], names: Sequence[str], place: str) -> None:
+def _draw(axes: Axes, history: Sequence[Row], names: Sequence[str], place: Place) -> None:
     drawn, dot = False, "." if len(history) < 20 else None
     for name, colour in zip(names, COLOURS, strict=False):
         points = [(row["epoch"], row[name]) for row in history if name in row]
