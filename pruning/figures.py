@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -115,10 +114,3 @@ def _densities(axes: Axes, history: Sequence[NDArray]) -> None:
     axes.set_ylabel("|γ|")
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-
-
-def png(figure: Figure) -> bytes:
-    """The picture as a PNG file."""
-    file = BytesIO()
-    figure.savefig(file, format="png", dpi=110)
-    return file.getvalue()

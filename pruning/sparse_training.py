@@ -8,11 +8,12 @@ from pathlib import Path
 from torch import Tensor
 
 from pruning.channels import ChannelGraph
-from pruning.figures import gamma_history, png
+from pruning.figures import gamma_history
 from pruning.sparsity import Look, Penalty, look, strength
 from pruning.strategies import Wish
 from yolo.files import Writer
 from yolo.network import Network
+from yolo.png import png
 from yolo.training.records import Row
 
 

@@ -15,7 +15,7 @@ from matplotlib.image import imread
 from random_cfg import samples
 
 from pruning.channels import ChannelGraph
-from pruning.figures import gamma_history, png
+from pruning.figures import gamma_history
 from pruning.options import SCHEDULES as NAMES
 from pruning.recover import Folding
 from pruning.sparsity import CHANGE, SCHEDULES, Look, Penalty, look, strength
@@ -25,6 +25,7 @@ from pruning.verify import relative
 from yolo.cfg import Cfg
 from yolo.errors import PlanError
 from yolo.network import Network
+from yolo.png import png
 from yolo.randomize import randomize, smooth_noise
 
 SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=25)

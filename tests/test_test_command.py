@@ -18,7 +18,7 @@ from yolo.network import Network
 from yolo.randomize import randomize
 from yolo.weights import save_weights
 
-DETECTOR = """[net]
+BODY = """[net]
 width=32
 height=32
 channels=3
@@ -29,7 +29,8 @@ size=3
 stride=4
 pad=1
 activation=leaky
-[convolutional]
+"""
+DETECTOR = f"""{BODY}[convolutional]
 filters=14
 size=1
 stride=1
@@ -41,18 +42,7 @@ anchors=8,8, 16,16
 classes=2
 num=2
 """
-CLASSIFIER = """[net]
-width=32
-height=32
-channels=3
-[convolutional]
-batch_normalize=1
-filters=8
-size=3
-stride=4
-pad=1
-activation=leaky
-[convolutional]
+CLASSIFIER = f"""{BODY}[convolutional]
 filters=2
 size=1
 stride=1

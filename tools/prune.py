@@ -146,7 +146,8 @@ def _extra_files(args: argparse.Namespace, folder: Path, stem: str) -> dict[str,
 
 
 def _figure(result: Result) -> bytes:
-    from pruning.figures import kept_channels, png
+    from pruning.figures import kept_channels
+    from yolo.png import png
 
     return png(kept_channels(result.graph, result.report))
 

@@ -135,16 +135,16 @@ def _training(training: argparse._ArgumentGroup) -> None:
 def main() -> int:
     asked = parser()
     args = asked.parse_args()
-    if not args.resume and not (args.data and (args.cfg or _is_pt(args.weights))):
+    from yolo.checkpoint import is_checkpoint, load_checkpoint
+
+    brings_cfg = args.weights is not None and is_checkpoint(args.weights)
+    if not args.resume and not (args.data and (args.cfg or brings_cfg)):
         raise DarknetError("--cfg and --data are needed (or --resume); see --help")
     checkpoint = None
     if args.resume:
-        from yolo.checkpoint import load_checkpoint
-
         checkpoint = load_checkpoint(args.resume)
         args = _resumed(asked, args, checkpoint)
     _check(args)
-    _check_folder(args)
     from yolo.device import choose_device
     from yolo.training.ranks import Ranks
 
@@ -169,6 +169,10 @@ def _prepare(
         torch.set_num_threads(args.threads)
     data = Data.load(args.data)
     network, header = _network(args, checkpoint, ranks)
+    # a .pt file named best or last tells nothing; the cfg that it carries does
+    name = args.name or Path(network.cfg.path).stem
+    folder = Path(args.out or f"runs/{name}")
+    _check_folder(args, folder, name)
     freeze(network)
     keys = {key: getattr(args, key) for key in NET_KEYS if getattr(args, key) is not None}
     settings, epochs = settings_of(network.cfg, data, keys, args.epochs)
@@ -193,7 +197,7 @@ def _prepare(
         sparsity=sparse,
         teacher=_teacher(args, network, device),
     )
-    run_ = Run(trainer, _folder(args), _name(args), judge, args.eval_every, sparse, vars(args))
+    run_ = Run(trainer, folder, name, judge, args.eval_every, sparse, vars(args))
     if checkpoint:
         run_.resume(checkpoint)
         if trainer.done == trainer.total:
@@ -375,13 +379,12 @@ def _check(args: argparse.Namespace) -> None:
         raise DarknetError(f"--ema {args.ema}: expected less than 1")
     if not math.isfinite(args.distill_weight):
         raise DarknetError(f"--distill-weight {args.distill_weight}: expected a number")
-    if "/" in _name(args):
+    if "/" in (args.name or ""):
         raise DarknetError(f"--name {args.name}: expected a name without folders: see --out")
 
 
-def _check_folder(args: argparse.Namespace) -> None:
+def _check_folder(args: argparse.Namespace, folder: Path, name: str) -> None:
     """A training never writes over another one, nor over what it reads."""
-    folder, name = _folder(args), _name(args)
     last = folder / "last.pt"
     if last.exists() and not args.resume:
         raise DarknetError(f"{last}: there is a training already: --resume it, or another --out")
@@ -389,24 +392,6 @@ def _check_folder(args: argparse.Namespace) -> None:
     check_outputs(
         outputs, [args.cfg, args.weights, *(args.pretrained or ()), *(args.teacher or ())]
     )
-
-
-def _folder(args: argparse.Namespace) -> Path:
-    return Path(args.out or f"runs/{_name(args)}")
-
-
-def _name(args: argparse.Namespace) -> str:
-    """What the model's files are called; a .pt file named best or last tells nothing."""
-    if args.name or args.cfg:
-        return args.name or Path(args.cfg).stem
-    from yolo.checkpoint import load_checkpoint
-
-    args.name = Path(load_checkpoint(args.weights).cfg.path).stem
-    return args.name
-
-
-def _is_pt(path: str | None) -> bool:
-    return path is not None and Path(path).suffix in (".pt", ".pth")
 
 
 if __name__ == "__main__":

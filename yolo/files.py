@@ -13,12 +13,14 @@ from yolo.errors import DarknetError
 Writer = Callable[[BinaryIO], object]
 
 
-def read_bytes(path: str | os.PathLike[str], what: str = "file") -> bytes:
-    """The content of a file; raises DarknetError, naming `what` it should have been."""
+def read_bytes(
+    path: str | os.PathLike[str], what: str = "file", kind: type[DarknetError] = DarknetError
+) -> bytes:
+    """The content of a file; raises an error of this kind, naming `what` it should have been."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise DarknetError(f"{path}: can't read the {what}: {_reason(error)}") from error
+        raise kind(f"{path}: can't read the {what}: {_reason(error)}") from error
 
 
 def check_writable(path: Path) -> None:

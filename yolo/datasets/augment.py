@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from yolo.cfg import Cfg
+from yolo.datasets.order import draw_integer
 from yolo.datasets.task import Task, box_heads
 
 NONE, MIXUP, CUTMIX, MOSAIC, CUTMIX_OR_MOSAIC = range(5)  # mixup= of [net]
+
+NEAREST = 0.2  # a mosaic is cut at least so far from its edges
+
+
+def draw_cut(length: int, random: np.random.Generator) -> int:
+    """Where a mosaic of this width, or height, is cut."""
+    low, high = int(length * NEAREST), int(length * (1 - NEAREST))
+    return draw_integer(max(1, low), max(1, high), random)
 
 
 @dataclass(frozen=True)

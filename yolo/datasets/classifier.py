@@ -10,14 +10,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from yolo.datasets.augment import CUTMIX, CUTMIX_OR_MOSAIC, MIXUP, MOSAIC, Augmentation
+from yolo.datasets.augment import CUTMIX, CUTMIX_OR_MOSAIC, MIXUP, MOSAIC, Augmentation, draw_cut
 from yolo.datasets.color import draw_color, draw_scale
 from yolo.datasets.images import Pixels, as_pixels
 from yolo.datasets.order import draw_integer
 from yolo.datasets.sample import Sample
 
 CUT = (0.3, 0.8)  # of width and height that CutMix takes from the other image
-NEAREST = 0.2  # a mosaic is cut at least so far from its edges
 HALF = np.float32(0.5)
 BLURRED = 0.25  # share of images, where [net] asks for blur
 KERNEL = 15  # of blur=1
@@ -131,7 +130,7 @@ def _cut_out(length: int, random: np.random.Generator) -> slice:
 def _mosaic(one: Sample, others: list[Sample], random: np.random.Generator) -> Sample:
     """Four images keep their places around a random point; labels mix by area."""
     height, width = one.image.shape[:2]
-    x, y = (draw_integer(int(n * NEAREST), int(n * (1 - NEAREST)), random) for n in (width, height))
+    x, y = draw_cut(width, random), draw_cut(height, random)
     image, labels = one.image.copy(), one.labels * np.float32(x * y / (width * height))
     columns, rows = (slice(0, x), slice(x, width)), (slice(0, y), slice(y, height))
     for number, other in enumerate(others, 1):

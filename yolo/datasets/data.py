@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from yolo.errors import DarknetError, DataError
+from yolo.errors import DataError
 from yolo.files import read_bytes
 
 Split = Literal["train", "valid"]
@@ -122,10 +122,7 @@ def resolve(path: str, folders: Iterable[str]) -> str | None:
 
 def read_text(path: str, what: str) -> str:
     """The content of a text file without byte order mark; raises DataError."""
-    try:
-        content = read_bytes(path, what)
-    except DarknetError as error:
-        raise DataError(str(error)) from error
+    content = read_bytes(path, what, DataError)
     return os.fsdecode(content.removeprefix(b"\xef\xbb\xbf"))
 
 

@@ -8,14 +8,11 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from yolo.datasets.augment import MIXUP, MOSAIC, Augmentation
+from yolo.datasets.augment import MIXUP, MOSAIC, Augmentation, draw_cut
 from yolo.datasets.color import draw_color
 from yolo.datasets.crop import Crop, draw_crop, from_corners
 from yolo.datasets.images import Pixels, as_pixels
-from yolo.datasets.order import draw_integer
 from yolo.datasets.sample import Boxes, Sample
-
-NEAREST = 0.2  # a mosaic is cut at least so far from its edges
 
 
 def detector_sample(
@@ -65,7 +62,7 @@ def _mosaic(
     random: np.random.Generator,
 ) -> tuple[Pixels, Boxes]:
     """Upper left, upper right, lower left, lower right around a random point."""
-    cut = (_cut_at(width, random), _cut_at(height, random))
+    cut = (draw_cut(width, random), draw_cut(height, random))
     out = np.empty((height, width, samples[0].image.shape[2]), np.uint8)
     found = []
     for number, sample in enumerate(samples):
@@ -143,11 +140,6 @@ def _place(
         below, cut[1], height, -crop.top * height // high, -crop.bottom * height // high
     )
     return _Place(rows, columns, (x, y), width, height)
-
-
-def _cut_at(length: int, random: np.random.Generator) -> int:
-    low, high = int(length * NEAREST), int(length * (1 - NEAREST))
-    return draw_integer(max(1, low), max(1, high), random)
 
 
 def _span(second: bool, cut: int, length: int, before: int, behind: int) -> tuple[slice, int]:

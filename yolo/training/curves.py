@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from yolo.png import png
 from yolo.training.records import Row
 
 Place = Literal["upper right", "lower right"]  # of the legend
@@ -35,9 +35,7 @@ def curves(history: Sequence[Row], name: str) -> bytes:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     left.set_title(name, loc="left")
-    file = BytesIO()
-    figure.savefig(file, format="png", dpi=110)
-    return file.getvalue()
+    return png(figure)
 
 
 def _draw(axes: Axes, history: Sequence[Row], names: Sequence[str], place: Place) -> None:

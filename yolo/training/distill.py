@@ -130,6 +130,7 @@ class Entries:
 
     @classmethod
     def of(cls, head: BoxHead, x: Tensor) -> Entries:
+        """What enters a head (N, C, H, W), by its meaning."""
         entries = x.unflatten(1, (-1, head.entries))
         first = head.coordinates if isinstance(head, AnchorHead) else 4
         coordinates, logits = entries[:, :, :first], entries[:, :, first:]
@@ -200,10 +201,9 @@ def check_heads(student: Network, teacher: Network) -> list[tuple[Layer, Layer]]
     """
     channels = [f"reads {n.image.channels} channels" for n in (student, teacher)]
     _check_equal(student.cfg.net, teacher.cfg.net, *channels)
-    sized = teacher
-    if student.image != teacher.image:
-        size = {"width": student.image.width, "height": student.image.height}
-        sized = Network.with_state(teacher.cfg.edited({-1: size}), teacher.state())
+    image, sized = student.image, teacher
+    if image != teacher.image:
+        sized = teacher.resized(image.width, image.height)
     mine, its = ([network.layers[i] for i in network.heads] for network in (student, sized))
     count = (f"is the last of {len(heads)} heads" for heads in (mine, its))
     _check_equal(mine[-1].section, its[-1].section, *count)

@@ -31,11 +31,11 @@ class Ema:
         """Take in the tensors after one more step."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps)) if self.decay else 0.0
-        mine, theirs = _flat(self.network.state()), _flat(network.state())
-        torch._foreach_lerp_(mine, theirs, 1 - decay)
-        for index, tensors in network.state().items():
+        mine, theirs = self.network.state(), network.state()
+        torch._foreach_lerp_(_flat(mine), _flat(theirs), 1 - decay)
+        for index, tensors in theirs.items():
             if "scales" in tensors:  # an average would never quite reach a γ that is 0
-                self.network.layers[index].stored()["scales"].mul_(tensors["scales"] != 0)
+                mine[index]["scales"].mul_(tensors["scales"] != 0)
 
 
 def _flat(state: Mapping[int, Mapping[str, Tensor]]) -> list[Tensor]:

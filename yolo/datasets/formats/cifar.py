@@ -13,7 +13,7 @@ from yolo.datasets.data import IMAGES
 from yolo.datasets.formats.classes import check_names, class_path
 from yolo.datasets.formats.pictures import Dataset, Picture, Skipped
 from yolo.datasets.formats.sources import decode_image, encoded_png, skipped
-from yolo.errors import DarknetError, DataError
+from yolo.errors import DataError
 from yolo.files import read_bytes
 
 NAMES: tuple[str, ...] = ("airplane", "automobile", "bird", "cat", "deer")
@@ -56,12 +56,7 @@ def _is_wanted(name: str) -> bool:
 
 
 def _bytes(file: Path | bytes) -> bytes:
-    if isinstance(file, bytes):
-        return file
-    try:
-        return read_bytes(file)
-    except DarknetError as error:
-        raise DataError(str(error)) from error
+    return file if isinstance(file, bytes) else read_bytes(file, kind=DataError)
 
 
 def _binary(source: Path, name: str, batches: dict[str, bytes]) -> Dataset:

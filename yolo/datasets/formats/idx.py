@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from yolo.datasets.formats.classes import check_names, class_path
 from yolo.datasets.formats.pictures import Dataset, Picture
 from yolo.datasets.formats.sources import encoded_png
-from yolo.errors import DarknetError, DataError
+from yolo.errors import DataError
 from yolo.files import read_bytes
 
 PARTS = {"train": "train", "valid": "t10k"}
@@ -65,10 +65,7 @@ def _find(folder: Path, stem: str, axes: int) -> Path:
 
 def read_idx(path: Path, axes: int) -> Array:
     """An idx file of unsigned bytes with so many axes; raises DataError."""
-    try:
-        content = read_bytes(path, "idx file")
-    except DarknetError as error:
-        raise DataError(str(error)) from error
+    content = read_bytes(path, "idx file", DataError)
     if content.startswith(GZIP):
         try:
             content = gzip.decompress(content)

@@ -19,7 +19,7 @@ from yolo.datasets.formats.sources import (
     subfolder,
     target_paths,
 )
-from yolo.errors import DarknetError, DataError
+from yolo.errors import DataError
 from yolo.files import read_bytes
 
 MOST_BYTES = 10_000_000  # of an annotation
@@ -145,10 +145,7 @@ def _objects(path: Path) -> list[_Object]:
 def _parse(path: Path) -> ElementTree.Element:
     if path.exists() and path.stat().st_size > MOST_BYTES:
         raise DataError(f"{path}: too large for an annotation")
-    try:
-        content = read_bytes(path, "annotation")
-    except DarknetError as error:
-        raise DataError(str(error)) from error
+    content = read_bytes(path, "annotation", DataError)
     # entities can grow without limit, and an encoding of two bytes could hide them
     if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content:
         raise DataError(f"{path}: declares a document type or entities: not an annotation")
