@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from pruning.bayesian.cut import BAYESIAN, BayesianCut
+from pruning.bayesian.report import BayesianReport
 from pruning.channels import ChannelGraph
 from pruning.engines import Darknet, Engine, EngineError, OpenCV
 from pruning.options import ENGINES
@@ -16,15 +18,24 @@ from pruning.recover import Fold, Folding
 from pruning.report import Cost, Report, changes, cost
 from pruning.strategies import STRATEGIES, Wish, prunable, select
 from pruning.surgery import operate
-from pruning.verify import SINGLE, Comparison, Proof, latency, prove_cut, prove_engine
+from pruning.verify import (
+    SINGLE,
+    Comparison,
+    Proof,
+    latency,
+    prove_cut,
+    prove_engine,
+    prove_plain,
+)
 from yolo.datasets.data import Data
 from yolo.datasets.evaluation import EvaluationLoader
 from yolo.datasets.loader import evaluation_loader
 from yolo.device import choose_device
+from yolo.errors import PlanError
 from yolo.evaluate import check_classes, evaluate
 from yolo.files import Writer, write_files
 from yolo.models import load_model
-from yolo.network import Network
+from yolo.network import Network, State
 from yolo.randomize import check_memory
 from yolo.results import Evaluation
 from yolo.weights import Header, weights_writer
@@ -34,12 +45,16 @@ from yolo.weights import Header, weights_writer
 class Job:
     """What a user asks for; `plan` takes the place of the wish where it is given.
 
+    `cfg` may be None for a .pt file, which carries one.
+
     `verify` names the proofs to make (options.ENGINES), None all that are there; `runs` is how
     often latencies are measured, 0 not at all; `data` names the data set whose validation images
-    tell the accuracy before and after, `workers` the processes that read them.
+    tell the accuracy before and after, `workers` the processes that read them. The strategy
+    bayesian takes `thresholds` in place of a percent; `reduced` writes its weights in reduced
+    precision.
     """
 
-    cfg: str
+    cfg: str | None
     weights: str
     wish: Wish
     fold: str = "auto"
@@ -49,6 +64,8 @@ class Job:
     runs: int = 5
     data: str | None = None
     workers: int = 2
+    thresholds: str = "auto"
+    reduced: bool = False
     progress: Callable[[str], None] = field(default=lambda step: None, repr=False)
 
 
@@ -62,6 +79,7 @@ class Result:
     smaller: Network
     header: Header
     report: Report
+    bayesian: BayesianCut | None = None
 
     def writers(self, folder: Path, stem: str) -> list[tuple[Path, Writer]]:
         """What writes STEM.cfg, .weights and .json."""
@@ -94,24 +112,27 @@ def make_plan(job: Job, graph: ChannelGraph, folding: Folding) -> Plan:
 def prune(job: Job) -> Result:
     """Prune in memory and prove it; raises DarknetError, and ProofError where the proof fails."""
     job.progress("reading")
-    network, header = load_model(job.cfg, job.weights)
-    images = _images(job, network)
+    given, header = load_model(job.cfg, job.weights)
+    original = given.plain()
+    images = _images(job, original)
     if job.runs or job.verify != ():
-        check_memory(network)
-    state = network.state()
+        check_memory(original)
     job.progress("planning")
+    bayesian = _bayesian(job, given)
+    network = given.plain() if bayesian else original
+    if bayesian and job.reduced:
+        network.store(bayesian.reduced(network.state()))
+    state = network.state()
     graph = ChannelGraph(network)
     folding = Folding(graph, state, job.fold)
-    plan = make_plan(job, graph, folding)
+    plan = bayesian.plan(graph) if bayesian else make_plan(job, graph, folding)
     fold = folding.fold(plan.alive(graph), plan.mean)
     job.progress("cutting")
-    cfg, small = operate(graph, state, fold)
-    untouched = bool(fold.kept.all() and not fold.carriers.any())
-    smaller = Network.with_state(network.cfg if untouched else cfg.strict(), small)
+    smaller = _smaller(graph, state, fold)
     proof = _prove(job, graph, fold, smaller)
-    before, after = (_measured(job, net, header, images) for net in (network, smaller))
+    before, after = (_measured(job, net, header, images) for net in (original, smaller))
     report = Report(
-        job.cfg,
+        given.cfg.path,
         job.weights,
         plan.strategy,
         plan.percent,
@@ -121,8 +142,37 @@ def prune(job: Job) -> Result:
         after,
         proof,
         changes(graph, smaller, fold),
+        _bayesian_report(job, bayesian, graph, fold, images) if bayesian else None,
     )
-    return Result(plan, graph, fold, smaller, header, report)
+    return Result(plan, graph, fold, smaller, header, report, bayesian)
+
+
+def _bayesian(job: Job, network: Network) -> BayesianCut | None:
+    """The cut that thresholds make, where they are what is asked for."""
+    if job.wish.strategy == BAYESIAN and job.plan is None:
+        return BayesianCut.of(network, job.thresholds)
+    if job.reduced:
+        raise PlanError(f"reduced precision is for strategy {BAYESIAN}, which knows the posteriors")
+    return None
+
+
+def _smaller(graph: ChannelGraph, state: State, fold: Fold) -> Network:
+    cfg, small = operate(graph, state, fold)
+    untouched = bool(fold.kept.all() and not fold.carriers.any())
+    return Network.with_state(graph.network.cfg if untouched else cfg.strict(), small)
+
+
+def _bayesian_report(
+    job: Job, cut: BayesianCut, graph: ChannelGraph, fold: Fold, images: EvaluationLoader | None
+) -> BayesianReport:
+    masked = Comparison(None, "not run: the weights are rounded" if job.reduced else "not run")
+    if not job.reduced and (job.verify is None or "torch" in job.verify):
+        masked = prove_plain(cut.network, graph.network)
+    if images is None:
+        return BayesianReport.of(cut, masked, None)
+    state = cut.reduced(graph.network.state())
+    accuracy = _accuracy(job, _smaller(graph, state, fold), images)
+    return BayesianReport.of(cut, masked, accuracy)
 
 
 def _in_question(wish: Wish, graph: ChannelGraph, fold: Fold) -> tuple[int, int] | None:

@@ -5,6 +5,7 @@ STRATEGIES = {
     "regular": "normal, then every count rounded up to a power of two, from 8",
     "shortcut": "everything that can be cut, what shortcuts couple included",
     "tiny": "normal, for networks without shortcuts",
+    "bayesian": "the groups of Bayesian sections at or above --thresholds; wants a .pt",
 }
 GROUP_SCORES = {
     "first": "of the first convolution of a chain",
@@ -28,4 +29,8 @@ SCHEDULES = {
     "constant": "all the time",
     "global-decay": "a hundredth from half of the epochs on",
     "local-decay": "a hundredth from half of the epochs on for the 15 % largest",
+}
+PRIORS = {
+    "gnj": "group normal-Jeffreys",
+    "ghs": "group horseshoe",
 }

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import thop
 import torch
-from terminaltables import AsciiTable
 
+from pruning.bayesian.report import BayesianReport
 from pruning.channels import ChannelGraph
 from pruning.recover import Fold
 from pruning.rules import has_filters
+from pruning.tables import table
 from pruning.verify import Comparison, Proof
 from yolo.layers import Layer
 from yolo.network import Network
@@ -82,6 +83,7 @@ class Report:
     after: Cost
     proof: Proof
     layers: Sequence[LayerChange]
+    bayesian: BayesianReport | None = None
 
     @property
     def reached(self) -> float | None:
@@ -119,11 +121,15 @@ class Report:
             ],
             "files": {kind: str(files[kind]) for kind in ("cfg", "weights")},
         }
+        if self.bayesian:
+            data["bayesian"] = self.bayesian.to_json()
         return json.dumps(data, indent=2) + "\n"
 
     def tables(self, proof: bool = True) -> str:
         """The report as a person reads it."""
         tables = [self._layer_table(), self._cost_table()]
+        if self.bayesian:
+            tables.insert(0, self.bayesian.tables())
         return "\n".join([*tables, self._proof_table()] if proof else tables)
 
     def _layer_table(self) -> str:
@@ -133,7 +139,7 @@ class Report:
         for layer in self.layers:
             counts = str(layer.before), str(layer.after)
             rows.append([str(layer.index), layer.section, *counts, layer.constants])
-        return _table(rows, "channels of every section that is cut", numbers=(0, 2, 3))
+        return table(rows, "channels of every section that is cut", numbers=(0, 2, 3))
 
     def _cost_table(self) -> str:
         b, a = self.before, self.after
@@ -156,20 +162,24 @@ class Report:
             good, left = b.accuracy.score, a.accuracy.score
             share = f"{left / good:.1%}" if good else "-"
             rows.append([b.accuracy.score_name, f"{good:.4f}", f"{left:.4f}", share])
-        return _table(rows, f"{self.strategy}, percent {self.percent:g}", numbers=(1, 2, 3))
+        return table(rows, f"{self.strategy}, percent {self.percent:g}", numbers=(1, 2, 3))
 
     def _proof_table(self) -> str:
         rows = [["proof, at the tensors that enter the heads", "relative L2", ""]]
         titles = {
+            "bayesian": "masked plain against masked Bayesian means",
             "masked_vs_compact": "smaller against masked",
             "fold_difference": "left by inexact folds",
             "opencv": "smaller model in OpenCV, BN epsilon aligned",
             "darknet": "smaller model in Darknet, BN epsilon aligned",
         }
-        for name, found in _named(self.proof):
+        compared = _named(self.proof)
+        if self.bayesian:
+            compared.insert(0, ("bayesian", self.bayesian.masked))
+        for name, found in compared:
             value = "-" if found.value is None else f"{found.value:.1e}"
             rows.append([titles[name], value, found.note])
-        return _table(rows, "", numbers=(1,))
+        return table(rows, "", numbers=(1,))
 
 
 def cost(
@@ -245,10 +255,3 @@ def _named(proof: Proof) -> list[tuple[str, Comparison]]:
         ("fold_difference", proof.fold_difference),
     ]
     return first + list(proof.engines.items())
-
-
-def _table(rows: list[list[str]], title: str, numbers: Sequence[int] = ()) -> str:
-    table = AsciiTable(rows, f" {title} " if title else "")
-    for column in numbers:
-        table.justify_columns[column] = "right"
-    return str(table.table)

@@ -127,6 +127,23 @@ def _compare(
     return exact, relative(found, pure)
 
 
+def prove_plain(bayesian: Network, plain: Network) -> Comparison:
+    """Compare a plain network with the posterior means of the Bayesian one that it is made of.
+
+    Raises ProofError where they differ.
+    """
+    x, heads = noise_image(plain), plain.head_inputs
+    with torch.no_grad():
+        difference = relative(plain(x, collect=heads), bayesian(x, collect=heads))
+    if not difference <= SINGLE:
+        check_finite(plain)
+        raise ProofError(
+            f"{bayesian.cfg.path}: the plain network differs from the masked Bayesian one by "
+            f"{difference:.1e} (relative L2, allowed {SINGLE:g})"
+        )
+    return Comparison(difference)
+
+
 def prove_engine(engine: Engine, original: Network, smaller: Network) -> Comparison:
     """Run the written files in an engine and compare with torch.
 

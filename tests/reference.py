@@ -127,6 +127,32 @@ def connected(activation, bn=False):
     return expected
 
 
+def scale(t):
+    """The mean of a Bayesian section's scales, one a group."""
+    if "z_mean" in t:
+        return t["z_mean"]
+    mean, logvar = ([*t[f"global_{n}"], *t[f"local_{n}"]] for n in ("mean", "logvar"))
+    # the mean of a log-normal variable whose logarithm is half the sum of four normal ones
+    return np.exp(sum(mean) / 2 + sum(map(np.exp, logvar)) / 8)
+
+
+def bayesian_convolution(activation="linear", bn=False, **geometry):
+    def expected(t, x):
+        z = scale(t)
+        biases = t["biases"] if bn else t["biases"] * z
+        plain = {**t, "weights": t["weights"] * z[:, None, None, None], "biases": biases}
+        return convolution(activation, bn, **geometry)(plain, x)
+
+    return expected
+
+
+def bayesian_connected(activation, bn=False):
+    def expected(t, x):
+        return connected(activation, bn)({**t, "weights": t["weights"] * scale(t)}, x)
+
+    return expected
+
+
 def local(activation, size, stride, pad):
     def expected(t, x):
         x = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))

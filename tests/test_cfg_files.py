@@ -1,7 +1,7 @@
 """The models in cfg/: their layers, parameters and shapes are the published ones.
 
 Expected numbers come from outside: Darknet's own count of what it writes to a .weights file and
-its own layer shapes; the published parameter counts of ResNet, VGG-16 and YOLOv3; the published
+its own layer shapes; the published parameter counts of ResNet, VGG, LeNet and YOLOv3; the published
 file sizes (4 bytes a float after a header of 20).
 """
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pruning.bayesian.convert import with_posteriors
 from yolo.cfg import Cfg
 from yolo.network import Network
 
@@ -107,6 +108,36 @@ MODELS = {
         heads={22: (1000, 1, 1)},
         inner={2: (64, 112, 112), 17: (512, 7, 7), 18: (4096, 1, 1), 20: (4096, 1, 1)},
     ),
+    "vgg11-cifar10": Published(
+        15, 9_233_866, 9_228_362,
+        heads={13: (10, 1, 1)},
+        inner={0: (64, 32, 32), 5: (256, 8, 8), 11: (512, 2, 2), 12: (512, 1, 1)},
+    ),
+    "vgg13-cifar10": Published(
+        17, 9_418_954, 9_413_066,
+        heads={15: (10, 1, 1)},
+        inner={1: (64, 32, 32), 7: (256, 8, 8), 13: (512, 2, 2), 14: (512, 1, 1)},
+    ),
+    "vgg16-cifar10": Published(
+        20, 14_732_490, 14_724_042,
+        heads={18: (10, 1, 1)},
+        inner={1: (64, 32, 32), 8: (256, 8, 8), 16: (512, 2, 2), 17: (512, 1, 1)},
+    ),
+    "vgg19-cifar10": Published(
+        23, 20_046_026, 20_035_018,
+        heads={21: (10, 1, 1)},
+        inner={1: (64, 32, 32), 9: (256, 8, 8), 19: (512, 2, 2), 20: (512, 1, 1)},
+    ),
+    "lenet-300-100": Published(
+        4, 266_610, 266_610,
+        heads={2: (10, 1, 1)},
+        inner={0: (300, 1, 1), 1: (100, 1, 1)},
+    ),
+    "lenet-5": Published(
+        7, 431_080, 431_080,
+        heads={5: (10, 1, 1)},
+        inner={0: (20, 24, 24), 1: (20, 12, 12), 2: (50, 8, 8), 3: (50, 4, 4), 4: (500, 1, 1)},
+    ),
     "digits": Published(
         29, 292_522, 290_666,
         heads={19: (45, 10, 10), 27: (45, 20, 20)},
@@ -114,7 +145,9 @@ MODELS = {
     ),
 }  # fmt: skip
 OUTPUTS = {"yolo", "region", "softmax"}
-FILES = sorted(FOLDER.glob("*.cfg"))
+BAYESIAN = "-bayesian"
+FILES = sorted(path for path in FOLDER.glob("*.cfg") if not path.stem.endswith(BAYESIAN))
+BAYESIAN_FILES = sorted(FOLDER.glob(f"*{BAYESIAN}.cfg"))
 
 
 def sections(path: Path) -> list[tuple[str, list[str]]]:
@@ -126,6 +159,19 @@ def sections(path: Path) -> list[tuple[str, list[str]]]:
 
 def test_every_file_is_in_the_table():
     assert {path.stem for path in FILES} == set(MODELS)
+
+
+@pytest.mark.parametrize("path", BAYESIAN_FILES, ids=lambda path: path.stem)
+def test_bayesian_files_are_converted_plain_ones(path):
+    plain = Cfg.load(path.with_name(path.name.replace(BAYESIAN, "")))
+    made = with_posteriors(plain)
+    assert made.to_bytes() == path.read_bytes()
+    network = Network(made)
+    assert network.plain().cfg.to_bytes() == plain.to_bytes()
+    counts = [section.type.startswith("bayesian_") for section in made.layers]
+    weighted = [section.type in ("convolutional", "connected") for section in plain.layers]
+    assert counts == weighted
+    assert len(BAYESIAN_FILES) == 6
 
 
 @pytest.fixture(scope="module", params=MODELS)

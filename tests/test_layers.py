@@ -10,6 +10,8 @@ from conftest import build, keys_asked, random_input
 from reference import (
     SCALAR,
     activated,
+    bayesian_connected,
+    bayesian_convolution,
     connected,
     convolution,
     cropped,
@@ -104,6 +106,30 @@ CASES = {
         Case(
             "[connected]\noutput=5\nbatch_normalize=1\nactivation=leaky\n",
             connected("leaky", bn=True),
+        ),
+    ],
+    "bayesian_convolutional": [
+        Case(
+            "[bayesian_convolutional]\nfilters=3\nactivation=relu\nclip_var=0.1\n",
+            bayesian_convolution("relu"),
+        ),
+        Case(
+            "[bayesian_convolutional]\nfilters=6\nsize=3\npad=1\ngroups=2\nprior=ghs\ntau0=0.1\n"
+            "batch_normalize=1\nactivation=leaky\n",
+            bayesian_convolution("leaky", bn=True, pad=1, groups=2),
+        ),
+        Case(
+            "[bayesian_convolutional]\nfilters=4\nsize=3\npadding=2\nstride=2\nstride_x=1\n"
+            "stride_y=3\ndilation=1\ncbn=0\nactivation=linear\n",
+            bayesian_convolution(stride=(3, 1), pad=2),
+        ),
+    ],
+    "bayesian_connected": [
+        Case("[bayesian_connected]\noutput=5\nactivation=linear\n", bayesian_connected("linear")),
+        Case(
+            "[bayesian_connected]\nprior=ghs\ntau0=1\noutput=5\nbatch_normalize=1\nclip_var=1\n"
+            "activation=leaky\n",
+            bayesian_connected("leaky", bn=True),
         ),
     ],
     "batchnorm": [Case("[batchnorm]\n", normalised)],
@@ -204,7 +230,7 @@ REFUSED = {
     "dontload",
     "dontloadscales",
 }
-ELSEWHERE = {("convolutional", "share_index")}
+ELSEWHERE = {("convolutional", "share_index"), ("bayesian_convolutional", "share_index")}
 
 
 def run(case):

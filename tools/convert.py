@@ -10,7 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from command import Help, Parser, Steps, check_outputs, run, size
+from command import Help, Parser, Steps, check_outputs, listed, run, sections, size
+
+from pruning.options import PRIORS
 
 if TYPE_CHECKING:
     from yolo.datasets.formats.layout import Place, Summary
@@ -102,6 +104,7 @@ def arguments() -> Arguments:
     form.add_argument("--seed", type=int, default=0, help="another seed, other scenes")
     _anchors_arguments(forms.add_parser("anchors", help=ANCHORS, description=ANCHORS))
     _classes_arguments(forms.add_parser("classes", help=CLASSES, description=CLASSES))
+    _bayesian_arguments(forms.add_parser("bayesian", help=BAYESIAN, description=BAYESIAN))
     return parser.parse_args()
 
 
@@ -187,6 +190,21 @@ def _classes_arguments(parser: Parser) -> None:
     count.add_argument("--num", type=_positive, help="how many there are")
 
 
+BAYESIAN = "Write a cfg whose convolutional and connected sections are Bayesian."
+
+
+def _bayesian_arguments(parser: Parser) -> None:
+    parser.add_argument("cfg", metavar="CFG", help="the network")
+    parser.add_argument("out", metavar="OUT", help="the cfg to write")
+    parser.add_argument(
+        "--prior",
+        choices=PRIORS,
+        default="gnj",
+        help=f"{listed(PRIORS)} (default: %(default)s)",
+    )
+    parser.add_argument("--spare", type=sections, default=(), metavar="I,J", help="leave these")
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 10**6:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a positive integer")
@@ -203,6 +221,8 @@ def main() -> int:
         return _fit_anchors(args)
     if args.form == "classes":
         return _change_classes(args)
+    if args.form == "bayesian":
+        return _make_bayesian(args)
     if args.json:
         check_outputs([Path(args.json)], [])
     from yolo.datasets.formats.layout import check_place, write
@@ -232,6 +252,19 @@ def _change_classes(args: Arguments) -> int:
     count = args.num or Data.load(args.data).classes
     with_classes(Cfg.load(args.cfg), count).write(args.out)
     print(f"Written: {args.out} for {count} classes")
+    return 0
+
+
+def _make_bayesian(args: Arguments) -> int:
+    check_outputs([Path(args.out)], [args.cfg])
+    from pruning.bayesian.convert import with_posteriors
+    from yolo.cfg import Cfg
+
+    given = Cfg.load(args.cfg)
+    made = with_posteriors(given, args.prior, args.spare)
+    made.write(args.out)
+    count = sum(section.type.startswith("bayesian_") for section in made.layers)
+    print(f"Written: {args.out} with {count} Bayesian sections")
     return 0
 
 

@@ -24,9 +24,11 @@ def arguments() -> argparse.Namespace:
         "Darknet does: the first behind [net] is 0; tools/info.py lists them.",
     )
     model = parser.add_argument_group("model")
-    model.add_argument("--cfg", required=True, help="the network")
+    model.add_argument("--cfg", help="the network; a .pt file carries its own")
     model.add_argument(
-        "--weights", required=True, help="its weights; random[:SEED] makes trained-looking ones"
+        "--weights",
+        required=True,
+        help="its weights, or a .pt; random[:SEED] makes trained-looking ones",
     )
     what = parser.add_argument_group("what is cut")
     what.add_argument("--strategy", choices=STRATEGIES, default="normal", help=listed(STRATEGIES))
@@ -41,6 +43,16 @@ def arguments() -> argparse.Namespace:
     )
     what.add_argument(
         "--round", type=int, metavar="N", help="round every count up to a multiple of N"
+    )
+    what.add_argument(
+        "--thresholds",
+        default="auto",
+        metavar="T",
+        help="of log α for the strategy bayesian: a number, one for each Bayesian section as in "
+        "-3,-5,auto, or auto: in the gap between the two piles that a section's groups make",
+    )
+    what.add_argument(
+        "--reduced", action="store_true", help="write the weights of bayesian in reduced precision"
     )
     what.add_argument("--spare", type=sections, default=(), metavar="I,J", help="don't cut these")
     what.add_argument("--only", type=sections, metavar="I,J", help="cut only these")
@@ -109,6 +121,8 @@ def main() -> int:
         args.darknet,
         runs,
         args.data,
+        thresholds=args.thresholds,
+        reduced=args.reduced,
         progress=steps,
     )
     try:
@@ -119,6 +133,7 @@ def main() -> int:
             "figure": lambda: _figure(result),
         }
         made = [(path, contents[kind]()) for kind, path in extra.items()]
+        made += _histograms(result, Path(args.figures), stem) if args.figures else []
         writers = [] if args.dry_run else result.writers(folder, stem)
         write_files([*writers, *((path, _writer(content)) for path, content in made)])
     finally:
@@ -152,6 +167,23 @@ def _figure(result: Result) -> bytes:
     return png(kept_channels(result.graph, result.report))
 
 
+def _histograms(result: Result, folder: Path, stem: str) -> list[tuple[Path, bytes]]:
+    """A page of the groups of all Bayesian sections, and a picture of each; else nothing."""
+    if not result.bayesian:
+        return []
+    from pruning.bayesian.cut import panels
+    from pruning.bayesian.figures import histogram, overview
+    from yolo.png import png
+
+    cut = result.bayesian
+    drawn = panels(cut.network, cut.excess, cut.thresholds)
+    found = [(folder / f"{stem}-groups.png", png(overview(drawn)))]
+    for index, (title, values, threshold) in zip(cut.excess, drawn, strict=True):
+        picture = png(histogram(values, threshold, title))
+        found.append((folder / f"{stem}-groups-{index}.png", picture))
+    return found
+
+
 def _writer(content: bytes) -> Writer:
     return lambda file: file.write(content)
 
@@ -180,8 +212,10 @@ def _wrong(message: str) -> None:
 
 
 def _stem(args: argparse.Namespace) -> str:
-    stem = Path(args.cfg).stem
-    return f"{stem}-plan" if args.plan else f"{stem}-{args.strategy}-{args.percent:g}"
+    stem = Path(args.cfg or args.weights).stem
+    if args.plan or args.strategy == "bayesian":
+        return f"{stem}-{'plan' if args.plan else args.strategy}"
+    return f"{stem}-{args.strategy}-{args.percent:g}"
 
 
 if __name__ == "__main__":

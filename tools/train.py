@@ -18,6 +18,7 @@ from yolo.errors import DarknetError, TrainingError
 if TYPE_CHECKING:
     import torch
 
+    from pruning.bayesian.training import BayesianTraining
     from pruning.sparse_training import SparseTraining
     from yolo.checkpoint import Checkpoint
     from yolo.datasets.data import Data, Split
@@ -62,8 +63,12 @@ def parser() -> Parser:
         "--sparsity-schedule", choices=SCHEDULES, default="constant", help=listed(SCHEDULES)
     )
     sparse.add_argument(
-        "--strategy", choices=STRATEGIES, default="normal", help="whose channels: see prune.py"
+        "--strategy",
+        choices=[name for name in STRATEGIES if name != "bayesian"],
+        default="normal",
+        help="whose channels: see prune.py",
     )
+    _bayesian(parser.add_argument_group("Bayesian sections"))
     out = parser.add_argument_group("output")
     out.add_argument("--out", metavar="DIR", help="for all files; default: runs/CFG")
     out.add_argument("--name", metavar="STEM", help="of the model's files; default: CFG")
@@ -99,6 +104,23 @@ def _model(model: argparse._ArgumentGroup) -> None:
     model.add_argument("--distill-weight", type=float, default=1.0, help="of the teacher's loss")
 
 
+def _bayesian(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--kl-weight", type=float, help="of the divergence from the priors; default: 1 / images"
+    )
+    group.add_argument("--data-weight", type=float, default=1.0, help="of the data's loss")
+    group.add_argument(
+        "--kl-warmup",
+        type=float,
+        default=0.0,
+        metavar="EPOCHS",
+        help="in which the divergence comes in, from 0 on",
+    )
+    group.add_argument(
+        "--thresholds", default="auto", help="that the rates on display are for: see prune.py"
+    )
+
+
 def _training(training: argparse._ArgumentGroup) -> None:
     training.add_argument(
         "--epochs",
@@ -112,6 +134,7 @@ def _training(training: argparse._ArgumentGroup) -> None:
     training.add_argument(
         "--policy", help="constant, steps, step, exp, poly, sig, random or sgdr (a cosine)"
     )
+    training.add_argument("--optimizer", choices=("sgd", "adam"))
     training.add_argument("--momentum", type=float)
     training.add_argument("--decay", type=float, help="of the weights")
     training.add_argument(
@@ -164,6 +187,7 @@ def _prepare(
     from yolo.training.run import Run
     from yolo.training.start import judge_of, settings_of
     from yolo.training.trainer import Options, Trainer
+    from yolo.training.variational import Bound
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -175,9 +199,12 @@ def _prepare(
     _check_folder(args, folder, name)
     freeze(network)
     keys = {key: getattr(args, key) for key in NET_KEYS if getattr(args, key) is not None}
+    if args.optimizer:
+        keys["adam"] = int(args.optimizer == "adam")
     settings, epochs = settings_of(network.cfg, data, keys, args.epochs)
     judge = judge_of(network, data, args.workers)
     sparse = _sparse(args, data, network) if args.sparsity else None
+    observer = _bayesian_training(args, network) or sparse
     trainer = Trainer(
         network,
         data,
@@ -190,6 +217,7 @@ def _prepare(
             ema=(settings.ema_alpha or EMA) if args.ema is None else args.ema,
             amp=args.amp,
             channels_last=args.channels_last,
+            bound=Bound(args.data_weight, args.kl_weight, args.kl_warmup),
         ),
         header=header,
         ranks=ranks,
@@ -197,7 +225,7 @@ def _prepare(
         sparsity=sparse,
         teacher=_teacher(args, network, device),
     )
-    run_ = Run(trainer, folder, name, judge, args.eval_every, sparse, vars(args))
+    run_ = Run(trainer, folder, name, judge, args.eval_every, observer, vars(args))
     if checkpoint:
         run_.resume(checkpoint)
         if trainer.done == trainer.total:
@@ -278,6 +306,7 @@ SHOWN = {
     "objectness": ("obj", "{:.3g}"),
     "class": ("class", "{:.3g}"),
     "teacher": ("teacher", "{:.3g}"),
+    "kl": ("KL", "{:.4g}"),
     "iou": ("IoU", "{:.2f}"),
     "map": ("mAP", "{:.4f}"),
     "f1": ("F1", "{:.3f}"),
@@ -317,6 +346,21 @@ def _sparse(args: argparse.Namespace, data: Data, network: Network) -> SparseTra
     loader = evaluation_loader(data, network.cfg, split, batch=PROBED, workers=0)
     images = next(iter(loader)).images
     return SparseTraining(network, args.strategy, args.s, args.sparsity_schedule, images)
+
+
+def _bayesian_training(args: argparse.Namespace, network: Network) -> BayesianTraining | None:
+    """What looks at a Bayesian network; None for a plain one."""
+    from yolo.layers.bayesian import bayesian_layers
+
+    if not bayesian_layers(network.layers):
+        return None
+    if args.sparsity:
+        raise TrainingError(
+            f"{network.cfg.path}: -sr is for plain models; its priors make it sparse"
+        )
+    from pruning.bayesian.training import BayesianTraining
+
+    return BayesianTraining(network, args.thresholds)
 
 
 def _teacher(args: argparse.Namespace, network: Network, device: torch.device) -> Any:
@@ -377,8 +421,11 @@ def _check(args: argparse.Namespace) -> None:
             raise DarknetError(f"--{name.replace('_', '-')} {value}: expected at least {minimum}")
     if args.ema is not None and args.ema >= 1:
         raise DarknetError(f"--ema {args.ema}: expected less than 1")
-    if not math.isfinite(args.distill_weight):
-        raise DarknetError(f"--distill-weight {args.distill_weight}: expected a number")
+    for name in ("distill_weight", "kl_weight", "data_weight", "kl_warmup"):
+        value = getattr(args, name)
+        if value is not None and not 0 <= value < math.inf:
+            flag = name.replace("_", "-")
+            raise DarknetError(f"--{flag} {value}: expected a number, at least 0")
     if "/" in (args.name or ""):
         raise DarknetError(f"--name {args.name}: expected a name without folders: see --out")
 

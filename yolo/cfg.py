@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -191,6 +191,17 @@ class Cfg:
         for line, text in reversed(new):
             lines.insert(line + 1, text)
         return self._with(lines)
+
+    def retyped(self, types: Mapping[int, str], without: Collection[str] = ()) -> Cfg:
+        """A copy in which these sections have other types, and none of the keys `without`."""
+        lines: list[str | None] = list(self._lines)
+        for index, kind in types.items():
+            section = self.layers[index]
+            lines[section.line] = self._lines[section.line].replace(section.name, kind, 1)
+            for key in without:
+                if key in section.options:
+                    lines[section.options[key].line] = None
+        return self._with([line for line in lines if line is not None])
 
     def appended(self, text: str) -> Cfg:
         """A copy with sections behind the last one."""

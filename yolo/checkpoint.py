@@ -39,13 +39,16 @@ class Checkpoint:
         state = {i: {n: t.clone() for n, t in ts.items()} for i, ts in self.state.items()}
         return Checkpoint(self.cfg, state, self.header, self.training)
 
-    def network(self) -> Network:
-        """The network with the tensors; raises DarknetError where they don't fit the cfg."""
-        network = Network(self.cfg)
+    def network(self, cfg: Cfg | None = None) -> Network:
+        """The network with the tensors; raises DarknetError where they don't fit the cfg.
+
+        `cfg` takes the place of its own; a Bayesian section may take its means from a plain one.
+        """
+        network = Network(cfg or self.cfg)
         for index, stored in network.state().items():
-            given = self.state.get(index, {})
-            if given.keys() != stored.keys():
-                wrong = self.cfg.layers[index].error(f"needs {', '.join(stored)}")
+            given, plain = self.state.get(index, {}), network.layers[index].means()
+            if given.keys() not in (stored.keys(), plain.keys()):
+                wrong = network.cfg.layers[index].error(f"needs {', '.join(stored)}")
                 raise WeightsError(
                     f"{wrong}, but the checkpoint holds {', '.join(given) or 'none'}"
                 )

@@ -41,7 +41,7 @@ def _width(head: Layer, classes: int) -> int:
 
 def _feed(network: Network, layer: Layer, width: int) -> dict[int, dict[str, object]]:
     """Give a section that width; what keeps its channels as they are passes the wish on."""
-    key = COUNTS.get(layer.section.type)
+    key = COUNTS.get(layer.plain_type or layer.section.type)
     if key:
         return {layer.section.index: {key: width}}
     if layer.out_shape.channels != layer.inputs[0].channels or len(layer.sources) > 1:

@@ -14,10 +14,11 @@ ONES = ("scales", "variance")
 # What feeds boxes starts with sizes near the anchors and hardly an object anywhere (Lin et al.,
 # Focal Loss for Dense Object Detection, ICCV 2017); Darknet's deltas grow with the boxes' sizes.
 SPREAD, OBJECTS = 0.01, 0.01
+POSTERIOR_SPREAD = 0.01  # of a Bayesian section's scales and log-variances
 
 
 def initialize(network: Network, seed: int = 0) -> None:
-    """Give every section that has no tensors yet those that training starts with.
+    """Give every tensor that a section hasn't got yet a value that training starts with.
 
     Weights are He-normal over the fan-in (He et al., Delving Deep into Rectifiers, ICCV 2015),
     scales and variances 1, the rest 0; what feeds a head of boxes hardly expects any.
@@ -27,10 +28,10 @@ def initialize(network: Network, seed: int = 0) -> None:
     for index, layer in enumerate(network.layers):
         stored = layer.stored()
         if any(tensor.is_meta for tensor in stored.values()):
-            fresh = {name: _fresh(layer, name, t, random) for name, t in stored.items()}
+            fresh = {n: _fresh(layer, n, t, random) for n, t in stored.items() if t.is_meta}
             if index in heads and fresh.keys() == {"biases", "weights"}:
                 fresh = _quiet(heads[index], fresh)
-            layer.store(fresh)
+            layer.store(stored | fresh)
     for layer in network.layers:
         layer.tie()
 
@@ -64,6 +65,9 @@ def _quiet(head: Layer, fresh: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _fresh(layer: Layer, name: str, like: Tensor, random: torch.Generator) -> Tensor:
+    centre = layer.first(name)
+    if centre is not None:
+        return centre + POSTERIOR_SPREAD * torch.randn(like.shape, generator=random)
     if name in ONES:
         return torch.ones(like.shape)
     if name != "weights":

@@ -25,9 +25,9 @@ def load_model(cfg: str | None, weights: str) -> tuple[Network, Header]:
     """
     if is_checkpoint(weights):
         checkpoint = load_checkpoint(weights)
-        if cfg is not None:
-            checkpoint = type(checkpoint)(Cfg.load(cfg), checkpoint.state, checkpoint.header)
-        return checkpoint.network(), checkpoint.header
+        network = checkpoint.network(None if cfg is None else Cfg.load(cfg))
+        _check_complete(network, weights)
+        return network, checkpoint.header
     if cfg is None:
         raise DarknetError(f"{weights}: needs its cfg; only a .pt file carries one")
     network = Network(Cfg.load(cfg))
@@ -38,9 +38,17 @@ def load_model(cfg: str | None, weights: str) -> tuple[Network, Header]:
         randomize(network, int(seed) % 2**63)
         return network, Header()
     header = load_weights(network, weights)
+    _check_complete(network, weights)
+    return network, header
+
+
+def _check_complete(network: Network, weights: str) -> None:
+    """Raises WeightsError for a section without tensors."""
     for layer in network.layers:
         if any(tensor.is_meta for tensor in layer.stored().values()):
+            if layer.plain_type and not layer.stored()["weights"].is_meta:
+                missing = layer.section.error("has no posterior yet: train it, or use a plain cfg")
+                raise WeightsError(f"{weights}: holds a plain model: {missing}")
             raise WeightsError(
                 f"{weights}: holds only a backbone: {layer.section.error('has none')}"
             )
-    return network, header

@@ -116,11 +116,27 @@ class Network(nn.Module):
         """Multiplications with weights for one image."""
         return sum(layer.macs() for layer in self.layers)
 
+    def plain(self) -> Network:
+        """The network of the posterior means: itself where no section is Bayesian.
+
+        It shares the tensors that are the same.
+        """
+        types = {i: layer.plain_type for i, layer in enumerate(self.layers) if layer.plain_type}
+        if not types:
+            return self
+        lacks = {key for layer in self.layers for key in layer.plain_lacks}
+        return Network.with_state(self.cfg.retyped(types, lacks), self.means())
+
+    def means(self) -> State:
+        """The tensors of the plain network."""
+        found = ((i, layer.means()) for i, layer in enumerate(self.layers))
+        return {i: tensors for i, tensors in found if tensors}
+
     def fused(self) -> Network:
-        """A copy for inference whose BatchNorms are folded into the weights before them."""
-        state = {i: dict(tensors) for i, tensors in self.state().items()}
-        copy = Network(self.cfg)
-        copy.store(state)
+        """A copy for inference: plain, and BatchNorms folded into the weights before them."""
+        plain = self.plain()
+        copy = Network(plain.cfg)
+        copy.store({i: dict(tensors) for i, tensors in plain.state().items()})
         for layer in copy.layers:
             _fuse(layer)
         return copy

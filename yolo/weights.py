@@ -16,7 +16,7 @@ from torch import Tensor
 
 from yolo.errors import WeightsError
 from yolo.files import Writer, write_files
-from yolo.network import Network
+from yolo.network import Network, State
 
 FLOAT = np.dtype("<f4")
 # Darknet's names for backbone files end in the number of layers that they hold: yolov4.conv.137
@@ -67,8 +67,14 @@ def load_weights(
     `cutoff` reads only the first sections, for a file that holds a backbone; a file named as
     Darknet names those (darknet53.conv.74) sets it itself. Sections that such a file doesn't
     reach keep the tensors that they have.
+    A Bayesian network takes its means from the file, which holds plain sections.
     Raises WeightsError for a file that is too short, too long or not finite; it names the section.
     """
+    plain = network.plain()
+    if plain is not network:
+        header = load_weights(plain, path, cutoff)
+        network.store(_without_meta(plain.state()))
+        return header
     header, numbers, rest = _read(path)
     if cutoff is None and (match := BACKBONE.search(Path(path).name)):
         cutoff = int(match[1])
@@ -99,7 +105,16 @@ def load_weights(
 
 
 def weights_writer(network: Network, header: Header) -> Writer:
-    """What writes a network's .weights file to an open file."""
+    """What writes a network's .weights file to an open file.
+
+    Raises WeightsError for a Bayesian one: its posteriors have no place in the file.
+    """
+    for layer in network.layers:
+        if layer.plain_type:
+            where = layer.section.error("has a posterior, .weights files have plain sections only")
+            raise WeightsError(
+                f"{where}: cut it with tools/prune.py --strategy bayesian, or keep it as .pt"
+            )
 
     def write(file: BinaryIO) -> None:
         file.write(header.to_bytes())
@@ -120,8 +135,8 @@ def save_weights(
 
 
 def weights_size(network: Network, header: Header | None = None) -> int:
-    """Bytes of the .weights file."""
-    return (header or Header()).size + FLOAT.itemsize * network.count_floats()
+    """Bytes of the .weights file, of a Bayesian network's means."""
+    return (header or Header()).size + FLOAT.itemsize * network.plain().count_floats()
 
 
 def _stored(network: Network, header: Header) -> Iterator[tuple[int, str, Tensor, bool]]:
@@ -130,6 +145,15 @@ def _stored(network: Network, header: Header) -> Iterator[tuple[int, str, Tensor
         connected = network.layers[index].section.type == "connected"
         for name, tensor in tensors.items():
             yield index, name, tensor, header.transposed and connected and name == "weights"
+
+
+def _without_meta(state: State) -> State:
+    """The sections that have tensors."""
+    return {
+        i: tensors
+        for i, tensors in state.items()
+        if not any(tensor.is_meta for tensor in tensors.values())
+    }
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[Header, np.ndarray, int]:

@@ -29,6 +29,9 @@ from yolo.layers import Layer
 RULES: dict[str, Rule] = {
     "convolutional": ConvolutionalRule(),
     "connected": ConnectedRule(),
+    # they tie channels as the plain ones do; a cut is made in the plain network of their means
+    "bayesian_convolutional": ConvolutionalRule(),
+    "bayesian_connected": ConnectedRule(),
     "local": LocalRule(),
     "batchnorm": BatchNormRule(),
     "activation": ActivationRule(),

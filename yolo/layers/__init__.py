@@ -2,6 +2,7 @@
 
 from yolo.layers import (
     batchnorm,
+    bayesian,
     combining,
     connected,
     convolutional,
@@ -17,6 +18,7 @@ __all__ = [
     "Layer",
     "Shape",
     "batchnorm",
+    "bayesian",
     "combining",
     "connected",
     "convolutional",

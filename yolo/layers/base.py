@@ -45,6 +45,8 @@ class Layer(nn.Module):
     """
 
     is_head = False
+    plain_type: str | None = None  # of a Bayesian section: the section that its means make
+    plain_lacks: tuple[str, ...] = ()  # keys that the plain section doesn't have
     owner: Layer | None = None  # the section whose tensors it uses in place of own ones
     out_shape: Shape
 
@@ -80,6 +82,14 @@ class Layer(nn.Module):
                 module._parameters[attr] = nn.Parameter(tensors[name])
             else:
                 module._buffers[attr] = tensors[name]
+
+    def means(self) -> dict[str, Tensor]:
+        """The tensors that a plain section computes its mean output with."""
+        return {name: tensor.detach() for name, tensor in self.stored().items()}
+
+    def first(self, name: str) -> Tensor | None:
+        """What a tensor is centred on before any training; None leaves that to its name."""
+        return None
 
     def tie(self) -> None:
         """Take over the tensors of the section that this one shares them with, if it does."""

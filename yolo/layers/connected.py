@@ -37,7 +37,11 @@ class Connected(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, outputs, 1, 1)"""
-        x = self.linear(x.flatten(1))
+        x = self.weigh(x.flatten(1))
         if self.bn is not None:
             x = self.bn(x)
         return self.activation(x)[:, :, None, None]
+
+    def weigh(self, x: Tensor) -> Tensor:
+        """What enters BN: (N, inputs) → (N, outputs)"""
+        return self.linear(x)

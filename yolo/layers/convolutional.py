@@ -84,10 +84,15 @@ class Convolutional(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, filters, H', W')"""
-        x = self.conv(x)
-        if self.bn is not None:
-            x = self.bn(x)
-        return self.activation(x)
+        return self.activation(self.normalize(self.weigh(x)))
+
+    def weigh(self, x: Tensor) -> Tensor:
+        """What enters BN: (N, C, H, W) → (N, filters, H', W')"""
+        return self.conv(x)
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """BN where there is one."""
+        return x if self.bn is None else self.bn(x)
 
     def _groups(self) -> int:
         groups = self.section.integer("groups", 1) or 1

@@ -24,7 +24,9 @@ def make_optimizer(network: Network, settings: Settings) -> Optimizer:
         scale, thaw = layer.section.number("learning_rate", 1.0), thaws(network, layer, settings)
         for name, tensor in layer.stored().items():
             if isinstance(tensor, nn.Parameter) and tensor.requires_grad:
-                groups.setdefault((scale, thaw, name == "weights"), []).append(tensor)
+                # a Bayesian section's prior pulls at its weights already
+                decays = name == "weights" and not layer.plain_type
+                groups.setdefault((scale, thaw, decays), []).append(tensor)
     if not groups:
         raise network.cfg.net.error("nothing is left to train")
     parameters = [

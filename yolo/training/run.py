@@ -106,7 +106,14 @@ class Run:
             self.observer.restore(training["observer"])
 
     def write_model(self) -> list[Path]:
-        """Write the trained cfg and weights for Darknet; returns their paths."""
+        """Write the trained cfg and weights for Darknet; returns their paths.
+
+        A Bayesian network has no weights for Darknet before it is cut: that of last.pt.
+        """
+        if self.trainer.variational:
+            path = self.folder / f"{self.name}.cfg"
+            self.trainer.network.cfg.write(path)
+            return [path, self.last_path]
         found = [("last", self.trainer.checkpoint())]
         if self.best >= 0 and self.best_path.exists():  # else it is another training's
             found.append(("best", load_checkpoint(self.best_path)))

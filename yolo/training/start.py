@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from yolo.cfg import Cfg
-from yolo.checkpoint import is_checkpoint
+from yolo.checkpoint import is_checkpoint, load_checkpoint
 from yolo.datasets.data import Data
 from yolo.datasets.loader import evaluation_loader
 from yolo.errors import DarknetError, TrainingError
@@ -53,7 +53,10 @@ class Start:
         if self.weights and (is_checkpoint(self.weights) or is_random(self.weights)):
             if self.cutoff is not None:
                 raise DarknetError(f"{self.weights}: only a .weights file can be cut off")
-            return load_model(self.cfg, self.weights)
+            if is_random(self.weights):
+                return load_model(self.cfg, self.weights)
+            checkpoint = load_checkpoint(self.weights)
+            return checkpoint.network(Cfg.load(self.cfg) if self.cfg else None), checkpoint.header
         if self.cfg is None:
             raise DarknetError("a training needs a cfg, or a .pt file that carries one")
         network = Network(Cfg.load(self.cfg))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -19,12 +19,14 @@ from yolo.datasets.loader import TrainingLoader, training_loader
 from yolo.errors import TrainingError
 from yolo.heads.loss import Targets
 from yolo.heads.trained import trained_heads
+from yolo.layers.bayesian import bayesian_layers
 from yolo.network import Network
 from yolo.training.ema import Ema
 from yolo.training.optimizer import make_optimizer, train_mode, update
 from yolo.training.ranks import Ranks
 from yolo.training.records import Row, Step, Sums
 from yolo.training.settings import Settings
+from yolo.training.variational import Bound, Variational
 from yolo.weights import Header
 
 NAMED = 8  # images of a batch that an error names
@@ -51,7 +53,8 @@ class Teacher(Protocol):
 class Options:
     """What [net] doesn't say.
 
-    `workers` are loader processes, `cache` MiB of decoded images, `ema` the decay of the average.
+    `workers` are loader processes, `cache` MiB of decoded images, `ema` the decay of the average;
+    `bound` is for Bayesian sections.
     """
 
     epochs: int
@@ -61,6 +64,7 @@ class Options:
     ema: float = 0.999
     amp: bool = False
     channels_last: bool = False
+    bound: Bound = field(default_factory=Bound)
 
 
 class Trainer:
@@ -99,6 +103,9 @@ class Trainer:
         self.settings = settings
         self.optimizer = make_optimizer(network, settings)
         self.ema = Ema(network, options.ema)
+        self.variational = None
+        if bayesian_layers(network.layers):
+            self.variational = Variational(network, options.bound, len(data.images("train")))
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=options.amp and self.device.type == "cuda"
         )
@@ -199,7 +206,14 @@ class Trainer:
             # processes exchange gradients once a step
             with nullcontext() if number == len(batches) else self.ranks.alone(self.model):
                 self._accumulate(batch)
+        if self.variational:
+            epoch = self.done / self.steps_per_epoch
+            # counted as if each image had it, as the losses are
+            kl = self.variational.pull(epoch, self.scaler.get_scale())
+            self.sums.parts["kl"] = self.sums.parts.get("kl", 0.0) + kl * sum(map(len, batches))
         update(self.optimizer, self.scaler, rate, self.done)
+        if self.variational:
+            self.variational.clip()
         if self.sparsity:
             # momentum would make 1 / (1 - momentum) of a constant push
             momentum = 0.0 if self.settings.adam else self.settings.momentum
@@ -214,7 +228,8 @@ class Trainer:
                 f"learning rate may help. The images were {_some(batch.paths)}"
             )
         # the processes' gradients are averaged, but their losses belong to one sum
-        self.scaler.scale(loss * (self.ranks.world / self.settings.batch)).backward()
+        share = self.options.bound.data * self.ranks.world / self.settings.batch
+        self.scaler.scale(loss * share).backward()
         self.sums.images += len(batch.images)
         self.sums.loss += loss.item()
 

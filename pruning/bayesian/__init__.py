@@ -1,0 +1,1 @@
+"""Bayesian compression: thresholds, the bits that weights need, figures, and the cut."""

@@ -1,0 +1,95 @@
+"""What a Bayesian cut did, as data and as tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from pruning.bayesian.cut import BayesianCut
+from pruning.bayesian.precision import Compression
+from pruning.tables import table
+from pruning.verify import Comparison
+from yolo.layers.bayesian import bayesian_layers
+from yolo.results import Evaluation
+
+
+@dataclass(frozen=True)
+class GroupsChange:
+    """The groups of one section: filters of a convolution, inputs of a connected section.
+
+    `least` and `most` are the range of their log α (or negative log-mode), `note` tells how the
+    threshold was found.
+    """
+
+    index: int
+    section: str
+    before: int
+    after: int
+    least: float
+    most: float
+    threshold: float
+    note: str
+
+
+@dataclass(frozen=True)
+class BayesianReport:
+    """Groups and rates; `masked` compares the plain network with the masked Bayesian one.
+
+    `reduced` is what the smaller network gives with weights in reduced precision.
+    """
+
+    groups: Sequence[GroupsChange]
+    rates: Compression
+    masked: Comparison
+    reduced: Evaluation | None = None
+
+    @classmethod
+    def of(cls, cut: BayesianCut, masked: Comparison, reduced: Evaluation | None) -> BayesianReport:
+        rows = []
+        for i, layer in bayesian_layers(cut.network.layers).items():
+            values, threshold = cut.excess[i], cut.thresholds[i]
+            assert layer.dropped is not None
+            left = len(values) - int(layer.dropped.sum())
+            rows.append(
+                GroupsChange(
+                    i,
+                    layer.section.type,
+                    len(values),
+                    left,
+                    float(values.min()),
+                    float(values.max()),
+                    threshold.value,
+                    threshold.note,
+                )
+            )
+        return cls(rows, cut.rates, masked, reduced)
+
+    def to_json(self) -> dict[str, object]:
+        """An infinite threshold is None."""
+        groups = [asdict(row) for row in self.groups]
+        for row in groups:
+            row["threshold"] = row["threshold"] if math.isfinite(row["threshold"]) else None
+        score = {self.reduced.score_name: self.reduced.score} if self.reduced else None
+        return {
+            "groups": groups,
+            **self.rates.to_json(),
+            "masked": self.masked.value,
+            "reduced": score,
+        }
+
+    def tables(self) -> str:
+        rows = [["index", "section", "groups", "left", "log α from", "to", "threshold", ""]]
+        for row in self.groups:
+            limit = f"{row.threshold:.2f}" if math.isfinite(row.threshold) else "-"
+            counts = f"{row.before:,}", f"{row.after:,}"
+            ends = f"{row.least:.1f}", f"{row.most:.1f}"
+            rows.append([str(row.index), row.section, *counts, *ends, limit, row.note])
+        groups = table(
+            rows, "groups: filters of convolutions, inputs of others", (0, 2, 3, 4, 5, 6)
+        )
+        lines = [groups, self.rates.table()]
+        if self.reduced:
+            score = self.reduced
+            lines.append(f"{score.score_name} with reduced precision: {score.score:.4f}")
+        return "\n".join(lines)

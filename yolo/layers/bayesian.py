@@ -1,0 +1,240 @@
+"""[bayesian_convolutional] and [bayesian_connected]: weights with a posterior, in groups that fade.
+
+Louizos, Ullrich, Welling: Bayesian Compression for Deep Learning (NIPS 2017, arXiv 1705.08665).
+A group's weights are w·z: w is normal, z is the group's scale. In training outputs are drawn from
+their own distribution (local reparametrisation), else the posterior means are used.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from yolo.cfg import Section
+from yolo.layers.base import Layer, Shape, empty, register
+from yolo.layers.connected import Connected
+from yolo.layers.convolutional import Convolutional
+from yolo.layers.priors import FIRST_LOGVAR, PRIORS, Horseshoe, NormalJeffreys
+
+KEYS = ("prior", "clip_var", "tau0")  # beside those of the plain section
+LEAST_VARIANCE = 1e-16  # of an output; the root has no gradient at 0
+
+
+class Bayesian(Layer):
+    """What the two sections share; `deterministic` makes training use the means, too.
+
+    `dropped` (G,) of bool are groups that are silenced, None where all live.
+    """
+
+    deterministic = False
+    dropped: Tensor | None = None
+    prior: NormalJeffreys | Horseshoe
+
+    def _make_bayesian(self, groups: int) -> None:
+        """To be called when the plain section is complete."""
+        section = self.section
+        if self.owner:
+            raise section.error("share_index= isn't for Bayesian sections", "share_index")
+        self.clip_var = section.number("clip_var", 0.0) if section.has("clip_var") else math.inf
+        if self.clip_var <= 0:
+            raise section.error(f"clip_var={self.clip_var:g}: expected more than 0", "clip_var")
+        self.prior = section.choice("prior", "gnj", PRIORS)(groups, section)
+        self.weight_logvar = nn.Parameter(empty(*self._linear.weight.shape))
+        bias = self._linear.bias
+        self.bias_logvar = None if bias is None else nn.Parameter(empty(*bias.shape))
+
+    @property
+    def _linear(self) -> nn.Conv2d | nn.Linear:
+        """What holds the means of weights and biases."""
+        raise NotImplementedError
+
+    def slots(self) -> dict[str, tuple[nn.Module, str]]:
+        """Those of the plain section, then log-variances and the prior's."""
+        logvars: dict[str, tuple[nn.Module, str]] = {"weights_logvar": (self, "weight_logvar")}
+        if self.bias_logvar is not None:
+            logvars["biases_logvar"] = self, "bias_logvar"
+        return super().slots() | logvars | self.prior.slots()
+
+    def store(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over tensors; those of a plain section leave the others as they are."""
+        plain = super().slots()
+        if tensors.keys() == plain.keys():
+            tensors = self.stored() | dict(tensors)
+        super().store(tensors)
+
+    def first(self, name: str) -> Tensor | None:
+        if name in self.prior.slots():
+            return self.prior.first(name)
+        return torch.tensor(FIRST_LOGVAR) if name.endswith("_logvar") else None
+
+    @torch.no_grad()
+    def excess(self) -> Tensor:
+        """How superfluous each group is (G,): log α, for a horseshoe the negative log-mode."""
+        return self.prior.excess()
+
+    def scales(self) -> Tensor:
+        """The mean scale of each group, 0 where it is dropped: (G,)"""
+        mean = self.prior.mean()
+        return mean if self.dropped is None else mean.masked_fill(self.dropped, 0)
+
+    @torch.no_grad()
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Posterior means and variances of the weights, of their shape; 0 of dropped groups."""
+        mean, spread = self.scales(), self.prior.variance()
+        if self.dropped is not None:
+            spread = spread.masked_fill(self.dropped, 0)
+        mean, spread = self._spread(mean), self._spread(spread)
+        weights, variance = self._linear.weight, self.weight_logvar.exp()
+        total = mean.square() * variance + spread * weights.square() + spread * variance
+        return weights * mean, total
+
+    def kl(self) -> Tensor:
+        """KL(posterior ‖ prior) of scales, weights and biases, summed."""
+        total = self.prior.kl() + kl_normal(self._linear.weight, self.weight_logvar)
+        if self._linear.bias is None or self.bias_logvar is None:
+            return total
+        return total + kl_normal(self._linear.bias, self.bias_logvar)
+
+    @torch.no_grad()
+    def clip(self) -> None:
+        """Keep the variances of weights and biases at most clip_var."""
+        if self.clip_var < math.inf:
+            for logvar in (self.weight_logvar, self.bias_logvar):
+                if logvar is not None:
+                    logvar.clamp_(max=math.log(self.clip_var))
+
+    @property
+    def _draws(self) -> bool:
+        return self.training and not self.deterministic
+
+    def _noise(self, x: Tensor) -> Tensor:
+        """What the weights' uncertainty adds to the outputs for inputs x, drawn anew."""
+        with torch.autocast(x.device.type, enabled=False):  # half floats have no room for squares
+            variance = self._variance(x.to(self.weight_logvar).square()).clamp(min=LEAST_VARIANCE)
+            return variance.sqrt() * torch.randn_like(variance)
+
+    def _variance(self, squared: Tensor) -> Tensor:
+        """The variance of the outputs, before the groups' scales, from squared inputs."""
+        raise NotImplementedError
+
+    def _spread(self, values: Tensor) -> Tensor:
+        """A number a group (G,) so that it multiplies the weights."""
+        raise NotImplementedError
+
+
+@register("bayesian_convolutional")
+class BayesianConvolutional(Bayesian, Convolutional):
+    """A convolution whose groups are its filters, biases included where it has any."""
+
+    plain_type = "convolutional"
+    plain_lacks = KEYS
+
+    def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
+        super().__init__(section, earlier, image)
+        self._make_bayesian(self.filters)
+
+    @property
+    def _linear(self) -> nn.Conv2d | nn.Linear:
+        return self.conv
+
+    def weigh(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, filters, H', W')"""
+        mean = self.conv(x)
+        if not self._draws:
+            return mean * self.scales()[:, None, None]
+        scales = self.prior.sample(len(x))[:, :, None, None].to(mean)
+        return (mean + self._noise(x).to(mean)) * scales
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """BN; a dropped filter gives its shift, the mean of what it was."""
+        x = super().normalize(x)
+        if self.bn is not None and self.dropped is not None:
+            shift: Tensor = self.bn.bias  # type: ignore[assignment]
+            x = torch.where(self.dropped[:, None, None], shift[:, None, None], x)
+        return x
+
+    @torch.no_grad()
+    def means(self) -> dict[str, Tensor]:
+        tensors = super().means()
+        found = {name: tensors[name] for name in Convolutional.slots(self)}
+        found["weights"] = self.moments()[0]
+        if self.bn is None:
+            found["biases"] = found["biases"] * self.scales()
+        elif self.dropped is not None:
+            found["scales"] = found["scales"].masked_fill(self.dropped, 0)
+        return found
+
+    def _variance(self, squared: Tensor) -> Tensor:
+        bias = None if self.bias_logvar is None else self.bias_logvar.exp()
+        return self.conv._conv_forward(squared, self.weight_logvar.exp(), bias)
+
+    def _spread(self, values: Tensor) -> Tensor:
+        return values[:, None, None, None]
+
+
+@register("bayesian_connected")
+class BayesianConnected(Bayesian, Connected):
+    """A fully connected layer whose groups are its inputs."""
+
+    plain_type = "connected"
+    plain_lacks = KEYS
+
+    def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
+        super().__init__(section, earlier, image)
+        self._make_bayesian(self.linear.in_features)
+
+    @property
+    def _linear(self) -> nn.Conv2d | nn.Linear:
+        return self.linear
+
+    def weigh(self, x: Tensor) -> Tensor:
+        """(N, inputs) → (N, outputs)"""
+        if not self._draws:
+            return self.linear(x * self.scales())
+        x = x * self.prior.sample(len(x)).to(x)
+        mean = self.linear(x)
+        return mean + self._noise(x).to(mean)
+
+    @torch.no_grad()
+    def means(self) -> dict[str, Tensor]:
+        tensors = super().means()
+        found = {name: tensors[name] for name in Connected.slots(self)}
+        return found | {"weights": self.moments()[0]}
+
+    def _variance(self, squared: Tensor) -> Tensor:
+        bias = None if self.bias_logvar is None else self.bias_logvar.exp()
+        return F.linear(squared, self.weight_logvar.exp(), bias)
+
+    def _spread(self, values: Tensor) -> Tensor:
+        return values[None]
+
+
+class _NormalKL(torch.autograd.Function):
+    """KL(N(mean, e^logvar) ‖ N(0, 1)), summed; a third of the memory that autograd would take."""
+
+    @staticmethod
+    def forward(ctx: Any, mean: Tensor, logvar: Tensor) -> Tensor:
+        variance = logvar.exp()
+        ctx.save_for_backward(mean, variance)
+        return (variance + mean.square() - logvar - 1).sum() / 2
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        mean, variance = ctx.saved_tensors
+        return grad * mean, grad * (variance - 1) / 2
+
+
+def kl_normal(mean: Tensor, logvar: Tensor) -> Tensor:
+    """KL(N(mean, e^logvar) ‖ N(0, 1)), summed over all elements."""
+    result: Tensor = _NormalKL.apply(mean, logvar)
+    return result
+
+
+def bayesian_layers(layers: Iterable[Layer]) -> dict[int, Bayesian]:
+    """The Bayesian ones among a network's sections."""
+    return {i: layer for i, layer in enumerate(layers) if isinstance(layer, Bayesian)}
