@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -89,11 +90,8 @@ def rule(values):
         or sum(first < value < last for value in values) > smaller / 2
     ):
         return None
-    neighbours = [(b - a, (a + b) / 2) for a, b in zip(values, values[1:], strict=False)]
-    ends = zip(values, values[1:], strict=False)
-    return max(
-        found for found, (a, b) in zip(neighbours, ends, strict=True) if b > first and a < last
-    )[1]
+    gaps = [(b - a, (a + b) / 2) for a, b in pairwise(values) if b > first and a < last]
+    return max(gaps)[1]
 
 
 def piles(random, low, high, sigmas=(1, 1), distance=8):
@@ -146,7 +144,7 @@ def test_trained_networks(name):
     edges = np.linspace(lowest, highest, 21)
     places = [
         np.linspace(a, b, count + 2)[1:-1]
-        for a, b, count in zip(edges, edges[1:], counts, strict=False)
+        for (a, b), count in zip(pairwise(edges), counts, strict=True)
     ]
     found = auto(np.concatenate(places))
     if between is None:

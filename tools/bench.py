@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bench_bayesian import bayesian_rows
 from bench_train import train_rows
 from command import Help, Parser, Steps, run
 
@@ -36,8 +37,9 @@ def arguments() -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=Help)
     parser.add_argument(
         "what",
-        choices=("core", "train"),
-        help="core: reading, graph, cut, writing; train: steps, evaluation, loading",
+        choices=("core", "train", "bayesian"),
+        help="core: reading, graph, cut, writing; train: steps, evaluation, loading; bayesian: "
+        "steps, thresholds and rates, export",
     )
     parser.add_argument("--cfg", default=str(CFG), help="the network of core")
     parser.add_argument("--repeat", type=int, default=5, metavar="N", help="runs a median is of")
@@ -53,9 +55,10 @@ def main() -> int:
         if args.what == "core":
             rows = _core(args.cfg, Path(folder), repeat, steps)
         else:
-            rows = train_rows(Path(folder), repeat, steps)
+            measure = {"train": train_rows, "bayesian": bayesian_rows}[args.what]
+            rows = measure(Path(folder), repeat, steps)
     steps.close()
-    title = args.cfg if args.what == "core" else "training"
+    title = args.cfg if args.what == "core" else args.what
     from terminaltables import AsciiTable
 
     table = AsciiTable([["", "measured", "bare", "ratio", "target"], *rows], f" {title} ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import resource
 import subprocess
@@ -28,6 +29,9 @@ BATCH = 8
 PHOTOS, SIZE = 48, (500, 375)  # the images of the loader's figures, as large as VOC's
 SHOWS = 4  # objects in each
 DECODING = "decoding and cv2.resize alone"
+# what yolo-fastest-1.1 trained on COCO says of images like those: of its 1,500 boxes 195 are
+# candidates for mAP, with 1.8 of 80 classes each
+FOUND, CLASSES = 195 / 1500, 1.8 / 80
 
 Rows = list[list[str]]
 
@@ -68,12 +72,37 @@ def _model(name: str, size: int, data: Data, repeat: int) -> Rows:
 
     training = _ratio(step, bare_step, repeat)
     network.eval()
+    _say_as_much(network, images)
     evaluation = _ratio(_evaluated(network, images), _forward(network, images), repeat)
     rate = f"{BATCH} × {size}²"
     return [
         _row(f"{name}, training step, {rate}", training, "0.9 of the convolutions alone"),
         _row(f"{name}, evaluation, {rate}", evaluation, "0.9 of the convolutions alone"),
     ]
+
+
+def _say_as_much(network: Network, images: Tensor) -> None:
+    """Shift what feeds the heads so that as many boxes and classes are found as after training."""
+    import torch
+
+    from yolo.heads.yolo import AnchorHead
+
+    with torch.no_grad():
+        inputs = network(images, collect=network.head_inputs)
+        for index in network.heads:
+            head = network.layers[index]
+            assert isinstance(head, AnchorHead)
+            source = network.layers[head.sources[0]]
+            logits = head.per_anchor(inputs[head.sources[0]]).movedim(2, 0).flatten(1)
+            biases = source.stored()["biases"].unflatten(0, (-1, len(logits)))
+            place = head.coordinates
+            for entries, share, wanted in (
+                (slice(place, place + 1), FOUND, 0.01),
+                (slice(place + 1, None), CLASSES, 0.5),
+            ):
+                values = logits[entries].flatten().sort().values
+                edge = values[int((1 - share) * (len(values) - 1))]
+                biases[:, entries] += math.log(wanted / (1 - wanted)) - edge
 
 
 def _trainer(name: str, size: int, data: Data) -> Trainer:

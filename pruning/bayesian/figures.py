@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,16 +14,16 @@ from matplotlib.ticker import MaxNLocator
 
 from pruning.bayesian.thresholds import Threshold, Values
 from pruning.figures import KEPT
-from yolo.network import Network
 
 DROPPED = "#e69f00"  # orange beside blue: told apart by every kind of eyes
 LINE = "#333333"
 BINS = 20  # as in the papers' code
+LABEL = "log α, or the negative log-mode (ghs)"
 
 Panel = tuple[str, Values, Threshold]  # title, values (G,), threshold
 
 
-def histogram(values: Values, threshold: Threshold, title: str, label: str = "log α") -> Figure:
+def histogram(values: Values, threshold: Threshold, title: str, label: str = LABEL) -> Figure:
     """How many groups have which value (G,), and where the threshold is; `label` names the value.
 
     Raises ValueError for no values.
@@ -41,7 +41,7 @@ def histogram(values: Values, threshold: Threshold, title: str, label: str = "lo
     return figure
 
 
-def overview(panels: Sequence[Panel], label: str = "log α") -> Figure:
+def overview(panels: Sequence[Panel], label: str = LABEL) -> Figure:
     """The histograms of all sections on one page, over one axis; raises ValueError for none."""
     if not panels:
         raise ValueError("no section to draw")
@@ -72,7 +72,7 @@ def _draw(axes: Axes, values: Values, threshold: Threshold, edges: Values) -> No
     dropped = values >= threshold.value
     parts = values[~dropped], values[dropped]
     labels = [f"{name}: {len(part)}" for name, part in zip(("kept", "dropped"), parts, strict=True)]
-    axes.hist(parts, edges, stacked=True, color=(KEPT, DROPPED), rwidth=0.9, label=labels)
+    axes.hist(parts, edges.tolist(), stacked=True, color=(KEPT, DROPPED), rwidth=0.9, label=labels)
     # one that is far away would leave no room for the bars
     if abs(threshold.value - edges.mean()) <= edges[-1] - edges[0]:
         axes.axvline(threshold.value, color=LINE, linestyle="--", linewidth=1.2, label="threshold")

@@ -116,7 +116,7 @@ class Bayesian(Layer):
         """What the weights' uncertainty adds to the outputs for inputs x, drawn anew."""
         with torch.autocast(x.device.type, enabled=False):  # half floats have no room for squares
             variance = self._variance(x.to(self.weight_logvar).square()).clamp(min=LEAST_VARIANCE)
-            return variance.sqrt() * torch.randn_like(variance)
+            return variance.sqrt() * _normal_like(variance)
 
     def _variance(self, squared: Tensor) -> Tensor:
         """The variance of the outputs, before the groups' scales, from squared inputs."""
@@ -212,6 +212,15 @@ class BayesianConnected(Bayesian, Connected):
 
     def _spread(self, values: Tensor) -> Tensor:
         return values[None]
+
+
+def _normal_like(x: Tensor) -> Tensor:
+    """Normal noise that lies in memory as a dense tensor does.
+
+    In channels_last randn_like draws number by number, which takes eight times as long.
+    """
+    noise = torch.randn(x.numel(), device=x.device, dtype=x.dtype)
+    return noise.as_strided(x.shape, x.stride())
 
 
 class _NormalKL(torch.autograd.Function):

@@ -1,0 +1,311 @@
+"""Training of Bayesian networks: what the divergence adds to a step, breaks, and the commands."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+import torch
+from command_line import CommandLine
+from conftest import build
+from sklearn.datasets import load_digits
+from tiny_data import CLASSIFIER, make_classification_data
+from tiny_training import fresh
+
+from pruning.bayesian.training import BayesianTraining
+from yolo.cfg import Cfg
+from yolo.checkpoint import checkpoint_writer, load_checkpoint
+from yolo.datasets.data import Data
+from yolo.files import write_files
+from yolo.layers.bayesian import bayesian_layers
+from yolo.models import load_model
+from yolo.network import Network
+from yolo.training.optimizer import SPREAD_RATE, make_optimizer
+from yolo.training.settings import Settings
+from yolo.training.trainer import Options, Trainer
+from yolo.training.variational import Bound, Variational
+
+BAYESIAN = CLASSIFIER.replace("[convolutional]", "[bayesian_convolutional]\nclip_var=0.001")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return Data.load(make_classification_data(tmp_path_factory.mktemp("data")))
+
+
+def trainer(data, bound=None, text=BAYESIAN, epochs=2, **settings):
+    network = fresh(text)
+    asked = Settings(batch=4, learning_rate=0.01, **settings)
+    return Trainer(
+        network, data, asked, Options(epochs, workers=0, ema=0.9, bound=bound or Bound())
+    )
+
+
+def divergence(network):
+    return sum(layer.kl() for layer in bayesian_layers(network.layers).values())
+
+
+def test_the_divergence_is_pulled_at_once_a_step():
+    """Its gradient is autograd's own; BN has none of it."""
+    network = fresh(BAYESIAN)
+    variational = Variational(network, Bound(kl=0.5), images=8)
+    found = variational.pull(epoch=0.0, scale=2.0)
+    gradients = {p: p.grad for p in network.parameters() if p.grad is not None}
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    expected = torch.autograd.grad(divergence(network), parameters, allow_unused=True)
+    assert found == pytest.approx(divergence(network).item())
+    for parameter, gradient in zip(parameters, expected, strict=True):
+        if gradient is None:
+            assert parameter not in gradients
+        else:
+            torch.testing.assert_close(gradients[parameter], gradient)  # 0.5 · 2
+
+
+def test_the_weight_is_one_over_the_images_and_comes_in_over_the_warm_up():
+    network = fresh(BAYESIAN)
+    sizes = []
+    for epoch in (0.0, 1.0, 2.0, 4.0, 9.0):
+        network.zero_grad()
+        Variational(network, Bound(warmup=4.0), images=8).pull(epoch, 1.0)
+        sizes.append(network.layers[0].weight_logvar.grad.norm().item())
+    whole = 1 / 8
+    alone = torch.autograd.grad(divergence(network), network.layers[0].weight_logvar)[0].norm()
+    expected = [share * whole * alone.item() for share in (0, 0.25, 0.5, 1, 1)]
+    assert sizes == pytest.approx(expected)
+
+
+def test_a_step_has_the_divergence_once_however_many_mini_batches(data):
+    """With the data's loss weighted by 0, a step is the divergence's alone."""
+    kinds = [trainer(data, Bound(data=0.0, kl=0.01), subdivisions=n) for n in (1, 2, 4)]
+    network = kinds[0].network
+    before = network.state()[0]["weights_logvar"].clone()
+    gradient = torch.autograd.grad(divergence(network), network.layers[0].weight_logvar)[0]
+    for run in kinds:
+        run._update(list(run._loader())[: run.settings.subdivisions], 0.01)
+        moved = run.network.state()[0]["weights_logvar"] - before
+        expected = -0.01 * SPREAD_RATE * 0.01 * gradient
+        torch.testing.assert_close(moved, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_variances_are_clipped_after_every_step(data):
+    run = trainer(data, Bound(kl=100.0), epochs=1)
+    rows = list(run.run())
+    assert rows[0]["kl"] > 0
+    for layer in bayesian_layers(run.network.layers).values():
+        assert layer.weight_logvar.max() <= np.log(0.001) + 1e-6
+
+
+def test_spreads_learn_faster_and_weights_do_not_decay():
+    network = fresh(BAYESIAN)
+    optimizer = make_optimizer(network, Settings(decay=0.5))
+    layer = network.layers[0]
+    scale = {id(p): g["scale"] for g in optimizer.param_groups for p in g["params"]}
+    assert scale[id(layer.conv.weight)] == 1
+    assert scale[id(layer.weight_logvar)] == scale[id(layer.prior.z_mean)] == SPREAD_RATE
+    assert all(group["weight_decay"] == 0 for group in optimizer.param_groups)
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 4])
+def test_a_resumed_run_draws_what_an_unbroken_one_does(data, tmp_path, stop_at):
+    def timeless(rows):
+        return [{n: v for n, v in row.items() if n != "images_per_second"} for row in rows]
+
+    whole = trainer(data)
+    expected = timeless(whole.run())
+    broken = trainer(data)
+
+    def stop(step):
+        broken.stop = broken.done == stop_at
+
+    rows = timeless(broken.run(stop))
+    path = tmp_path / "last.pt"
+    write_files([(path, checkpoint_writer(broken.checkpoint({"trainer": broken.state()})))])
+    checkpoint = load_checkpoint(path)
+    again = Trainer(checkpoint.network(), data, broken.settings, broken.options)
+    again.restore(checkpoint, checkpoint.training["trainer"])
+    rows += timeless(again.run())
+    assert rows == expected
+
+
+def test_a_look_changes_nothing():
+    network = build(BAYESIAN)
+    before = {i: {n: t.clone() for n, t in ts.items()} for i, ts in network.state().items()}
+    observer = BayesianTraining(network, "0")
+    row = observer.look(network)
+    assert row["rate"] >= 1
+    assert row["maximum"] >= row["rate"]
+    assert f"{row['rate']:.3g} times smaller" in observer.last.line()
+    assert all(layer.dropped is None for layer in bayesian_layers(network.layers).values())
+    state = network.state()
+    assert all(torch.equal(state[i][n], t) for i, ts in before.items() for n, t in ts.items())
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)
+    return CommandLine(monkeypatch, capsys)
+
+
+NET = """[net]
+batch=50
+width=8
+height=8
+channels=1
+min_crop=8
+max_crop=8
+flip=0
+adam=1
+learning_rate=0.005
+"""
+LENET = f"""{NET}
+[convolutional]
+filters=16
+size=3
+pad=1
+batch_normalize=1
+activation=relu
+
+[maxpool]
+size=2
+stride=2
+
+[connected]
+output=40
+activation=relu
+
+[connected]
+output=10
+activation=linear
+
+[softmax]
+"""
+
+
+@pytest.fixture
+def digits(tmp_path):
+    """scikit-learn's digits as idx files: 1,500 to train on, 297 to validate."""
+    digits = load_digits()
+    images, labels = (digits.images * 255 / 16).astype(np.uint8), digits.target.astype(np.uint8)
+    order = np.random.default_rng(0).permutation(len(images))
+    for part, which in (("train", order[:1500]), ("t10k", order[1500:])):
+        for kind, array in (("images-idx3", images[which]), ("labels-idx1", labels[which])):
+            head = struct.pack(f">{1 + array.ndim}I", 0x800 + array.ndim, *array.shape)
+            (tmp_path / f"{part}-{kind}-ubyte").write_bytes(head + array.tobytes())
+    lines = "classes=10\ntrain=train-images-idx3-ubyte\nvalid=t10k-images-idx3-ubyte\n"
+    (tmp_path / "x.data").write_text(lines)
+    (tmp_path / "x.cfg").write_text(LENET)
+    return tmp_path
+
+
+def test_the_whole_way_in_a_minute(command, digits):
+    """Convert, train, cut at the gaps, prove, round: accuracy stays, two piles are found."""
+    made = command.run("convert", "bayesian", digits / "x.cfg", digits / "b.cfg")
+    assert made.out.endswith("with 3 Bayesian sections\n")
+    where = ["--data", digits / "x.data"]
+    out = digits / "out"
+    options = ["--epochs", 24, "--workers", 0, "--eval-every", 24, "--out", out]
+    ended = command.run("train", "--cfg", digits / "b.cfg", *where, *options)
+    assert ended.code == 0, ended.err
+    assert "KL" in ended.out
+    assert "times smaller" in ended.out
+    assert {path.name for path in out.iterdir()} == {
+        "b.cfg",
+        "best.pt",
+        "last.pt",
+        "curves.png",
+        "groups.png",
+        "history.csv",
+    }
+    options = ["--out", digits / "cut", "--name", "c", "--figures", digits / "f", "--runs", 0]
+    ended = command.run(
+        "prune", "--weights", out / "last.pt", "--strategy", "bayesian", *where, *options
+    )
+    assert ended.code == 0, ended.err
+    assert "between two piles" in ended.out
+    assert {path.name for path in (digits / "f").iterdir()} == {
+        "c-channels.png",
+        "c-groups.png",
+        "c-groups-0.png",
+        "c-groups-2.png",
+        "c-groups-3.png",
+    }
+    original, _ = load_model(None, str(out / "last.pt"))
+    smaller, _ = load_model(str(digits / "cut" / "c.cfg"), str(digits / "cut" / "c.weights"))
+    assert {s.type for s in smaller.cfg.layers} == {
+        "convolutional",
+        "maxpool",
+        "connected",
+        "softmax",
+    }
+    assert 2 * smaller.count_parameters() < original.plain().count_parameters()
+    cut = digits / "cut"
+    model = ["--cfg", cut / "c.cfg", "--weights", cut / "c.weights"]
+    ended = command.run("test", *model, *where, "--json", digits / "t.json")
+    assert ended.code == 0, ended.err
+    assert json.loads((digits / "t.json").read_text())["top1"] > 0.9
+    report = json.loads((digits / "cut" / "c.json").read_text())
+    assert report["bayesian"]["reduced"]["top-1"] > 0.9
+    assert report["bayesian"]["masked"] < 1e-5
+    assert report["proof"]["masked_vs_compact"] < 1e-5
+    assert report["proof"]["opencv"] < 1e-4
+    rates = report["bayesian"]["rates"]["weights"]
+    assert 2 < rates["architecture"] < rates["fast"] < rates["maximum"]
+
+
+def test_wrong_thresholds_are_one_line(command, tmp_path):
+    network = build(NET + "[bayesian_connected]\noutput=4\n" * 2)
+    write_files([(tmp_path / "x.pt", checkpoint_writer(checkpoint_of(network)))])
+    asked = ["--weights", tmp_path / "x.pt", "--strategy", "bayesian", "--out", tmp_path / "out"]
+    ended = command.run("prune", *asked, "--thresholds=-3,-4,-5")
+    assert (ended.code, ended.out) == (2, "")
+    assert "expected one for all or 2, not 3" in ended.err
+    assert "0 bayesian_connected, 1 bayesian_connected" in ended.err
+    ended = command.run("prune", *asked, "--thresholds=low")
+    assert "'low' is no number" in ended.err
+    assert ended.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def checkpoint_of(network):
+    from yolo.checkpoint import Checkpoint
+
+    return Checkpoint(network.cfg, network.state())
+
+
+def test_a_plain_model_has_no_thresholds(command, tmp_path):
+    (tmp_path / "x.cfg").write_text(LENET)
+    asked = ["--cfg", tmp_path / "x.cfg", "--weights", "random", "--out", tmp_path / "out"]
+    ended = command.run("prune", *asked, "--strategy", "bayesian")
+    assert ended.code == 2
+    assert "has no Bayesian section; tools/convert.py bayesian makes them" in ended.err
+    ended = command.run("prune", *asked, "--reduced")
+    assert ended.code == 2
+    assert "reduced precision is for strategy bayesian" in ended.err
+
+
+def test_other_strategies_cut_the_means(command, tmp_path):
+    network = build(NET + "[bayesian_connected]\noutput=8\n[bayesian_connected]\noutput=4\n")
+    write_files([(tmp_path / "x.pt", checkpoint_writer(checkpoint_of(network)))])
+    asked = ["--weights", tmp_path / "x.pt", "--out", tmp_path / "out", "--runs", 0]
+    ended = command.run("prune", *asked, "--percent", 0.5, "--name", "c")
+    assert ended.code == 0, ended.err
+    cfg = Cfg.load(tmp_path / "out" / "c.cfg")
+    assert [s.text("output") for s in cfg.layers] == ["4", "4"]
+    assert Network(cfg).plain().cfg is cfg
+
+
+def test_export_says_what_to_do_with_an_uncut_model(command, tmp_path):
+    network = build(NET + "[bayesian_connected]\noutput=8\n")
+    write_files([(tmp_path / "x.pt", checkpoint_writer(checkpoint_of(network)))])
+    ended = command.run("export", tmp_path / "x.pt", tmp_path / "x.weights")
+    assert ended.code == 2
+    assert "cut it with tools/prune.py --strategy bayesian" in ended.err
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pt"]
+
+
+def test_sparsity_is_for_plain_models(command, digits):
+    (digits / "b.cfg").write_text(LENET.replace("[connected]", "[bayesian_connected]"))
+    asked = ["--cfg", digits / "b.cfg", "--data", digits / "x.data", "--out", digits / "out"]
+    ended = command.run("train", *asked, "--epochs", 1, "-sr")
+    assert ended.code == 2
+    assert "-sr is for plain models" in ended.err
