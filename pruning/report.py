@@ -16,11 +16,11 @@ from pruning.bayesian.report import BayesianReport
 from pruning.channels import ChannelGraph
 from pruning.recover import Fold
 from pruning.rules import has_filters
-from pruning.tables import table
 from pruning.verify import Comparison, Proof
 from yolo.layers import Layer
 from yolo.network import Network
 from yolo.results import ClassifierEvaluation, Evaluation
+from yolo.tables import table
 from yolo.weights import Header, weights_size
 
 

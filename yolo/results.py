@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from terminaltables import AsciiTable
+from yolo.tables import table
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,8 @@ class DetectorEvaluation:
         rows = [[r.name, f"{r.ap:.2%}", str(r.truths), str(r.tp), str(r.fp)] for r in known]
         found = f"above {self.conf_thresh:g}"
         header = ["class", "AP", "objects", f"right, {found}", f"wrong, {found}"]
-        table = _table([header, *rows], f"{self.images} images", numbers=(1, 2, 3, 4))
-        return "\n".join([table, *self._silent_classes(), self._totals()])
+        classes = table([header, *rows], f"{self.images} images", numbers=(1, 2, 3, 4))
+        return "\n".join([classes, *self._silent_classes(), self._totals()])
 
     def _silent_classes(self) -> list[str]:
         absent = sum(result.truths == 0 for result in self.per_class)
@@ -101,7 +100,7 @@ class DetectorEvaluation:
         ]
         for name, value in (self.coco or {}).items():
             rows.append([f"COCO {name}", "-" if value is None else f"{value:.4f}"])
-        return _table([["", "all classes"], *rows], "", numbers=(1,))
+        return table([["", "all classes"], *rows], "", numbers=(1,))
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ class ClassifierEvaluation:
         rows = [["top-1", f"{self.top1:.4f}"]]
         if self.k > 1:
             rows.append([f"top-{self.k}", f"{self.topk:.4f}"])
-        return _table([["", "accuracy"], *rows], f"{self.images} images", numbers=(1,))
+        return table([["", "accuracy"], *rows], f"{self.images} images", numbers=(1,))
 
 
 Evaluation = DetectorEvaluation | ClassifierEvaluation
@@ -135,10 +134,3 @@ Evaluation = DetectorEvaluation | ClassifierEvaluation
 
 def _rule(points: int) -> str:
     return f"{points} recalls" if points else "area under the curve"
-
-
-def _table(rows: list[list[str]], title: str, numbers: Sequence[int]) -> str:
-    table = AsciiTable(rows, f" {title} " if title else "")
-    for column in numbers:
-        table.justify_columns[column] = "right"
-    return str(table.table)

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from pruning.tables import table
 from yolo.errors import PlanError
+from yolo.tables import table
 
 FULL = 32  # bits of a number in a .weights file
 MOST_SIGNIFICAND = 23  # bits of a 32-bit float's significand
@@ -173,6 +173,7 @@ def exponent_bits(weights: Iterable[Tensor]) -> int:
     As many as number the exponents ⌊log2 |w|⌋ from the smallest to the largest that occurs, and
     one code more, for 0. The published ⌈log2(log2(M) + 1) + 1⌉ looks at the largest weight M alone:
     small weights would have no exponent, it is not a number for M ≤ ½, and for M = 0.6 it is 0.
+    Weights of 2 and more would need more bits in the significand, too; these are not counted.
     """
     exponents: list[int] = []
     for tensor in weights:

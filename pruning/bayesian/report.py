@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 
 from pruning.bayesian.cut import BayesianCut
 from pruning.bayesian.precision import Compression
-from pruning.tables import table
 from pruning.verify import Comparison
 from yolo.layers.bayesian import bayesian_layers
 from yolo.results import Evaluation
+from yolo.tables import table
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from yolo.cfg import Section
 from yolo.errors import PlanError
 
-DISTANCE = 4.0  # of the means of two piles; a stray value must be twice as far
+DISTANCE = 4.0  # of the means of two piles of log α; a stray value must be twice as far
 SIGMAS = 4.5  # of a pile, that the means are apart
 EMPTY = 0.5  # of the smaller pile's count, that the middle third may hold at most
 
@@ -40,10 +40,10 @@ def auto(values: Values) -> Threshold:
     """The threshold in the widest gap between the two piles of the values (G,), if there are two.
 
     The piles are the two normal distributions of equal width that fit best. They count as two if
-    their means are at least 4·(1 + 1/m) apart, m values being in the smaller pile, and at least
-    4.5 σ of a pile, and if the middle third of the way from one mean to the other holds at most
-    m/2 values. The threshold is the middle of the widest gap between neighbours that reaches into
-    that third; it never drops all groups. Values must be finite, else ValueError is raised.
+    their means are at least 4·(1 + 1/m) apart, m values being in the smaller pile, and at
+    least 4.5 σ of a pile, and if the middle third of the way from one mean to the other holds at
+    most m/2 values. The threshold is the middle of the widest gap between neighbours that reaches
+    into that third; it never drops all groups. Raises ValueError for values that aren't finite.
 
     The split is that of Kittler and Illingworth (Minimum Error Thresholding, 1986) with one
     variance for both: Otsu's (1979), but it finds piles of 1 % of the values, too. Where the
@@ -58,7 +58,9 @@ def auto(values: Values) -> Threshold:
     they are wider: exponential ones of standard deviation 2 in up to 13 %.
 
     One or two values are one pile. Of three or four, two piles are hard to tell from stray values,
-    and so they are as far apart as that takes: 6 to 8.
+    and so they are as far apart as that takes: 6 to 8. The log-modes of a horseshoe lie closer than
+    log α. They take the same distance, as dropping groups of a LeNet that were 2.3 apart still cost
+    two points of accuracy.
     """
     if not np.isfinite(values).all():
         raise ValueError("a value is not finite")
@@ -106,10 +108,10 @@ def _middle_third(ordered: Values) -> tuple[float, float] | None:
         return None
     split, sigma = _split(ordered)
     low, high = float(ordered[:split].mean()), float(ordered[split:].mean())
-    distance, smaller = high - low, min(split, count - split)
-    if distance < DISTANCE * (1 + 1 / smaller) or distance < SIGMAS * sigma:
+    apart, smaller = high - low, min(split, count - split)
+    if apart < DISTANCE * (1 + 1 / smaller) or apart < SIGMAS * sigma:
         return None
-    first, last = low + distance / 3, high - distance / 3
+    first, last = low + apart / 3, high - apart / 3
     between = np.count_nonzero((ordered > first) & (ordered < last))
     return (first, last) if between <= EMPTY * smaller else None
 
