@@ -10,6 +10,8 @@ from terminaltables import AsciiTable
 from pruning.channels import ChannelGraph
 from pruning.rules import has_filters
 from yolo.cfg import Cfg
+from yolo.checkpoint import is_checkpoint
+from yolo.models import load_model
 from yolo.network import Network
 from yolo.weights import Header, load_weights, weights_size
 
@@ -60,7 +62,11 @@ class Info:
 def describe(cfg: str, weights: str | None = None, cutoff: int | None = None) -> Info:
     """What there is to know of a cfg; with weights, that they fit. Raises DarknetError."""
     network = Network(Cfg.load(cfg))
-    header = Header() if weights is None else load_weights(network, weights, cutoff)
+    header = Header()
+    if weights is not None and is_checkpoint(weights):
+        network, header = load_model(cfg, weights)
+    elif weights is not None:
+        header = load_weights(network, weights, cutoff)
     graph = ChannelGraph(network)
     rows = []
     for i, layer in enumerate(network.layers):

@@ -15,6 +15,7 @@ from yolo.layers.bayesian import Bayesian, kl_normal
 from yolo.layers.priors import K1, K2, K3, Horseshoe, NormalJeffreys, kl_gamma, kl_inverse_gamma
 from yolo.models import load_model
 from yolo.network import Network
+from yolo.randomize import randomize
 from yolo.weights import load_weights, save_weights
 
 NET = "[net]\nheight=6\nwidth=5\nchannels=3\n"
@@ -321,3 +322,15 @@ def test_all_bayesian_sections_are_found(build):
     plain = network.plain()
     assert plain is not network
     assert plain.plain() is plain
+
+
+@pytest.mark.parametrize("prior", ["gnj", "ghs"])
+def test_made_up_posteriors_have_two_piles(prior):
+    text = NET + CONV.format(prior).replace("=4", "=40") + FULL.format(prior)
+    network = Network(Cfg(text.encode()))
+    randomize(network, 1)
+    for layer in network.layers:
+        values = layer.excess()
+        assert 0.3 < (values > 3).double().mean() < 0.7
+        assert ((values > 3) | (values < 1)).all()
+    assert all(t.isfinite().all() for tensors in network.state().values() for t in tensors.values())

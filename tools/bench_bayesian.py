@@ -50,11 +50,13 @@ def _cut(folder: Path, repeat: int, steps: Callable[[str], None]) -> Rows:
     from pruning.channels import ChannelGraph
     from pruning.recover import Folding
     from pruning.surgery import operate
+    from yolo.cfg import Cfg
     from yolo.network import Network
+    from yolo.randomize import randomize
     from yolo.weights import save_weights
 
-    network = _network("vgg19-cifar10-bayesian")
-    _two_piles(network)
+    network = Network(Cfg.load(CFG / "vgg19-cifar10-bayesian.cfg"))
+    randomize(network)
     thresholds, export = [], []
     for _ in range(repeat):
         steps("thresholds and rates of VGG-19")
@@ -71,22 +73,6 @@ def _cut(folder: Path, repeat: int, steps: Callable[[str], None]) -> Rows:
         export.append(time.perf_counter() - start)
     named = {"thresholds and rates of VGG-19": thresholds, "cut and export of VGG-19": export}
     return [[what, _ms(sorted(kept)[len(kept) // 2]), "", "", ""] for what, kept in named.items()]
-
-
-def _two_piles(network: Network) -> None:
-    """Half of the groups of every section are noise, as after a training."""
-    import torch
-
-    from yolo.layers.bayesian import bayesian_layers
-
-    random = torch.Generator().manual_seed(0)
-    for layer in bayesian_layers(network.layers).values():
-        noise = torch.rand(len(layer.excess()), generator=random) < 0.5
-        spread = torch.randn(len(noise), generator=random)
-        tensors = dict(layer.stored())
-        tensors["z_logvar"] = torch.where(noise, 0.0, -8.0) + spread
-        tensors["weights_logvar"] = torch.full_like(tensors["weights"], -7.0)
-        layer.store({name: tensor.detach() for name, tensor in tensors.items()})
 
 
 def _trainer(name: str, data: Data) -> Trainer:

@@ -214,7 +214,8 @@ def _wrong(message: str) -> None:
 def _stem(args: argparse.Namespace) -> str:
     stem = Path(args.cfg or args.weights).stem
     if args.plan or args.strategy == "bayesian":
-        return f"{stem}-{'plan' if args.plan else args.strategy}"
+        kind = "plan" if args.plan else args.strategy
+        return f"{stem.removesuffix('-bayesian')}-{kind}"
     return f"{stem}-{args.strategy}-{args.percent:g}"
 
 

@@ -8,20 +8,24 @@ import torch
 from torch import Tensor, nn
 
 from yolo.errors import CfgError
+from yolo.initialize import initialize
 from yolo.layers import Layer, Shape
 from yolo.layers.activations import Activation
 from yolo.layers.batchnorm import BatchNorm
+from yolo.layers.bayesian import bayesian_layers
 from yolo.layers.connected import Connected
 from yolo.layers.convolutional import Convolutional
 from yolo.layers.local import Local
 from yolo.network import Network
 
 MOST_BYTES = 2**33
+NOISE = 0.5  # share of a Bayesian section's groups that carry nothing
 
 
 def randomize(network: Network, seed: int = 0) -> None:
     """Fill a network: He weights, BN statistics measured on smooth noise, spread γ and β.
 
+    Of a Bayesian network half of the groups are noise.
     He et al., Delving Deep into Rectifiers (ICCV 2015). Raises CfgError for a network that is
     too large for memory.
     """
@@ -29,6 +33,14 @@ def randomize(network: Network, seed: int = 0) -> None:
         raise CfgError(f"{network.cfg.path}: needs {4 * network.count_floats() / 2**30:.0f} GiB")
     check_memory(network)
     random = torch.Generator().manual_seed(seed)
+    plain = network.plain()
+    if plain is not network:
+        randomize(plain, seed)
+        network.store(plain.state())
+        initialize(network, seed)
+        for layer in bayesian_layers(network.layers).values():
+            layer.prior.fade(torch.rand(len(layer.excess()), generator=random) < NOISE)
+        return
     hooks = [
         layer.register_forward_pre_hook(lambda layer, xs: _fill(layer, xs[0], random))
         for layer in network.layers

@@ -20,6 +20,7 @@ EPSILON = 1e-8  # keeps log α finite where a mean is 0
 # Ashukha, Vetrov: Variational Dropout Sparsifies Deep Neural Networks, ICML 2017)
 K1, K2, K3 = 0.63576, 1.87320, 1.48695
 FIRST_LOGVAR = -9.0
+FADED = 5.0  # log α, or the negative log-mode, of a group that carries nothing
 Names = dict[str, tuple[nn.Module, str]]
 
 
@@ -46,6 +47,9 @@ class Prior(Protocol):
 
     def kl(self) -> Tensor:
         """KL(posterior ‖ prior), summed over all scales."""
+
+    def fade(self, groups: Tensor) -> None:
+        """Make these groups (G,) of bool superfluous, as training does."""
 
 
 class NormalJeffreys(nn.Module):
@@ -78,6 +82,10 @@ class NormalJeffreys(nn.Module):
         """Up to a constant: approximated as a sum of sigmoids of log α."""
         alpha = self.excess()
         return (K1 - K1 * torch.sigmoid(K2 + K3 * alpha) + F.softplus(-alpha) / 2).sum()
+
+    @torch.no_grad()
+    def fade(self, groups: Tensor) -> None:
+        self.z_logvar[groups] = FADED
 
 
 class Horseshoe(nn.Module):
@@ -132,6 +140,10 @@ class Horseshoe(nn.Module):
             total = total + kl_gamma(mean[0], logvar[0], scale).sum()
             total = total + kl_inverse_gamma(mean[1], logvar[1]).sum()
         return total
+
+    @torch.no_grad()
+    def fade(self, groups: Tensor) -> None:
+        self.local_mean[:, groups] = -FADED
 
     def _log_moments(self) -> tuple[Tensor, Tensor]:
         """μ and σ² of log z: (G,)"""
