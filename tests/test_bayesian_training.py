@@ -203,7 +203,7 @@ def test_the_whole_way_in_a_minute(command, digits):
     assert made.out.endswith("with 3 Bayesian sections\n")
     where = ["--data", digits / "x.data"]
     out = digits / "out"
-    options = ["--epochs", 24, "--workers", 0, "--eval-every", 24, "--out", out]
+    options = ["--epochs", 16, "--ema", 0.97, "--workers", 0, "--eval-every", 16, "--out", out]
     ended = command.run("train", "--cfg", digits / "b.cfg", *where, *options)
     assert ended.code == 0, ended.err
     assert "KL" in ended.out
@@ -218,7 +218,14 @@ def test_the_whole_way_in_a_minute(command, digits):
     }
     options = ["--out", digits / "cut", "--name", "c", "--figures", digits / "f", "--runs", 0]
     ended = command.run(
-        "prune", "--weights", out / "last.pt", "--strategy", "bayesian", *where, *options
+        "prune",
+        "--weights",
+        out / "last.pt",
+        "--strategy",
+        "bayesian",
+        "--thresholds=auto,0,0",
+        *where,
+        *options,
     )
     assert ended.code == 0, ended.err
     assert "between two piles" in ended.out

@@ -158,12 +158,12 @@ def test_the_class_of_a_classifiers_image(tmp_path: Path, listed: str, expected:
     data = Data.load(data_file(folder, LISTED))
     write(folder / "train.txt", f"{listed}\n")
     write(folder / listed)
-    (item,) = data.items("train")
+    items = data.items("train")
     if isinstance(expected, int):
-        assert data.class_of(item) == expected
+        assert items.class_of(0) == expected
     else:
         with pytest.raises(DataError, match=f"{listed}: .*{expected}"):
-            data.class_of(item)
+            items.class_of(0)
 
 
 LABEL_PATHS = {

@@ -79,6 +79,12 @@ class Augmentation:
             label_smooth=net.number("label_smooth_eps", 0.0),
         )
 
+    def keeps(self, width: int, height: int) -> bool:
+        """Whether a classifier's image of this size comes out as it is, whatever is drawn."""
+        color = (self.hue, self.saturation, self.exposure, self.blur) == (0, 1, 1, 0)
+        place = (self.flip, self.angle, self.aspect, self.mixing) == (False, 0, 1, NONE)
+        return color and place and self.min_crop == self.max_crop == width == height
+
 
 def _mixing(cfg: Cfg, is_detector: bool) -> int:
     """mosaic= and cutmix= go before mixup=; detectors have no cutmix."""

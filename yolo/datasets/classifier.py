@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolo.datasets.augment import CUTMIX, CUTMIX_OR_MOSAIC, MIXUP, MOSAIC, Augmentation, draw_cut
-from yolo.datasets.color import draw_color, draw_scale
+from yolo.datasets.color import between, draw_hsv, draw_scale
 from yolo.datasets.images import Pixels, as_pixels
 from yolo.datasets.order import draw_integer
 from yolo.datasets.sample import Sample
@@ -20,6 +20,8 @@ CUT = (0.3, 0.8)  # of width and height that CutMix takes from the other image
 HALF = np.float32(0.5)
 BLURRED = 0.25  # share of images, where [net] asks for blur
 KERNEL = 15  # of blur=1
+View = tuple[float, float, float, float, float]  # angle, scale, aspect, x, y of view_matrix
+AS_IT_IS: View = (0, 1, 1, 0, 0)
 
 
 def classifier_sample(
@@ -36,7 +38,7 @@ def classifier_sample(
     """
 
     def single(sample: Sample) -> Sample:
-        return replace(sample, image=_single(sample.image, settings, width, height, random))
+        return sample.showing(_single(sample.image, settings, width, height, random))
 
     sample = single(own)
     if settings.mixing and random.random() < 0.5:
@@ -52,7 +54,7 @@ def classifier_sample(
     if settings.blur and random.random() < BLURRED:
         kernel = KERNEL if settings.blur == 1 else settings.blur // 2 * 2 + 1
         blurred = cv2.GaussianBlur(sample.image, (kernel, kernel), 0)
-        sample = replace(sample, image=as_pixels(blurred, sample.image))
+        sample = sample.showing(as_pixels(blurred))
     return sample
 
 
@@ -64,26 +66,35 @@ def _single(
     random: np.random.Generator,
 ) -> Pixels:
     size = max(width, height)
-    matrix = draw_view(image.shape[1], image.shape[0], size, settings, random)
-    out = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    view = _view(image, size, settings, random)
     if settings.flip and random.random() < 0.5:
-        out = cv2.flip(out, 1)
-    color = draw_color(replace(settings, blur=0, noise=0), random)
-    view = color.distorted(as_pixels(out, image))
-    return view if width == height else as_pixels(cv2.resize(view, (width, height)), image)
+        view = as_pixels(cv2.flip(view, 1))
+    view = draw_hsv(settings, random).distorted(view)
+    return view if width == height else as_pixels(cv2.resize(view, (width, height)))
+
+
+def _view(image: Pixels, size: int, settings: Augmentation, random: np.random.Generator) -> Pixels:
+    height, width = image.shape[:2]
+    numbers = draw_view(width, height, size, settings, random)
+    if (width, height, *numbers) == (size, size, *AS_IT_IS):
+        return image
+    matrix = view_matrix(width, height, size, *numbers)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return as_pixels(cv2.warpAffine(image, matrix, (size, size), flags=flags))
 
 
 def draw_view(
     width: int, height: int, size: int, settings: Augmentation, random: np.random.Generator
-) -> NDArray[np.float64]:
-    """The matrix of what random_augment_image of image.c draws: angle, scale, aspect, place."""
+) -> View:
+    """What random_augment_image of image.c draws, for view_matrix."""
     aspect = draw_scale(settings.aspect, random)
     side = draw_integer(settings.min_crop, settings.max_crop, random)
     scale = side / (height if height < width * aspect else width * aspect)
-    angle = math.radians(random.uniform(-1, 1) * settings.angle)
+    drawn = random.random(3).tolist()
+    angle = math.radians(between(-1, 1, drawn[0]) * settings.angle)
     free_x, free_y = max(0, width * scale / aspect - size) / 2, max(0, height * scale - size) / 2
-    x, y = random.uniform(-free_x, free_x), random.uniform(-free_y, free_y)
-    return view_matrix(width, height, size, angle, scale, aspect, x, y)
+    x, y = between(-free_x, free_x, drawn[1]), between(-free_y, free_y, drawn[2])
+    return angle, scale, aspect, x, y
 
 
 def view_matrix(
@@ -100,14 +111,18 @@ def view_matrix(
 
     `angle` in radians; x, y: how far the view's middle is from the image's, in pixels of the view.
     """
-    cosine, sine = math.cos(angle), math.sin(angle)
-    turn = np.array([[cosine, -sine], [sine, cosine]]) / scale * (aspect, 1)
-    middle = np.array([[width / 2], [height / 2]])
-    return np.concatenate((turn, turn @ [[x - size / 2], [y - size / 2]] + middle), 1)
+    across, down = math.cos(angle) / scale, math.sin(angle) / scale
+    right, below = x - size / 2, y - size / 2
+    return np.array(
+        (
+            (across * aspect, -down, across * aspect * right - down * below + width / 2),
+            (down * aspect, across, down * aspect * right + across * below + height / 2),
+        )
+    )
 
 
 def _mixup(one: Sample, two: Sample) -> Sample:
-    image = as_pixels(cv2.addWeighted(one.image, 0.5, two.image, 0.5, 0), one.image)
+    image = as_pixels(cv2.addWeighted(one.image, 0.5, two.image, 0.5, 0))
     return replace(one, image=image, labels=(one.labels + two.labels) * HALF)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -32,12 +32,13 @@ class Color:
     noise: int = 0
 
     def distorted(self, image: Pixels) -> Pixels:
-        """uint8 (H, W, C) → a new one, in hue, saturation and exposure."""
-        exposure = _table(LEVELS * self.exposure)
-        if image.shape[2] == 1:
-            return as_pixels(cv2.LUT(image, exposure), image)
-        if (self.hue, self.saturation, self.exposure) == (0, 1, 1):
+        """uint8 (H, W, C) in hue, saturation and exposure."""
+        grey = image.shape[2] == 1
+        if self.exposure == 1 and (grey or (self.hue, self.saturation) == (0, 1)):
             return image
+        exposure = _table(LEVELS * self.exposure)
+        if grey:
+            return as_pixels(cv2.LUT(image, exposure))
         hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
         turned = (LEVELS + round((HUES - 1) * self.hue)) % HUES
         planes = (
@@ -45,7 +46,7 @@ class Color:
             cv2.LUT(saturation, _table(LEVELS * self.saturation)),
             cv2.LUT(value, exposure),
         )
-        return as_pixels(cv2.cvtColor(cv2.merge(planes), cv2.COLOR_HSV2RGB), image)
+        return as_pixels(cv2.cvtColor(cv2.merge(planes), cv2.COLOR_HSV2RGB))
 
     def blurred(self, image: Pixels, boxes: Boxes) -> Pixels:
         """uint8 (H, W, C) with boxes relative to it; small objects limit the blur."""
@@ -58,7 +59,7 @@ class Color:
             kernel = min(kernel, smallest // SMALLEST_PART)
         if kernel < 2:
             return image
-        out = as_pixels(cv2.GaussianBlur(image, (kernel // 2 * 2 + 1,) * 2, 0), image)
+        out = as_pixels(cv2.GaussianBlur(image, (kernel // 2 * 2 + 1,) * 2, 0))
         for rows, columns in _inside(boxes, width, height) if self.sharp_objects else ():
             out[rows, columns] = image[rows, columns]
         return out
@@ -77,26 +78,45 @@ class Color:
 
 def draw_color(settings: Augmentation, random: np.random.Generator) -> Color:
     """What load_data_detection of data.c draws for an image."""
-    hue = random.uniform(-settings.hue, settings.hue)
-    saturation = draw_scale(settings.saturation, random)
-    exposure = draw_scale(settings.exposure, random)
+    color = draw_hsv(settings, random)
     blur, sharp = 0, False
     if settings.blur:
         kind = int(random.integers(3))
         sharp = kind == 1 or (kind == 2 and settings.blur == 1)
         blur = (0, BACKGROUND, BACKGROUND if settings.blur == 1 else settings.blur)[kind]
     noise = settings.noise if settings.noise and random.random() < 0.5 else 0
-    return Color(hue, saturation, exposure, blur, sharp, noise)
+    return replace(color, blur=blur, sharp_objects=sharp, noise=noise)
+
+
+def draw_hsv(settings: Augmentation, random: np.random.Generator) -> Color:
+    """Hue, saturation and exposure alone."""
+    drawn = random.random(5).tolist()
+    return Color(
+        between(-settings.hue, settings.hue, drawn[0]),
+        scale_of(settings.saturation, *drawn[1:3]),
+        scale_of(settings.exposure, *drawn[3:]),
+    )
 
 
 def draw_scale(largest: float, random: np.random.Generator) -> float:
     """Between 1 and `largest`, or its inverse (rand_scale of utils.c)."""
-    scale = random.uniform(min(1.0, largest), max(1.0, largest))
-    return scale if random.random() < 0.5 else 1 / max(scale, 1e-3)
+    return scale_of(largest, *random.random(2).tolist())
+
+
+def scale_of(largest: float, first: float, second: float) -> float:
+    """draw_scale of two random numbers in [0, 1)."""
+    scale = between(min(1.0, largest), max(1.0, largest), first)
+    return scale if second < 0.5 else 1 / max(scale, 1e-3)
+
+
+def between(low: float, high: float, drawn: float) -> float:
+    """As Generator.uniform does it, of a random number in [0, 1)."""
+    return low + (high - low) * drawn
 
 
 def _table(values: NDArray[np.float32]) -> Pixels:
-    return np.rint(values.clip(0, 255)).astype(np.uint8)
+    """Of values that aren't negative."""
+    return np.rint(np.minimum(values, 255)).astype(np.uint8)
 
 
 def _inside(boxes: Boxes, width: int, height: int) -> list[tuple[slice, slice]]:

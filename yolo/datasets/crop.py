@@ -34,7 +34,7 @@ class Crop:
         out = cv2.resize(self._cut(image), (width, height))
         if self.flip:
             out = cv2.flip(out, 1)
-        return as_pixels(out, image)
+        return as_pixels(out)
 
     def boxes(self, boxes: Boxes, width: int, height: int) -> Boxes:
         """Boxes of the image → of the crop, clipped; those below one pixel are dropped.
@@ -72,7 +72,7 @@ class Crop:
         wider = cv2.copyMakeBorder(
             part, above, below, before, behind, cv2.BORDER_CONSTANT, value=mean
         )
-        return as_pixels(wider, image)
+        return as_pixels(wider)
 
 
 def from_corners(classes: Boxes, low: Boxes, high: Boxes, width: int, height: int) -> Boxes:

@@ -8,28 +8,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from yolo.datasets.items import Items
 from yolo.errors import DataError
 from yolo.files import read_bytes
 
 Split = Literal["train", "valid"]
+SPLITS: tuple[Split, ...] = ("train", "valid")
 IMAGES = {".bmp", ".dib", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm"}
 IMAGES |= {".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True)
 class Source:
-    """An image list or a folder of images; `where` it is named: file:line."""
+    """An image list, a folder of images, or a file of many; `where` it is named: file:line."""
 
     text: str
     where: str
-
-
-@dataclass(frozen=True)
-class Item:
-    """An image: its path as it can be opened, and the text that named it."""
-
-    path: str
-    listed: str
 
 
 @dataclass(frozen=True)
@@ -46,7 +40,7 @@ class Data:
     folders: tuple[str, ...] = ()  # what paths may be relative to, behind the working directory
     top: int | None = None
     backup: str | None = None
-    _found: dict[Split, tuple[Item, ...]] = field(default_factory=dict, repr=False, compare=False)
+    _found: dict[Split, Items] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Data:
@@ -60,56 +54,41 @@ class Data:
         return len(self.names)
 
     def images(self, split: Split) -> tuple[str, ...]:
-        """The images of a split as they can be opened.
+        """The names of a split's images: as they can be opened, where they are files.
 
         Raises DataError where there is no list, where it is empty, or where no image exists.
         """
-        return tuple(item.path for item in self.items(split))
+        return self.items(split).names
 
-    def items(self, split: Split) -> tuple[Item, ...]:
-        """As images(), with the texts that named them; the lists are read once."""
+    def items(self, split: Split) -> Items:
+        """The images of a split; lists and files of many images are read once. Raises DataError."""
         if split not in self._found:
             self._found[split] = self._items(split)
         return self._found[split]
 
-    def _items(self, split: Split) -> tuple[Item, ...]:
-        if not self.sources.get(split):
+    def _items(self, split: Split) -> Items:
+        from yolo.datasets.forms import form_of
+        from yolo.datasets.listed import read_lists
+
+        sources = self.sources.get(split)
+        if not sources:
             raise DataError(f"{self.path}: names no {split} images ({split}=)")
-        items = tuple(i for source in self.sources[split] for i in self._listed(source))
-        where = self.sources[split][0].where
-        if not items:
-            raise DataError(f"{where}: {split} has no images in it")
-        if not any(os.path.exists(item.path) for item in items):
-            raise DataError(
-                f"{where}: none of the {len(items)} images of {split} exists, "
-                f"neither from here nor beside the list: {items[0].listed}"
-            )
-        return items
+        places = [find(source, self.folders) for source in sources]
+        forms = [form_of(place, s.where) for place, s in zip(places, sources, strict=True)]
+        form = forms[0]
+        if not any(forms):
+            return read_lists(self, split, places)
+        if not form or len(forms) > 1:
+            raise DataError(f"{sources[0].where}: a file of many images can't be one of several")
+        return form.items(split, self.names)
 
-    def class_of(self, item: Item) -> int:
-        """The class of a classifier's image: the label that its path contains (fill_truth, data.c).
 
-        Where several do, the one that is a folder's name; raises DataError unless exactly one is.
-        """
-        found = [i for i, label in enumerate(self.labels) if label in item.listed]
-        if len(found) != 1:
-            parts = set(item.listed.split("/")[:-1])
-            folders = [i for i in found if self.labels[i] in parts]
-            found = folders if len(folders) == 1 else found
-        if len(found) != 1:
-            which = ", ".join(self.labels[i] for i in found[:5]) or "none"
-            raise DataError(f"{item.path}: the path must contain one label, but has {which}")
-        return found[0]
-
-    def _listed(self, source: Source) -> list[Item]:
-        place = resolve(source.text, self.folders)
-        if place is None:
-            raise DataError(f"{source.where}: there is no {source.text}")
-        if os.path.isdir(place):
-            return _below(place)
-        folders = (os.path.dirname(place) or ".", *self.folders)
-        lines = (line for _, line in read_lines(place, "image list"))
-        return [Item(resolve(line, folders) or line, line) for line in lines]
+def find(source: Source, folders: Iterable[str]) -> str:
+    """Where a source is; raises DataError."""
+    place = resolve(source.text, folders)
+    if place is None:
+        raise DataError(f"{source.where}: there is no {source.text}")
+    return place
 
 
 def resolve(path: str, folders: Iterable[str]) -> str | None:
@@ -132,18 +111,6 @@ def read_lines(path: str, what: str) -> list[tuple[int, str]]:
     return [(number, line) for number, line in lines if line]
 
 
-def _below(folder: str) -> list[Item]:
-    """All images below a folder, sorted."""
-    found = []
-    for place, folders, files in os.walk(folder, followlinks=True):
-        folders.sort()
-        for name in sorted(files):
-            if os.path.splitext(name)[1].lower() in IMAGES:
-                path = os.path.join(place, name)
-                found.append(Item(path, os.path.relpath(path, folder)))
-    return found
-
-
 def _load_data(path: str) -> Data:
     """read_data_cfg of option_list.c: the first of two equal keys counts."""
     options: dict[str, Source] = {}
@@ -160,7 +127,7 @@ def _load_data(path: str) -> Data:
         path=path,
         names=names,
         labels=labels,
-        sources={key: (options[key],) for key in ("train", "valid") if key in options},
+        sources={key: (options[key],) for key in SPLITS if key in options},
         folders=folders,
         top=_integer(options["top"], "top") if "top" in options else None,
         backup=options["backup"].text if "backup" in options else None,
@@ -172,7 +139,10 @@ def _names(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Detectors use `names`, classifiers `labels`; either stands for both (get_metadata)."""
     if "names" not in options and "labels" not in options:
-        raise DataError(f"{path}: neither names= nor labels= gives the class names")
+        names = _own_names(options, folders)
+        if not names:
+            raise DataError(f"{path}: neither names= nor labels= gives the class names")
+        return names, names
     lists = {
         key: _name_list(options[key], folders, options.get("classes"))
         for key in ("names", "labels")
@@ -185,10 +155,26 @@ def _names(
     return names, labels
 
 
+def _own_names(options: Mapping[str, Source], folders: tuple[str, ...]) -> tuple[str, ...]:
+    """What files of many images call their classes; () for lists."""
+    from yolo.datasets.forms import form_of
+
+    sources = [options[key] for key in SPLITS if key in options]
+    places = {resolve(s.text, folders) or s.text: s.where for s in sources}
+    forms = [form_of(place, where) for place, where in places.items()]
+    if None in forms or not forms:
+        return ()
+    given = options.get("classes")
+    classes = _integer(given, "classes") if given else None
+    names = max((form.names(classes) for form in forms if form), key=len)
+    if given and len(names) != classes:
+        text = f"but {sources[0].text} has {len(names)} classes"
+        raise DataError(f"{given.where}: classes={given.text}, {text}")
+    return names
+
+
 def _name_list(source: Source, folders: tuple[str, ...], classes: Source | None) -> tuple[str, ...]:
-    place = resolve(source.text, folders)
-    if place is None:
-        raise DataError(f"{source.where}: there is no {source.text}")
+    place = find(source, folders)
     lines = read_lines(place, "list of names")
     for expected, (number, _) in enumerate(lines, 1):
         if number != expected:

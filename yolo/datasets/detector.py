@@ -35,7 +35,7 @@ def detector_sample(
         if settings.mixing == MIXUP:
             first, boxes = _single(own, settings, width, height, random)
             second, more = _single(another(), settings, width, height, random)
-            mixed = as_pixels(cv2.addWeighted(first, 0.5, second, 0.5, 0), first)
+            mixed = as_pixels(cv2.addWeighted(first, 0.5, second, 0.5, 0))
             return replace(own, image=mixed, boxes=np.concatenate((boxes, more)))
     image, boxes = _single(own, settings, width, height, random)
     return replace(own, image=image, boxes=boxes)

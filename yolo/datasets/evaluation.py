@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from yolo.datasets.data import Data, Item, Split
+from yolo.datasets.data import Data, Split
 from yolo.datasets.images import (
     WHOLE,
     Floats,
     Pixels,
     Placement,
     center_crop_darknet,
+    is_kept_whole,
     letterbox_darknet,
-    read_image,
     resize_darknet,
+    to_floats,
 )
-from yolo.datasets.labels import Problems, check_labels, read_labels
+from yolo.datasets.labels import Problems
 from yolo.datasets.loading import Loaded, Loader, Skipped
-from yolo.datasets.sample import NO_BOXES, NO_LABELS, Boxes, Sample, collate, one_hot
+from yolo.datasets.sample import (
+    NO_BOXES,
+    NO_LABELS,
+    Boxes,
+    Sample,
+    collate,
+    one_hot,
+    whole_batch,
+)
 from yolo.datasets.task import Task
 from yolo.errors import DataError
 
@@ -32,38 +43,59 @@ class EvaluationLoader(Loader):
         self.data, self.task, self.letterbox = data, task, letterbox
         self.items, self.batch = data.items(split), batch
         if task.is_detector:
-            check_labels([item.path for item in self.items])
+            self.items.check_boxes()
+        self.read = self.items.reader(task.channels)
+        self._is_whole = self._comes_whole()
+        if self._is_whole:
+            self.workers = 0  # to hand a batch over takes longer than to make it
 
     def __len__(self) -> int:
         return -(-len(self.items) // self.batch)
 
     def load(self, number: int) -> Loaded:
+        first = number * self.batch
+        indices = range(first, min(first + self.batch, len(self.items)))
+        return self._whole(indices) if self._is_whole else self._one_by_one(indices)
+
+    def _comes_whole(self) -> bool:
+        """Whether images are in memory and none needs to be resized or cut."""
+        if self.task.is_detector:
+            return False
+        first = self.items.stack([0], self.task.channels)
+        return first is not None and is_kept_whole(first[0], self.task.width, self.task.height)
+
+    def _whole(self, indices: Sequence[int]) -> Loaded:
+        images = self.items.stack(indices, self.task.channels)
+        assert images is not None
+        batch = whole_batch(to_floats(images), self.items, indices, self.task.classes)
+        return Loaded(batch)
+
+    def _one_by_one(self, indices: Sequence[int]) -> Loaded:
         samples: list[Sample] = []
         skipped: list[Skipped] = []
         problems = Problems()
-        for item in self.items[number * self.batch : (number + 1) * self.batch]:
+        for index in indices:
             try:
-                image = read_image(item.path, self.task.channels)
+                image = self.read(index)
             except DataError as error:
-                skipped.append((item.path, str(error)))
+                skipped.append((self.items.names[index], str(error)))
                 continue
-            sample, found = self._sample(item, image)
+            sample, found = self._sample(index, image)
             samples.append(sample)
             problems += found
         return Loaded(collate(samples) if samples else None, tuple(skipped), problems)
 
-    def _sample(self, item: Item, image: Pixels) -> tuple[Sample, Problems]:
+    def _sample(self, index: int, image: Pixels) -> tuple[Sample, Problems]:
         height, width = image.shape[:2]
-        task = self.task
+        task, path = self.task, self.items.names[index]
         if not task.is_detector:
             pixels = center_crop_darknet(image, task.width, task.height)
-            labels = one_hot(self.data.class_of(item), task.classes)
-            return Sample(pixels, NO_BOXES, labels, item.path, (width, height)), Problems()
-        found = read_labels(item.path, task.classes, clip=False)
+            labels = one_hot(self.items.class_of(index), task.classes)
+            return Sample(pixels, NO_BOXES, labels, path, (width, height)), Problems()
+        found = self.items.boxes(index, task.classes, clip=False)
         pixels, placement = self._resized(image)
         boxes = moved(found.boxes, placement)
-        sample = Sample(pixels, boxes, NO_LABELS, item.path, (width, height))
-        return sample, Problems.of(found)
+        return Sample(pixels, boxes, NO_LABELS, path, (width, height)), Problems.of(found)
 
     def _resized(self, image: Pixels) -> tuple[Floats, Placement]:
         if self.letterbox:

@@ -13,6 +13,7 @@ Floats = NDArray[np.float32]  # (H, W, C) in [0, 1]
 # x, y of the corner and width, height, relative to the network's input
 Placement = tuple[float, float, float, float]
 WHOLE: Placement = (0.0, 0.0, 1.0, 1.0)
+ROWS = 100_000  # of one PNG; decoders have limits
 JPEG, END_OF_JPEG = b"\xff\xd8", b"\xff\xd9"
 
 
@@ -21,16 +22,28 @@ def read_image(path: str, channels: int = 3) -> Pixels:
 
     Raises DataError for what isn't a complete image.
     """
-    if channels not in (1, 3):
-        raise DataError(f"{path}: images are read with 1 or 3 channels, not {channels}")
-    flag = cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE
-    content = _content(path)
     try:
-        image = cv2.imdecode(content, flag | cv2.IMREAD_IGNORE_ORIENTATION)
+        with open(path, "rb") as file:
+            content = file.read()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: can't read the image: {reason}") from error
+    return decode(content, path, channels)
+
+
+def decode(content: bytes, name: str, channels: int = 3) -> Pixels:
+    """What an image file contains, as read_image has it."""
+    if channels not in (1, 3):
+        raise DataError(f"{name}: images are read with 1 or 3 channels, not {channels}")
+    _check_whole(content, name)
+    flag = cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE
+    pixels = np.frombuffer(content, np.uint8)
+    try:
+        image = cv2.imdecode(pixels, flag | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
-        raise DataError(f"{path}: can't decode the image: {error.err}") from error
+        raise DataError(f"{name}: can't decode the image: {error.err}") from error
     if image is None:
-        raise DataError(f"{path}: not an image that OpenCV can decode")
+        raise DataError(f"{name}: not an image that OpenCV can decode")
     if channels == 1:
         return np.asarray(image[:, :, None], np.uint8)
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
@@ -69,36 +82,57 @@ def center_crop_darknet(image: Pixels, width: int, height: int) -> Floats:
 
     Beyond the image its edge pixels are repeated.
     """
-    image_height, image_width = image.shape[:2]
-    if image_width < image_height:
-        new_width, new_height = width, image_height * width // image_width
-    else:
-        new_width, new_height = image_width * width // image_height, width
+    new_width, new_height = _shorter_side(image, width)
     resized = resize_darknet(image, new_width, new_height)
     rows = _middle(new_height, height)
     columns = _middle(new_width, width)
     return resized[rows[:, None], columns[None]]
 
 
-def as_pixels(image: object, like: Pixels) -> Pixels:
-    """What OpenCV gave back as (H, W, C) again, with the channels of `like`: it drops a last 1."""
+def is_kept_whole(image: Pixels, width: int, height: int) -> bool:
+    """Whether center_crop_darknet leaves all pixels where they are."""
+    size = (image.shape[1], image.shape[0])
+    return size == (width, height) == _shorter_side(image, width)
+
+
+def to_floats(pixels: Pixels) -> Floats:
+    """uint8 → float32 in [0, 1]."""
+    return _to_float(pixels.astype(np.float32))
+
+
+def in_channels(images: Pixels, channels: int) -> Pixels:
+    """(N, H, W, C) → (N, H, W, channels), as read_image makes it of PNG files."""
+    if images.shape[3] == channels:
+        return images
+    if channels == 3:
+        return np.repeat(images, 3, 3)
+    count, height, width = images.shape[:3]
+    # the decoder weighs colours in its own way; one below the other, thousands are one PNG
+    step = max(1, ROWS // height)
+    parts = [images[start : start + step] for start in range(0, count, step)]
+    return np.concatenate([_grey(part.reshape(-1, width, 3)) for part in parts]).reshape(
+        count, height, width, 1
+    )
+
+
+def as_pixels(image: object) -> Pixels:
+    """What OpenCV gave back as (H, W, C) again: it drops a last 1."""
     array = np.asarray(image, np.uint8)
-    return array.reshape(*array.shape[:2], like.shape[2])
+    return array if array.ndim == 3 else array[:, :, None]
 
 
-def _content(path: str) -> Pixels:
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: can't read the image: {reason}") from error
+def _grey(image: Pixels) -> Pixels:
+    options = (cv2.IMWRITE_PNG_COMPRESSION, 0)
+    _, content = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    return decode(content.tobytes(), "PNG", channels=1)
+
+
+def _check_whole(content: bytes, name: str) -> None:
     if not content:
-        raise DataError(f"{path}: the image file is empty")
+        raise DataError(f"{name}: the image file is empty")
     # OpenCV fills what a cut-off JPEG doesn't have with grey, without a word
     if content.startswith(JPEG) and END_OF_JPEG not in content[-65536:]:
-        raise DataError(f"{path}: the JPEG is cut off")
-    return np.frombuffer(content, np.uint8)
+        raise DataError(f"{name}: the JPEG is cut off")
 
 
 def _inner_size(image_width: int, image_height: int, width: int, height: int) -> tuple[int, int]:
@@ -107,6 +141,14 @@ def _inner_size(image_width: int, image_height: int, width: int, height: int) ->
     if ratio_w < np.float32(height) / np.float32(image_height):
         return width, max(1, image_height * width // image_width)
     return max(1, image_width * height // image_height), height
+
+
+def _shorter_side(image: Pixels, length: int) -> tuple[int, int]:
+    """Width and height of an image whose shorter side gets this length."""
+    height, width = image.shape[:2]
+    if width < height:
+        return length, height * length // width
+    return width * length // height, length
 
 
 def _stretch(image: Pixels, width: int, height: int) -> Floats:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import multiprocessing
-from collections.abc import Callable
 
 from yolo.cfg import Cfg
 from yolo.datasets.augment import Augmentation
-from yolo.datasets.cache import image_cache
 from yolo.datasets.data import Data, Split
 from yolo.datasets.evaluation import EvaluationLoader
-from yolo.datasets.images import Pixels, read_image
 from yolo.datasets.order import Epoch
 from yolo.datasets.sizes import Sizes
 from yolo.datasets.task import Task
@@ -55,35 +51,19 @@ def training_loader(
 
     A step is `batch` images, cut into `subdivisions` mini-batches; with `world` processes, process
     `rank` gets its part of them. What is drawn for an image depends only on seed, epoch and its
-    position, never on workers or processes. `cache`: MiB of decoded images that the workers share.
+    position, never on workers or processes. `cache`: MiB of decoded files that the workers share.
     `size`: width and height instead of those of [net] and of `random=`. Raises DarknetError.
     """
-    task = Task.of(cfg, data)
-    items = data.items("train")
-    paths = tuple(item.path for item in items)
-    sizes = Sizes(*size) if size else Sizes.of(cfg, task)
+    if cache and workers and "fork" not in multiprocessing.get_all_start_methods():
+        raise DataError("this system can't share a cache of images between loader processes")
+    task, images = Task.of(cfg, data), len(data.items("train"))
     return TrainingLoader(
         data,
-        items,
         task,
-        Epoch(len(paths), batch, min(subdivisions, batch), seed, epoch, rank, world),
-        sizes,
+        Epoch(images, batch, min(subdivisions, batch), seed, epoch, rank, world),
+        Sizes(*size) if size else Sizes.of(cfg, task),
         Augmentation.of(cfg, task),
-        _reader(paths, task.channels, cache, workers),
+        cache,
         start,
         workers,
     )
-
-
-def _reader(
-    paths: tuple[str, ...], channels: int, cache: int, workers: int
-) -> Callable[[int], Pixels]:
-    if not cache:
-        return functools.partial(_read, paths, channels)
-    if workers and "fork" not in multiprocessing.get_all_start_methods():
-        raise DataError("this system can't share a cache of images between loader processes")
-    return image_cache(paths, channels, cache).read
-
-
-def _read(paths: tuple[str, ...], channels: int, index: int) -> Pixels:
-    return read_image(paths[index], channels)

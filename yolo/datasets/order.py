@@ -66,6 +66,9 @@ class Epoch:
     def image(self, position: int) -> int:
         return int(self.permutation[position % self.images])
 
+    def images_at(self, positions: range) -> NDArray[np.int64]:
+        return self.permutation[np.arange(positions.start, positions.stop) % self.images]
+
     def positions(self, step: int, mini_batch: int) -> range:
         """Of a mini-batch of this process."""
         if self._in_turn:

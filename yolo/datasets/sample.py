@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from yolo.datasets.batch import Batch
+from yolo.datasets.items import Items
 
 Boxes = NDArray[np.float32]  # (M, 5): class, centre x, y, width, height
 NO_BOXES: Boxes = np.zeros((0, 5), np.float32)
@@ -30,12 +33,24 @@ class Sample:
     path: str
     size: tuple[int, int]
 
+    def showing(self, image: NDArray[Any]) -> Sample:
+        """The same with another image; dataclasses.replace takes three times as long."""
+        return Sample(image, self.boxes, self.labels, self.path, self.size)
 
+
+@functools.lru_cache(maxsize=256)
 def one_hot(number: int, classes: int, smooth: float = 0.0) -> NDArray[np.float32]:
-    """(classes,) probabilities; the other classes share `smooth` (fill_truth_smooth of data.c)."""
-    rest = smooth / (classes - 1) if classes > 1 else 0.0
-    labels = np.full(classes, rest, np.float32)
-    labels[number] = 1 - smooth
+    """(classes,) probabilities; the other classes share `smooth` (fill_truth_smooth of data.c).
+
+    The array is shared: don't write to it.
+    """
+    return one_hots([number], classes, smooth)[0]
+
+
+def one_hots(numbers: Sequence[int], classes: int, smooth: float = 0.0) -> NDArray[np.float32]:
+    """(N, classes)"""
+    labels = np.full((len(numbers), classes), smooth / max(1, classes - 1), np.float32)
+    labels[np.arange(len(numbers)), numbers] = 1 - smooth
     return labels
 
 
@@ -48,11 +63,31 @@ def collate(samples: list[Sample]) -> Batch:
         for channel in range(channels):
             # a strided copy by numpy takes three times as long
             cv2.extractChannel(sample.image, channel, images[number, channel])
-    boxes = [np.insert(sample.boxes, 0, number, axis=1) for number, sample in enumerate(samples)]
+    boxes = [sample.boxes for sample in samples]
+    numbers = np.repeat(np.arange(len(samples), dtype=np.float32), [len(each) for each in boxes])
     return Batch(
         images=torch.from_numpy(images),
-        boxes=torch.from_numpy(np.concatenate(boxes)),
+        boxes=torch.from_numpy(np.column_stack((numbers, np.concatenate(boxes)))),
         labels=torch.from_numpy(np.stack([sample.labels for sample in samples])),
         paths=tuple(sample.path for sample in samples),
         sizes=tuple(sample.size for sample in samples),
+    )
+
+
+def whole_batch(
+    images: NDArray[Any],
+    items: Items,
+    indices: Sequence[int],
+    classes: int,
+    smooth: float = 0.0,
+) -> Batch:
+    """Images (N, H, W, C) that are as the network gets them, with their classes → a mini-batch."""
+    count, height, width = images.shape[:3]
+    numbers = [items.class_of(index) for index in indices]
+    return Batch(
+        images=torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))),
+        boxes=torch.zeros(0, 6),
+        labels=torch.from_numpy(one_hots(numbers, classes, smooth)),
+        paths=tuple(items.names[index] for index in indices),
+        sizes=((width, height),) * count,
     )

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import numpy as np
 
 from yolo.datasets.augment import Augmentation
 from yolo.datasets.classifier import classifier_sample
-from yolo.datasets.data import Data, Item
+from yolo.datasets.data import Data
 from yolo.datasets.detector import detector_sample
 from yolo.datasets.images import Pixels
-from yolo.datasets.labels import Problems, check_labels, read_labels
+from yolo.datasets.labels import Labels, Problems
 from yolo.datasets.loading import Loaded, Loader, Skipped
 from yolo.datasets.order import SAMPLE, Epoch, generator
-from yolo.datasets.sample import NO_BOXES, NO_LABELS, Sample, collate, one_hot
+from yolo.datasets.sample import NO_BOXES, NO_LABELS, Sample, collate, one_hot, whole_batch
 from yolo.datasets.sizes import Sizes
 from yolo.datasets.task import Task
 from yolo.errors import DataError
@@ -24,21 +24,23 @@ class TrainingLoader(Loader):
     def __init__(
         self,
         data: Data,
-        items: Sequence[Item],
         task: Task,
         epoch: Epoch,
         sizes: Sizes,
         settings: Augmentation,
-        read: Callable[[int], Pixels],
+        cache: int,
         start: int,
         workers: int,
     ) -> None:
         super().__init__(workers)
-        self.data, self.task, self.epoch, self.sizes = data, task, epoch, sizes
-        self.settings, self.read, self.start = settings, read, start
-        self.items = items
+        self.data, self.items, self.task = data, data.items("train"), task
+        self.epoch, self.sizes, self.settings, self.start = epoch, sizes, settings, start
         if task.is_detector:
-            check_labels([item.path for item in items])
+            self.items.check_boxes()
+        self.read = self.items.reader(task.channels, cache)
+        self._is_whole = self._comes_whole()
+        if self._is_whole:
+            self.workers = 0  # to hand a mini-batch over takes longer than to make it
         self._vary = detector_sample if task.is_detector else classifier_sample
 
     def __len__(self) -> int:
@@ -48,41 +50,71 @@ class TrainingLoader(Loader):
         step, mini_batch = divmod(number, self.epoch.mini_batches)
         step += self.start
         size = self.sizes.at(self.epoch.seed, self.epoch.number * self.epoch.steps + step)
+        positions = self.epoch.positions(step, mini_batch)
+        if self._is_whole:
+            return self._whole(positions)
+        return self._one_by_one(positions, *size)
+
+    def _comes_whole(self) -> bool:
+        """Whether images are in memory and nothing can change them."""
+        size = (self.sizes.width, self.sizes.height)
+        if self.task.is_detector or not self.settings.keeps(*size):
+            return False
+        first = self.items.stack([0], self.task.channels)
+        return first is not None and first.shape[2:0:-1] == size
+
+    def _whole(self, positions: range) -> Loaded:
+        task, smooth = self.task, self.settings.label_smooth
+        indices = self.epoch.images_at(positions).tolist()
+        images = self.items.stack(indices, task.channels)
+        assert images is not None
+        return Loaded(whole_batch(images, self.items, indices, task.classes, smooth))
+
+    def _one_by_one(self, positions: range, width: int, height: int) -> Loaded:
         samples: list[Sample] = []
         skipped: list[Skipped] = []
         problems = Problems()
-        for position in self.epoch.positions(step, mini_batch):
-            sample, found = self._sample(position, *size, skipped)
+        for position in positions:
+            random = generator(self.epoch.seed, SAMPLE, self.epoch.number, position)
+            sample, found = self._sample(position, width, height, random, skipped)
             samples.append(sample)
             # the images that fill the last step have been counted
-            problems += found if position < self.epoch.images else Problems()
+            if found and position < self.epoch.images:
+                problems += Problems.of(found)
         return Loaded(collate(samples), tuple(skipped), problems)
 
     def _sample(
-        self, position: int, width: int, height: int, skipped: list[Skipped]
-    ) -> tuple[Sample, Problems]:
-        random = generator(self.epoch.seed, SAMPLE, self.epoch.number, position)
-        own, problems = self._stored(self.epoch.image(position), skipped)
+        self,
+        position: int,
+        width: int,
+        height: int,
+        random: np.random.Generator,
+        skipped: list[Skipped],
+    ) -> tuple[Sample, Labels | None]:
+        own, found = self._stored(self.epoch.image(position), skipped)
 
         def another() -> Sample:
             return self._stored(int(random.integers(len(self.items))), skipped)[0]
 
-        return self._vary(own, another, self.settings, width, height, random), problems
+        return self._vary(own, another, self.settings, width, height, random), found
 
-    def _stored(self, index: int, skipped: list[Skipped]) -> tuple[Sample, Problems]:
+    def _stored(self, index: int, skipped: list[Skipped]) -> tuple[Sample, Labels | None]:
         """An image with its truth, or the next of the list that can be read: steps stay full."""
         for offset in range(len(self.items)):
-            item = self.items[(index + offset) % len(self.items)]
+            number = (index + offset) % len(self.items)
             try:
-                image = self.read((index + offset) % len(self.items))
+                image = self.read(number)
             except DataError as error:
-                skipped.append((item.path, str(error)))
-                continue
-            size = (image.shape[1], image.shape[0])
-            if not self.task.is_detector:
-                number = self.data.class_of(item)
-                labels = one_hot(number, self.task.classes, self.settings.label_smooth)
-                return Sample(image, NO_BOXES, labels, item.path, size), Problems()
-            found = read_labels(item.path, self.task.classes)
-            return Sample(image, found.boxes, NO_LABELS, item.path, size), Problems.of(found)
+                skipped.append((self.items.names[number], str(error)))
+            else:
+                return self._with_truth(number, image)
         raise DataError(f"{self.data.path}: no image of train can be read: {skipped[0][1]}")
+
+    def _with_truth(self, index: int, image: Pixels) -> tuple[Sample, Labels | None]:
+        path, task, size = self.items.names[index], self.task, (image.shape[1], image.shape[0])
+        if not task.is_detector:
+            number = self.items.class_of(index)
+            labels = one_hot(number, task.classes, self.settings.label_smooth)
+            return Sample(image, NO_BOXES, labels, path, size), None
+        found = self.items.boxes(index, task.classes)
+        return Sample(image, found.boxes, NO_LABELS, path, size), found

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import numpy as np
+from numpy.typing import NDArray
 
-from yolo.datasets.data import IMAGES
+from yolo.datasets.data import IMAGES, SPLITS, Split
 from yolo.datasets.formats.classes import check_names, class_path
 from yolo.datasets.formats.pictures import Dataset, Picture, Skipped
 from yolo.datasets.formats.sources import decode_image, encoded_png, skipped
@@ -20,8 +25,10 @@ NAMES: tuple[str, ...] = ("airplane", "automobile", "bird", "cat", "deer")
 NAMES += ("dog", "frog", "horse", "ship", "truck")
 SIDE = 32
 RECORD = 1 + 3 * SIDE * SIDE  # a class, then the planes of red, green, blue
-SPLITS = {"train": "train", "test": "valid", "valid": "valid", "val": "valid"}
+BATCH = re.compile(r"_batch[^/]*\.bin$")
+FOLDERS: dict[str, Split] = {"train": "train", "test": "valid", "valid": "valid", "val": "valid"}
 Files = dict[str, Path | bytes]
+Array = NDArray[np.uint8]
 
 
 def cifar10(source: Path, name: str = "cifar10") -> Dataset:
@@ -29,79 +36,132 @@ def cifar10(source: Path, name: str = "cifar10") -> Dataset:
 
     `source` is a folder or a .tar, .tar.gz … of one. Raises DataError.
     """
-    files = _files(source)
-    batches = [path for path in files if PurePosixPath(path).match("*_batch*.bin")]
-    if batches:
-        return _binary(source, name, {path: _bytes(files[path]) for path in batches})
-    return _folders(source, name, files)
+    files = read_files(source)
+    if batches := batches_of(files):
+        pairs = [read_batch(content, f"{source}/{path}") for path, content in batches.items()]
+        total = sum(len(classes) for _, classes in pairs)
+        return Dataset(name, NAMES, _records(zip(batches, pairs, strict=True)), total)
+    if not files:
+        raise nothing_in(source)
+    names = folder_names(files)
+    check_names(names)
+    return Dataset(name, names, _images(files), len(files))
 
 
-def _files(source: Path) -> Files:
-    """Batches and images by their paths."""
-    try:
-        if source.is_dir():
-            found = sorted(path for path in source.rglob("*") if path.is_file())
-            wanted = [path for path in found if _is_wanted(path.name)]
-            return {path.relative_to(source).as_posix(): path for path in wanted}
-        with tarfile.open(source) as archive:
-            members = [m for m in archive if m.isfile() and _is_wanted(m.name)]
-            read = ((m.name, archive.extractfile(m)) for m in members)
-            return {path: file.read() for path, file in sorted(read) if file}
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-        raise DataError(f"{source}: can't read: {error}") from error
+def nothing_in(source: Path) -> DataError:
+    return DataError(f"{source}: neither data_batch_1.bin nor train/CLASS/ with images in it")
 
 
-def _is_wanted(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in (*IMAGES, ".bin")
+def read_files(source: Path, splits: Sequence[Split] = SPLITS) -> Files:
+    """Batches and images of these splits by their sorted paths; raises DataError."""
+    with _readable(source):
+        found = {
+            path: file if isinstance(file, Path) else file.read()
+            for path, file in _files(source, splits)
+        }
+    return dict(sorted(found.items()))
 
 
-def _bytes(file: Path | bytes) -> bytes:
+def class_names(source: Path) -> tuple[str, ...]:
+    """CIFAR-10's where there is a batch, else the folders'; raises DataError."""
+    found = []
+    with _readable(source):
+        for path, _ in _files(source):
+            if is_batch(path):
+                return NAMES
+            found.append(path)
+    if not found:
+        raise nothing_in(source)
+    return folder_names(found)
+
+
+def split_of(path: str) -> Split | None:
+    """The split of a batch, or of an image in SPLIT/CLASS/ at any depth; None for other files."""
+    *folders, name = path.split("/")
+    if is_batch(name):
+        return "valid" if name.startswith("test") else "train"
+    is_image = os.path.splitext(name)[1].lower() in IMAGES
+    return FOLDERS.get(folders[-2]) if is_image and len(folders) >= 2 else None
+
+
+def is_batch(path: str) -> bool:
+    return BATCH.search(path) is not None
+
+
+def batches_of(files: Files) -> dict[str, bytes]:
+    """The contents of the batches; raises DataError."""
+    return {path: content_of(file) for path, file in files.items() if is_batch(path)}
+
+
+def content_of(file: Path | bytes) -> bytes:
+    """Raises DataError."""
     return file if isinstance(file, bytes) else read_bytes(file, kind=DataError)
 
 
-def _binary(source: Path, name: str, batches: dict[str, bytes]) -> Dataset:
-    for path, content in batches.items():
-        if not content or len(content) % RECORD:
-            raise DataError(f"{source}/{path}: {len(content)} bytes, no multiple of {RECORD}")
-        if max(content[::RECORD]) >= len(NAMES):
-            raise DataError(f"{source}/{path}: class {max(content[::RECORD])} of {len(NAMES)}")
-    total = sum(len(content) // RECORD for content in batches.values())
-    return Dataset(name, NAMES, _records(batches), total)
+def read_batch(content: bytes, name: str) -> tuple[Array, Array]:
+    """Images (N, 32, 32, 3) RGB and their classes (N,); raises DataError."""
+    if not content or len(content) % RECORD:
+        raise DataError(f"{name}: {len(content)} bytes, no multiple of {RECORD}")
+    records = np.frombuffer(content, np.uint8).reshape(-1, RECORD)
+    classes = records[:, 0]
+    if classes.max() >= len(NAMES):
+        raise DataError(f"{name}: class {classes.max()} of {len(NAMES)}")
+    return records[:, 1:].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1), classes
 
 
-def _records(batches: dict[str, bytes]) -> Iterator[Picture]:
+def class_folder(path: str) -> str:
+    """The class of an image in SPLIT/CLASS/."""
+    return path.split("/")[-2]
+
+
+def folder_names(paths: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({class_folder(path) for path in paths}))
+
+
+def _files(
+    source: Path, splits: Sequence[Split] = SPLITS
+) -> Iterator[tuple[str, Path | IO[bytes]]]:
+    if source.is_dir():
+        for path in sorted(path for path in source.rglob("*") if path.is_file()):
+            name = path.relative_to(source).as_posix()
+            if split_of(name) in splits:
+                yield name, path
+        return
+    with tarfile.open(source) as archive:
+        for member in archive:
+            wanted = member.isfile() and split_of(member.name) in splits
+            if wanted and (file := archive.extractfile(member)):
+                yield member.name, file
+
+
+@contextlib.contextmanager
+def _readable(source: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+        reason = str(error).partition("\n")[0].rstrip(":")  # tarfile lists what it tried
+        raise DataError(f"{source}: can't read: {reason}") from error
+
+
+def _records(batches: Iterable[tuple[str, tuple[Array, Array]]]) -> Iterator[Picture]:
     numbers = dict.fromkeys(("train", "valid"), 0)
-    for path, content in sorted(batches.items()):
-        split = "valid" if PurePosixPath(path).name.startswith("test") else "train"
-        for record in np.frombuffer(content, np.uint8).reshape(-1, RECORD):
-            image = record[1:].reshape(3, SIDE, SIDE).transpose(1, 2, 0)[..., ::-1]
-            target = class_path(split, numbers[split], NAMES[record[0]], ".png")
+    for path, (images, classes) in batches:
+        split = split_of(path) or "train"
+        for image, number in zip(images, classes, strict=True):
+            target = class_path(split, numbers[split], NAMES[number], ".png")
             numbers[split] += 1
-            yield Picture(target, encoded_png(np.ascontiguousarray(image)), (split,))
+            yield Picture(target, encoded_png(np.ascontiguousarray(image[..., ::-1])), (split,))
 
 
-def _folders(source: Path, name: str, files: Files) -> Dataset:
-    """SPLIT/CLASS/IMAGE, at any depth."""
-    found = {
-        path: (SPLITS[parts[-3]], parts[-2])
-        for path in files
-        if len(parts := PurePosixPath(path).parts) >= 3 and parts[-3] in SPLITS
-    }
-    if not found:
-        raise DataError(f"{source}: neither data_batch_1.bin nor train/CLASS/ with images in it")
-    names = tuple(sorted({each for _, each in found.values()}))
-    check_names(names)
-    return Dataset(name, names, _images(found, files), len(found))
-
-
-def _images(found: dict[str, tuple[str, str]], files: Files) -> Iterator[Picture | Skipped]:
+def _images(files: Files) -> Iterator[Picture | Skipped]:
     numbers = dict.fromkeys(("train", "valid"), 0)
-    for path, (split, each) in found.items():
+    for path, file in files.items():
+        split = split_of(path) or "train"
         try:
-            decode_image(_bytes(files[path]), path)
+            decode_image(content_of(file), path)
         except DataError as error:
             yield skipped(path, error)
             continue
-        target = class_path(split, numbers[split], each, PurePosixPath(path).suffix)
+        target = class_path(split, numbers[split], class_folder(path), PurePosixPath(path).suffix)
         numbers[split] += 1
-        yield Picture(target, files[path], (split,))
+        yield Picture(target, file, (split,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +11,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from yolo.datasets.formats.classes import check_names, class_path
+from yolo.datasets.formats.classes import check_labels, check_names, class_path
 from yolo.datasets.formats.pictures import Dataset, Picture
 from yolo.datasets.formats.sources import encoded_png
 from yolo.errors import DataError
 from yolo.files import read_bytes
 
 PARTS = {"train": "train", "valid": "t10k"}
+IMAGES = re.compile(r"images[-.]idx3-ubyte(\.gz)?$")
 GZIP = b"\x1f\x8b"
 UNSIGNED_BYTES = 8
 Array = NDArray[np.uint8]
@@ -28,13 +30,18 @@ def mnist(folder: Path, names: tuple[str, ...] | None = None, name: str = "mnist
     Classes are named digit0 … unless `names` says otherwise.
     """
     splits = {split: _split(folder, part) for split, part in PARTS.items()}
-    count = 1 + max(int(labels.max()) for _, labels in splits.values())
-    names = names or tuple(f"digit{number}" for number in range(max(count, 10)))
-    if count > len(names):
-        raise DataError(f"{folder}: labels up to {count - 1}, but {len(names)} names")
+    names = names or class_names(*(labels for _, labels in splits.values()))
+    for _, labels in splits.values():
+        check_labels(labels, names, str(folder))
     check_names(names)
     total = sum(len(labels) for _, labels in splits.values())
     return Dataset(name, names, _pictures(splits, names), total)
+
+
+def class_names(*labels: Array, classes: int | None = None) -> tuple[str, ...]:
+    """digit0 … as many as the labels need, at least ten; or as many as are asked for."""
+    count = classes or max(10, *(1 + int(each.max(initial=0)) for each in labels))
+    return tuple(f"digit{number}" for number in range(count))
 
 
 def _pictures(splits: dict[str, tuple[Array, Array]], names: tuple[str, ...]) -> Iterator[Picture]:
@@ -45,14 +52,26 @@ def _pictures(splits: dict[str, tuple[Array, Array]], names: tuple[str, ...]) ->
 
 
 def _split(folder: Path, part: str) -> tuple[Array, Array]:
-    images = _find(folder, f"{part}-images", 3)
-    labels = _find(folder, f"{part}-labels", 1)
+    return read_pair(_find(folder, f"{part}-images", 3))
+
+
+def read_pair(images: Path) -> tuple[Array, Array]:
+    """Images (N, H, W) and their labels (N,), from the file beside theirs; raises DataError."""
+    labels = labels_beside(images)
     pixels, classes = read_idx(images, 3), read_idx(labels, 1)
     if len(pixels) != len(classes):
         raise DataError(f"{labels}: {len(classes)} labels for {len(pixels)} images")
     if not pixels.size:
         raise DataError(f"{images}: no image in it")
     return pixels, classes
+
+
+def labels_beside(images: Path) -> Path:
+    """The labels of NAME-images-idx3-ubyte; raises DataError where they aren't beside it."""
+    named = IMAGES.search(images.name)
+    if not named:
+        raise DataError(f"{images}: expected NAME-images-idx3-ubyte, or that with .gz")
+    return _find(images.parent, f"{images.name[: named.start()]}labels", 1)
 
 
 def _find(folder: Path, stem: str, axes: int) -> Path:

@@ -1,0 +1,53 @@
+"""What the loaders ask of the images of a split, wherever those come from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolo.datasets.labels import Labels
+
+if TYPE_CHECKING:  # it needs torch, and who only counts images doesn't
+    from yolo.datasets.images import Pixels
+
+Reader = Callable[[int], "Pixels"]
+
+
+class Items(ABC):
+    """The images of a split with their truths, by index.
+
+    `names`: what messages call them, their paths where they are files of their own.
+    """
+
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @abstractmethod
+    def reader(self, channels: int, cache: int = 0) -> Reader:
+        """What gives an image as (H, W, C), not to be written to; it raises DataError.
+
+        `cache`: MiB of decoded files to keep. What is in memory is shared with worker processes
+        that are forked afterwards.
+        """
+
+    @abstractmethod
+    def class_of(self, index: int) -> int:
+        """The class of a classifier's image; raises DataError."""
+
+    @abstractmethod
+    def boxes(self, index: int, classes: int, *, clip: bool = True) -> Labels:
+        """The boxes of a detector's image, as read_labels has them; raises DataError."""
+
+    @abstractmethod
+    def check_boxes(self) -> None:
+        """Raises DataError where no image can have a box."""
+
+    def stack(self, indices: Sequence[int] | NDArray[np.int64], channels: int) -> Pixels | None:
+        """(N, H, W, C) of several images; None where they must be read one by one."""
+        return None

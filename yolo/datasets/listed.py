@@ -1,0 +1,100 @@
+"""Images that are files of their own, named by a list or found below a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from yolo.datasets.data import IMAGES, Data, Split, read_lines, resolve
+from yolo.datasets.items import Items, Reader
+from yolo.datasets.labels import Labels, check_labels, read_labels
+from yolo.errors import DataError
+
+if TYPE_CHECKING:
+    from yolo.datasets.images import Pixels
+
+Item = tuple[str, str]  # the path of an image as it can be opened, and the text that named it
+
+
+class Listed(Items):
+    """`labels`: what the path of a classifier's image contains, for every class."""
+
+    def __init__(self, items: Sequence[Item], labels: Sequence[str]) -> None:
+        self.names = tuple(path for path, _ in items)
+        self.listed = tuple(text for _, text in items)
+        self.labels = labels
+
+    def reader(self, channels: int, cache: int = 0) -> Reader:
+        from yolo.datasets.cache import image_cache
+
+        if cache:
+            return image_cache(self.names, channels, cache).read
+        return partial(self._read, channels)
+
+    def class_of(self, index: int) -> int:
+        """The class whose label its path contains (fill_truth, data.c).
+
+        Where several do, the one that is a folder's name; raises DataError unless exactly one is.
+        """
+        text = self.listed[index]
+        found = [i for i, label in enumerate(self.labels) if label in text]
+        if len(found) != 1:
+            parts = set(text.split("/")[:-1])
+            folders = [i for i in found if self.labels[i] in parts]
+            found = folders if len(folders) == 1 else found
+        if len(found) != 1:
+            which = ", ".join(self.labels[i] for i in found[:5]) or "none"
+            raise DataError(
+                f"{self.names[index]}: the path must contain one label, but has {which}"
+            )
+        return found[0]
+
+    def boxes(self, index: int, classes: int, *, clip: bool = True) -> Labels:
+        return read_labels(self.names[index], classes, clip=clip)
+
+    def check_boxes(self) -> None:
+        check_labels(self.names)
+
+    def _read(self, channels: int, index: int) -> Pixels:
+        from yolo.datasets.images import read_image
+
+        return read_image(self.names[index], channels)
+
+
+def read_lists(data: Data, split: Split, places: Sequence[str]) -> Listed:
+    """The images of the lists and folders that are in these places.
+
+    Raises DataError for lists that can't be read, and where there is no image.
+    """
+    where = data.sources[split][0].where
+    items = [item for place in places for item in _items(place, data.folders)]
+    if not items:
+        raise DataError(f"{where}: {split} has no images in it")
+    if not any(os.path.exists(path) for path, _ in items):
+        raise DataError(
+            f"{where}: none of the {len(items)} images of {split} exists, "
+            f"neither from here nor beside the list: {items[0][1]}"
+        )
+    return Listed(items, data.labels)
+
+
+def _items(place: str, folders: Sequence[str]) -> list[Item]:
+    if os.path.isdir(place):
+        return _below(place)
+    folders = (os.path.dirname(place) or ".", *folders)
+    lines = (line for _, line in read_lines(place, "image list"))
+    return [(resolve(line, folders) or line, line) for line in lines]
+
+
+def _below(folder: str) -> list[Item]:
+    """All images below a folder, sorted."""
+    found = []
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders.sort()
+        for name in sorted(files):
+            if os.path.splitext(name)[1].lower() in IMAGES:
+                path = os.path.join(place, name)
+                found.append((path, os.path.relpath(path, folder)))
+    return found
