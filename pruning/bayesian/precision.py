@@ -233,7 +233,8 @@ def compression(posteriors: Sequence[Posterior]) -> Compression:
                 extra_after=posterior.extra_after,
                 significand=significand,
                 bits=bits,
-                coded=coded_bits(counts, bits),
+                # few weights aren't worth a table of their values
+                coded=min(coded_bits(counts, bits), left * bits),
             )
         )
     return Compression(exponent, tuple(layers))
