@@ -163,7 +163,7 @@ def reference(posteriors):
         plain += bits * len(weights)
         counts = {value: weights.count(value) for value in weights}
         code = -sum(c * math.log2(c / len(weights)) for c in counts.values())
-        coded += math.ceil(code) + bits * len(counts)
+        coded += min(math.ceil(code) + bits * len(counts), bits * len(weights))
     return plain, coded
 
 

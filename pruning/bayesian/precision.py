@@ -75,9 +75,9 @@ class Compression:
     """What a network is compressed to; `exponent` bits of each weight's bits are the exponent.
 
     `maximum` takes ideal entropy coding: every section's reduced weights by their own frequencies
-    (−Σ log2 p bits, what arithmetic coding reaches), and a table of the values that occur. The
-    papers took the coding of Deep Compression (Han, Mao, Dally, ICLR 2016): Huffman codes of
-    clustered weights.
+    (−Σ log2 p bits, what arithmetic coding reaches), and a table of the values that occur, where
+    that takes less than no code. The papers took the coding of Deep Compression (Han, Mao, Dally,
+    ICLR 2016): Huffman codes of clustered weights.
     """
 
     exponent: int
