@@ -5,7 +5,9 @@ STRATEGIES = {
     "regular": "normal, then every count rounded up to a power of two, from 8",
     "shortcut": "everything that can be cut, what shortcuts couple included",
     "tiny": "normal, for networks without shortcuts",
-    "bayesian": "the groups of Bayesian sections at or above --thresholds; wants a .pt",
+}
+ALL_STRATEGIES = STRATEGIES | {
+    "bayesian": "the groups of Bayesian sections at or above --thresholds; wants a .pt"
 }
 GROUP_SCORES = {
     "first": "of the first convolution of a chain",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from command import Help, Parser, Steps, check_outputs, listed, run, sections
 
-from pruning.options import ENGINES, FOLDS, GROUP_SCORES, STRATEGIES
+from pruning.options import ALL_STRATEGIES, ENGINES, FOLDS, GROUP_SCORES
 
 if TYPE_CHECKING:
     from pruning.job import Result
@@ -31,7 +31,9 @@ def arguments() -> argparse.Namespace:
         help="its weights, or a .pt; random[:SEED] makes trained-looking ones",
     )
     what = parser.add_argument_group("what is cut")
-    what.add_argument("--strategy", choices=STRATEGIES, default="normal", help=listed(STRATEGIES))
+    what.add_argument(
+        "--strategy", choices=ALL_STRATEGIES, default="normal", help=listed(ALL_STRATEGIES)
+    )
     what.add_argument(
         "--percent", type=float, default=0.5, help="share of the channels in question, in [0, 1)"
     )

@@ -63,10 +63,7 @@ def parser() -> Parser:
         "--sparsity-schedule", choices=SCHEDULES, default="constant", help=listed(SCHEDULES)
     )
     sparse.add_argument(
-        "--strategy",
-        choices=[name for name in STRATEGIES if name != "bayesian"],
-        default="normal",
-        help="whose channels: see prune.py",
+        "--strategy", choices=STRATEGIES, default="normal", help="whose channels: see prune.py"
     )
     _bayesian(parser.add_argument_group("Bayesian sections"))
     out = parser.add_argument_group("output")
