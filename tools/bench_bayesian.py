@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from yolo.training.trainer import Trainer
 
 CFG = Path(__file__).resolve().parent.parent / "cfg"
-BATCH, CLASSES = 32, 10
+BATCH, CLASSES = 128, 10  # as the cfg asks for
 
 Rows = list[list[str]]
 
