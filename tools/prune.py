@@ -173,12 +173,11 @@ def _histograms(result: Result, folder: Path, stem: str) -> list[tuple[Path, byt
     """A page of the groups of all Bayesian sections, and a picture of each; else nothing."""
     if not result.bayesian:
         return []
-    from pruning.bayesian.cut import panels
     from pruning.bayesian.figures import histogram, overview
     from yolo.png import png
 
     cut = result.bayesian
-    drawn = panels(cut.network, cut.excess, cut.thresholds)
+    drawn = cut.panels()
     found = [(folder / f"{stem}-groups.png", png(overview(drawn)))]
     for index, (title, values, threshold) in zip(cut.excess, drawn, strict=True):
         picture = png(histogram(values, threshold, title))

@@ -412,17 +412,13 @@ def _resumed(asked: Parser, args: argparse.Namespace, checkpoint: Checkpoint) ->
 
 def _check(args: argparse.Namespace) -> None:
     least = {"epochs": 1, "batch": 1, "subdivisions": 1, "threads": 1, "workers": 0, "cache": 0}
-    for name, minimum in (least | dict.fromkeys(("s", "eval_every", "seed", "ema"), 0)).items():
+    weights = ("s", "distill_weight", "kl_weight", "data_weight", "kl_warmup", "ema")
+    for name, minimum in (least | dict.fromkeys(("eval_every", "seed", *weights), 0)).items():
         value = getattr(args, name)
         if value is not None and not minimum <= value < math.inf:
             raise DarknetError(f"--{name.replace('_', '-')} {value}: expected at least {minimum}")
     if args.ema is not None and args.ema >= 1:
         raise DarknetError(f"--ema {args.ema}: expected less than 1")
-    for name in ("distill_weight", "kl_weight", "data_weight", "kl_warmup"):
-        value = getattr(args, name)
-        if value is not None and not 0 <= value < math.inf:
-            flag = name.replace("_", "-")
-            raise DarknetError(f"--{flag} {value}: expected a number, at least 0")
     if "/" in (args.name or ""):
         raise DarknetError(f"--name {args.name}: expected a name without folders: see --out")
 

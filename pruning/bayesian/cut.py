@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pruning.bayesian.precision import Compression, Posterior, compacted, compression, reduced
-from pruning.bayesian.thresholds import Threshold, choose, parse
+from pruning.bayesian.thresholds import Threshold, Wanted, choose, parse
 from pruning.channels import ChannelGraph, Family, Mask
 from pruning.plan import Plan
 from pruning.rules import Weighted, depthwise, rule_of
@@ -59,8 +59,12 @@ class BayesianCut:
     @classmethod
     def of(cls, network: Network, thresholds: str) -> BayesianCut:
         """The cut for thresholds as a user writes them (thresholds.parse); raises PlanError."""
-        excess, graph = excesses(network), ChannelGraph(network)
-        wanted = parse(thresholds, {i: network.cfg.layers[i] for i in excess})
+        return cls.at(network, ChannelGraph(network), parsed(network, thresholds))
+
+    @classmethod
+    def at(cls, network: Network, graph: ChannelGraph, wanted: Wanted) -> BayesianCut:
+        """The cut for parsed thresholds, with the network's channel graph; raises PlanError."""
+        excess = excesses(network)
         chosen = choose(excess, wanted)
         alive = drop(network, graph, excess, chosen)
         return cls(network, excess, chosen, alive, compression(posteriors(network, graph, alive)))
@@ -71,6 +75,14 @@ class BayesianCut:
         percent = 1 - graph.count(free & self.alive) / max(graph.count(free), 1)
         return Plan.of(graph, self.alive, BAYESIAN, percent)
 
+    def panels(self) -> list[tuple[str, NDArray[np.float64], Threshold]]:
+        """What figures.overview draws of the Bayesian sections."""
+        sections = self.network.cfg.layers
+        return [
+            (f"{i} {sections[i].type}", values, self.thresholds[i])
+            for i, values in self.excess.items()
+        ]
+
     def reduced(self, state: State) -> State:
         """The plain network's tensors, its weights in reduced precision."""
         bits = {layer.index: layer.significand for layer in self.rates.layers}
@@ -80,12 +92,9 @@ class BayesianCut:
         }
 
 
-def panels(
-    network: Network, excess: Excess, thresholds: Mapping[int, Threshold]
-) -> list[tuple[str, NDArray[np.float64], Threshold]]:
-    """What figures.overview draws of a network's Bayesian sections."""
-    sections = network.cfg.layers
-    return [(f"{i} {sections[i].type}", values, thresholds[i]) for i, values in excess.items()]
+def parsed(network: Network, thresholds: str) -> Wanted:
+    """What a user asks for each Bayesian section; raises PlanError."""
+    return parse(thresholds, {i: network.cfg.layers[i] for i in excesses(network)})
 
 
 def drop(

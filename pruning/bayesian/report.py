@@ -46,6 +46,7 @@ class BayesianReport:
 
     @classmethod
     def of(cls, cut: BayesianCut, masked: Comparison, reduced: Evaluation | None) -> BayesianReport:
+        """Of a cut whose network still knows what it dropped."""
         rows = []
         for i, layer in bayesian_layers(cut.network.layers).items():
             values, threshold = cut.excess[i], cut.thresholds[i]
@@ -79,6 +80,7 @@ class BayesianReport:
         }
 
     def tables(self) -> str:
+        """The report as a person reads it."""
         rows = [["index", "section", "groups", "left", "log α from", "to", "threshold", ""]]
         for row in self.groups:
             limit = f"{row.threshold:.2f}" if math.isfinite(row.threshold) else "-"

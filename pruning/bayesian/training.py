@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pruning.bayesian.cut import Excess, drop, excesses, panels, posteriors, undrop
+from pruning.bayesian.cut import BayesianCut, parsed, undrop
 from pruning.bayesian.figures import overview
-from pruning.bayesian.precision import Compression, compression
-from pruning.bayesian.thresholds import choose, parse
+from pruning.bayesian.precision import Compression
 from pruning.channels import ChannelGraph
 from yolo.files import Writer
 from yolo.network import Network
@@ -38,33 +37,28 @@ class BayesianTraining:
     """A trainer's observer; raises PlanError where no section is Bayesian."""
 
     def __init__(self, network: Network, thresholds: str = "auto") -> None:
-        sections = {i: network.cfg.layers[i] for i in excesses(network)}
-        self.wanted = parse(thresholds, sections)
+        self.wanted = parsed(network, thresholds)
         self.graph = ChannelGraph(network)
         self.last: Look | None = None
-        self._excess: Excess = {}
+        self._cut: BayesianCut | None = None
 
     def look(self, network: Network) -> Row:
         """How far it is, after an epoch; `last` is that in words."""
-        self._excess = excesses(network)
-        chosen = choose(self._excess, self.wanted)
-        alive = drop(network, self.graph, self._excess, chosen)
-        rates = compression(posteriors(network, self.graph, alive))
+        cut = self._cut = BayesianCut.at(network, self.graph, self.wanted)
         undrop(network)
         groups = [
-            (len(values), int((values < chosen[i].value).sum()))
-            for i, values in self._excess.items()
+            (len(values), int((values < cut.thresholds[i].value).sum()))
+            for i, values in cut.excess.items()
         ]
-        self.last = Look(groups, rates)
-        found = rates.weights
+        self.last = Look(groups, cut.rates)
+        found = cut.rates.weights
         return {"rate": found.architecture, "fast": found.fast, "maximum": found.maximum}
 
     def writers(self, folder: Path) -> Sequence[tuple[Path, Writer]]:
         """groups.png: the distribution of the groups' excess in every section."""
-        if not self._excess:
+        if self._cut is None:
             return []
-        chosen = choose(self._excess, self.wanted)
-        picture = png(overview(panels(self.graph.network, self._excess, chosen)))
+        picture = png(overview(self._cut.panels()))
         return [(folder / "groups.png", lambda file: file.write(picture))]
 
     def state(self) -> None:

@@ -31,6 +31,7 @@ class Bayesian(Layer):
     `dropped` (G,) of bool are groups that are silenced, None where all live.
     """
 
+    plain_lacks = KEYS
     deterministic = False
     dropped: Tensor | None = None
     prior: NormalJeffreys | Horseshoe
@@ -93,6 +94,13 @@ class Bayesian(Layer):
         total = mean.square() * variance + spread * weights.square() + spread * variance
         return weights * mean, total
 
+    @torch.no_grad()
+    def means(self) -> dict[str, Tensor]:
+        """Those of the plain section, the weights with their scales."""
+        stored = self.stored()
+        found = {name: stored[name].detach() for name in super().slots()}
+        return found | {"weights": self.moments()[0]}
+
     def kl(self) -> Tensor:
         """KL(posterior ‖ prior) of scales, weights and biases, summed."""
         total = self.prior.kl() + kl_normal(self._linear.weight, self.weight_logvar)
@@ -132,7 +140,6 @@ class BayesianConvolutional(Bayesian, Convolutional):
     """A convolution whose groups are its filters, biases included where it has any."""
 
     plain_type = "convolutional"
-    plain_lacks = KEYS
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
@@ -160,9 +167,8 @@ class BayesianConvolutional(Bayesian, Convolutional):
 
     @torch.no_grad()
     def means(self) -> dict[str, Tensor]:
-        tensors = super().means()
-        found = {name: tensors[name] for name in Convolutional.slots(self)}
-        found["weights"] = self.moments()[0]
+        """As of all Bayesian sections; the scales multiply biases, or silence what is dropped."""
+        found = super().means()
         if self.bn is None:
             found["biases"] = found["biases"] * self.scales()
         elif self.dropped is not None:
@@ -182,7 +188,6 @@ class BayesianConnected(Bayesian, Connected):
     """A fully connected layer whose groups are its inputs."""
 
     plain_type = "connected"
-    plain_lacks = KEYS
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
@@ -199,12 +204,6 @@ class BayesianConnected(Bayesian, Connected):
         x = x * self.prior.sample(len(x)).to(x)
         mean = self.linear(x)
         return mean + self._noise(x).to(mean)
-
-    @torch.no_grad()
-    def means(self) -> dict[str, Tensor]:
-        tensors = super().means()
-        found = {name: tensors[name] for name in Connected.slots(self)}
-        return found | {"weights": self.moments()[0]}
 
     def _variance(self, squared: Tensor) -> Tensor:
         bias = None if self.bias_logvar is None else self.bias_logvar.exp()

@@ -132,6 +132,7 @@ class Horseshoe(nn.Module):
         return variance - mean
 
     def kl(self) -> Tensor:
+        """Of the four log-normal posteriors, exactly."""
         total = torch.zeros(()).to(self.global_mean)
         for mean, logvar, scale in (
             (self.global_mean, self.global_logvar, self.tau0**2),
