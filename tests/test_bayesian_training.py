@@ -1,7 +1,11 @@
 """Training of Bayesian networks: what the divergence adds to a step, breaks, and the commands."""
 
 import json
+import os
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +29,7 @@ from yolo.training.settings import Settings
 from yolo.training.trainer import Options, Trainer
 from yolo.training.variational import Bound, Variational
 
+TRAIN = Path(__file__).parent.parent / "tools" / "train.py"
 BAYESIAN = CLASSIFIER.replace("[convolutional]", "[bayesian_convolutional]\nclip_var=0.001")
 
 
@@ -125,6 +130,32 @@ def test_a_resumed_run_draws_what_an_unbroken_one_does(data, tmp_path, stop_at):
     again.restore(checkpoint, checkpoint.training["trainer"])
     rows += timeless(again.run())
     assert rows == expected
+
+
+def test_two_processes_count_the_divergence_once(tmp_path):
+    """With the data's loss weighted by 0 nothing else moves the posteriors."""
+    where = ["--data", make_classification_data(tmp_path), "--cfg", tmp_path / "x.cfg"]
+    (tmp_path / "x.cfg").write_text(BAYESIAN)
+    options = ["--data-weight", 0, "--kl-weight", 0.01, "--batch", 4, "--subdivisions", 2]
+    options += ["--epochs", 2, "--eval-every", 0, "--workers", 0]
+    states = []
+    for world in (1, 2):
+        start = ["torch.distributed.run", "--standalone", f"--nproc-per-node={world}", TRAIN]
+        arguments = map(str, [*start, *where, *options, "--out", tmp_path / f"out{world}"])
+        done = subprocess.run(
+            [sys.executable, "-m", *arguments],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        states.append(load_checkpoint(tmp_path / f"out{world}" / "last.pt").state)
+    one, two = states
+    started = fresh(BAYESIAN).state()
+    for index, tensors in bayesian_layers(fresh(BAYESIAN).layers).items():
+        for name in tensors.slots().keys() - {"mean", "variance"}:
+            torch.testing.assert_close(two[index][name], one[index][name], rtol=1e-4, atol=1e-6)
+        assert not torch.equal(one[index]["weights_logvar"], started[index]["weights_logvar"])
 
 
 def test_a_look_changes_nothing():

@@ -41,7 +41,11 @@ def make_optimizer(network: Network, settings: Settings) -> Optimizer:
     ]
     if settings.adam:
         return torch.optim.Adam(
-            parameters, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps
+            parameters,
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            eps=settings.eps,
+            fused=True,
         )
     return torch.optim.SGD(parameters, lr=settings.learning_rate, momentum=settings.momentum)
 
