@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruning.coupling import Coupling, Ids
+from pruning.norms import pin_unfit
 from pruning.rules import has_filters, rule_of
 from yolo.layers import IMAGE
 from yolo.network import Network
@@ -65,6 +66,7 @@ class ChannelGraph:
             coupling.inputs[i] = sources
             coupling.outputs[i] = rule_of(layer).couple(layer, sources, coupling)
         self._pin_results(coupling)
+        pin_unfit(network, coupling)
         self.size = len(coupling)
         self.outputs = {i: coupling.find(ids) for i, ids in coupling.outputs.items()}
         self.inputs = {

@@ -7,6 +7,7 @@ kept, which outputs act(1), and the consumer's weight for it is Σ c_i·W[:, i] 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from pruning.channels import ChannelGraph, Family, Mask
 from pruning.coupling import Ids
+from pruning.norms import behind, norms
 from pruning.rules import Producer, Tensors, Weighted, depthwise, rule_of, taps
 from yolo.layers import IMAGE, Layer
 from yolo.layers.convolutional import Convolutional
@@ -65,12 +67,31 @@ class Fold:
     alive: Mask
     carriers: Mask
     constants: Constants = field(repr=False)
-    seen: Mask = field(repr=False)  # groups whose constant a padded consumer sees
+    seen: Mask = field(repr=False)  # groups whose constant only a constant channel can carry
     ignored: bool = False  # constants are taken as zero
+    norms: tuple[tuple[int, Ids], ...] = ()  # what feeds an [l2norm], and its groups (C,)
+    behind: frozenset[int] = frozenset()  # sections that weigh an [l2norm]'s output
 
     @property
     def kept(self) -> Mask:
         return self.alive | self.carriers
+
+    @functools.cached_property
+    def emission(self) -> NDArray[np.float64]:
+        """How large each group's constant is where it is a constant channel, 1 in general.
+
+        In front of an [l2norm] the squares of its constant channels are equal and add up to those
+        of all that is cut.
+        """
+        sizes = np.ones(len(self.alive))
+        for source, ids in self.norms:
+            carriers = self.carriers[ids]
+            cut = self.constants.silenced[source][torch.from_numpy(~self.alive[ids])]
+            share = np.sqrt(float(cut.double().square().sum()) / max(carriers.sum(), 1))
+            if share:
+                emitted = self.constants.emitted[source].double().numpy()[carriers]
+                sizes[ids[carriers]] = share / emitted
+        return sizes
 
 
 class Folding:
@@ -82,6 +103,13 @@ class Folding:
         # groups whose constant a padded consumer sees, and those that couldn't carry it there
         self.seen = np.zeros(graph.size, bool)
         self.weak = np.zeros(graph.size, bool)
+        layers = graph.network.layers
+        indices = norms(graph.network)
+        self.norms = tuple((layers[i].sources[0], graph.inputs[i][0]) for i in indices)
+        self.behind = frozenset(user for i in indices for user in behind(graph.network, i))
+        self.normed = np.zeros(graph.size, bool)
+        for source, ids in self.norms:
+            self.normed[ids[(self.constants.silenced[source] != 0).numpy()]] = True
         for i, layer in self._padded():
             (ids,), (source,) = graph.inputs[i], layer.sources
             # a group may have several channels here
@@ -100,18 +128,24 @@ class Folding:
                 continue
             kept = int(alive[family.groups[0]].sum()) + 1
             without = self.narrow(family, kept) if mean is None else family.name in mean
-            if self.mode == "exact" or not without:
+            if self.mode == "exact" or not without or self._enters_norm(family, alive):
                 for part in family.groups:
                     carriers[part[~alive[part] & ~self.weak[part]][0]] = True
-        return Fold(alive, carriers, self.constants, self.seen, self.mode == "none")
+        ignored = self.mode == "none"
+        return Fold(alive, carriers, self.constants, self.seen, ignored, self.norms, self.behind)
 
     def needs(self, family: Family, alive: Mask) -> bool:
         """Whether the family's cut asks for a constant channel that can do its work."""
-        if self.mode in ("mean", "none"):
+        by_mean = self.mode == "mean" and not self._enters_norm(family, alive)
+        if by_mean or self.mode == "none":
             return False
         dropped, weak = ~alive[family.groups], self.weak[family.groups]
         seen = self.seen[family.groups] & dropped
         return bool(seen.any() and (dropped & ~weak).any(1).all())
+
+    def _enters_norm(self, family: Family, alive: Mask) -> bool:
+        """Whether the family's cut leaves constants in an [l2norm], which has no mean for them."""
+        return bool((self.normed & ~alive)[family.groups].any())
 
     def narrow(self, family: Family, kept: int) -> bool:
         """Whether a constant channel among `kept` slots would eat much of what the cut saves."""
@@ -149,8 +183,11 @@ class Folding:
         return total
 
     def _padded(self) -> Iterator[tuple[int, Convolutional]]:
+        """The sections to which no shift makes up for constants: padded, or behind a norm."""
         for i, layer in enumerate(self.graph.network.layers):
-            if isinstance(layer, Convolutional) and layer.padding and not depthwise(layer):
+            if not isinstance(layer, Convolutional) or depthwise(layer):
+                continue
+            if layer.padding or i in self.behind:
                 yield i, layer
 
 
@@ -199,8 +236,10 @@ def absorb(layer: Layer, tensors: Tensors, ids: Ids, fold: Fold, source: int) ->
     exact = np.zeros_like(dropped)
     values = fold.constants.silenced[source] * torch.from_numpy(dropped)
     rule, weights = rule_of(layer), tensors["weights"]
-    if isinstance(layer, Convolutional) and layer.padding:
+    by_channel = layer.section.index in fold.behind
+    if isinstance(layer, Convolutional) and (layer.padding or by_channel):
         emitted = fold.constants.emitted[source]
+        emitted = emitted * torch.from_numpy(fold.emission[ids]).to(emitted)
         return _absorb_padded(
             layer, taps(layer, weights, values), dropped, fold.carriers[ids], emitted
         )

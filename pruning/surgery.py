@@ -50,6 +50,8 @@ def masked(graph: ChannelGraph, state: State, fold: Fold, folded: bool) -> State
         silent = _indices(~fold.alive[graph.outputs[i]])
         if isinstance(rule, Producer) and len(silent):
             tensors = rule.silence(layer, tensors, silent)
+            if folded and fold.ignored:  # an [l2norm] forgets a constant only if there is none
+                tensors = rule.mute(tensors, silent)
         out[i] = dict(tensors)
     return out
 
@@ -68,7 +70,9 @@ def _cut(
     else:
         edits, small = rule.cut(layer, tensors, kept)
     if isinstance(rule, Producer):
-        rule.emit(layer, small, _indices(fold.carriers[graph.outputs[index]][kept.outputs.numpy()]))
+        ids = graph.outputs[index][kept.outputs.numpy()]
+        places = fold.carriers[ids]
+        rule.emit(layer, small, _indices(places), torch.from_numpy(fold.emission[ids[places]]))
     return edits, small
 
 

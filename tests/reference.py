@@ -167,6 +167,16 @@ def local(activation, size, stride, pad):
     return expected
 
 
+def sphere(eps):
+    """The channels of every place over their norm, times their factors."""
+
+    def expected(t, x):
+        norm = np.sqrt((x**2).sum(1, keepdims=True) + eps)
+        return x / norm * t["factors"][:, None, None]
+
+    return expected
+
+
 def response(size, alpha, beta, kappa):
     """The running sum of normalization_layer.c, which begins one channel short."""
 

@@ -27,6 +27,12 @@ class Published:
     inner: dict[int, tuple[int, int, int]]  # some other layers' output, (C, H, W)
 
 
+SSD300 = {
+    30: (16, 38, 38), 34: (24, 19, 19), 38: (24, 10, 10),
+    42: (24, 5, 5), 46: (16, 3, 3), 50: (16, 1, 1),
+    32: (84, 38, 38), 36: (126, 19, 19), 40: (126, 10, 10),
+    44: (126, 5, 5), 48: (84, 3, 3), 52: (84, 1, 1),
+}  # fmt: skip
 MODELS = {
     "yolov2-tiny": Published(
         16, 11_237_145, 11_232_057,
@@ -138,6 +144,23 @@ MODELS = {
         heads={5: (10, 1, 1)},
         inner={0: (20, 24, 24), 1: (20, 12, 12), 2: (50, 8, 8), 3: (50, 4, 4), 4: (500, 1, 1)},
     ),
+    # the parameters of amdegroot's SSD300 for VOC; what enters [ssd] is all of loc, then of conf
+    "ssd300-vgg16-voc": Published(
+        54, 26_285_486, 26_285_486, heads=SSD300,
+        inner={13: (512, 19, 19), 18: (1024, 19, 19), 21: (512, 10, 10), 29: (512, 38, 38)},
+    ),
+    "ssd300-vgg16-bn-voc": Published(
+        54, 26_310_062, 26_293_678, heads=SSD300,
+        inner={13: (512, 19, 19), 18: (1024, 19, 19), 21: (512, 10, 10), 29: (512, 38, 38)},
+    ),
+    "ssd-lite": Published(
+        48, 1_924_744, 1_920_904,
+        heads={
+            28: (16, 24, 24), 32: (24, 12, 12), 36: (24, 6, 6), 40: (16, 3, 3), 44: (16, 1, 1),
+            30: (84, 24, 24), 34: (126, 12, 12), 38: (126, 6, 6), 42: (84, 3, 3), 46: (84, 1, 1),
+        },
+        inner={4: (32, 48, 48), 11: (64, 24, 24), 18: (128, 12, 12), 22: (192, 6, 6)},
+    ),
     "digits": Published(
         29, 292_522, 290_666,
         heads={19: (45, 10, 10), 27: (45, 20, 20)},
@@ -168,10 +191,15 @@ def test_bayesian_files_are_converted_plain_ones(path):
     assert made.to_bytes() == path.read_bytes()
     network = Network(made)
     assert network.plain().cfg.to_bytes() == plain.to_bytes()
+    heads = Network(plain).head_inputs if "ssd" in path.stem else ()  # classes have priors, too
     counts = [section.type.startswith("bayesian_") for section in made.layers]
-    weighted = [section.type in ("convolutional", "connected") for section in plain.layers]
+    weighted = [
+        section.type in ("convolutional", "connected") and section.index not in heads
+        for section in plain.layers
+    ]
     assert counts == weighted
-    assert len(BAYESIAN_FILES) == 6
+    assert len(BAYESIAN_FILES) == 7
+    assert "ssd" not in path.stem or sum(counts) == 23
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -194,9 +222,10 @@ def test_shapes(model):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_head_inputs_are_all_listed(path):
     kinds = [kind for kind, _ in sections(path)[1:]]
-    assert [i - 1 for i, kind in enumerate(kinds) if kind in OUTPUTS] == list(
-        MODELS[path.stem].heads
-    )
+    found = [i - 1 for i, kind in enumerate(kinds) if kind in OUTPUTS]
+    for numbers in re.findall(r"^(?:loc|conf)=(.*)$", path.read_text(), re.MULTILINE):
+        found += map(int, numbers.split(","))
+    assert found == list(MODELS[path.stem].heads)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

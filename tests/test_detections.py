@@ -10,11 +10,19 @@ from conftest import build, random_input
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yolo import detections
+from yolo import nms
 from yolo.boxes import iou
 from yolo.datasets.images import letterbox_placement
-from yolo.detections import Nms, box_classes, candidates, detect, relative_to_image, suppress
+from yolo.detections import (
+    box_classes,
+    candidates,
+    detect,
+    relative_to_image,
+    suppress,
+    suppression,
+)
 from yolo.errors import CfgError, DarknetError
+from yolo.nms import Nms
 
 CONV = "[convolutional]\nfilters={}\nsize=1\nstride=1\npad=1\nactivation=linear\n"
 YOLO = "[yolo]\nmask=0,1\nanchors=6,8, 10,9, 12,14\nclasses=3\nnum=3\n"
@@ -86,7 +94,7 @@ def test_nms_is_darknets(seed: int, count: int, exponent: float | None) -> None:
 def test_nms_in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     boxes, confidences = scene(3, 200, 20)
     whole = suppress(boxes, confidences, Nms(0.45, 0.6))
-    monkeypatch.setattr(detections, "LARGEST", 300)
+    monkeypatch.setattr(nms, "LARGEST", 300)
     pieces = suppress(boxes, confidences, Nms(0.45, 0.6))
     assert 0 < len(whole) < int((confidences > 0).sum())
     for name in ("boxes", "classes", "confidences"):
@@ -116,13 +124,13 @@ def test_boxes_of_other_classes_stay() -> None:
 def test_the_last_head_chooses_the_kind_of_nms(keys: str, exponent: float | None) -> None:
     head = CONV.format(16) + YOLO
     other = head + "nms_kind=diounms\nbeta_nms=0.1\n"
-    assert Nms.of(build(NET + other + CONV.format(16) + YOLO + keys)) == Nms(0.45, exponent)
-    assert Nms.of(build(NET + head + keys), 0.3) == Nms(0.3, exponent)
+    assert suppression(build(NET + other + CONV.format(16) + YOLO + keys)) == Nms(0.45, exponent)
+    assert suppression(build(NET + head + keys), 0.3) == Nms(0.3, exponent)
 
 
 def test_region_heads_take_plain_nms() -> None:
     network = build(NET + CONV.format(16) + REGION)
-    assert Nms.of(network) == Nms(0.45, None)
+    assert suppression(network) == Nms(0.45, None)
 
 
 @pytest.mark.parametrize(
@@ -176,4 +184,4 @@ def test_heads_must_agree_on_the_classes() -> None:
 
 def test_a_network_without_boxes() -> None:
     with pytest.raises(DarknetError, match="has no head that gives boxes"):
-        Nms.of(build(NET + CONV.format(16)))
+        suppression(build(NET + CONV.format(16)))

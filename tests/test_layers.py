@@ -23,6 +23,7 @@ from reference import (
     product,
     reorganised,
     response,
+    sphere,
     route,
     same,
     shortcut,
@@ -202,10 +203,15 @@ CASES = {
         Case("[crop]\ncrop_width=3\ncrop_height=6\n", cropped(slice(1, 7), slice(1, 4), 2, -1)),
         Case("[crop]\ncrop_width=4\ncrop_height=8\nnoadjust=1\n", cropped(slice(8), slice(1, 5))),
     ],
+    "l2norm": [
+        Case("[l2norm]\n", sphere(1e-10)),
+        Case("[l2norm]\nscale=3\neps=0.5\n", sphere(0.5)),
+    ],
     "normalization": [
         Case("[normalization]\n", response(5, 1e-4, 0.75, 1)),
         Case(CONV + "9\n[lrn]\nsize=4\nalpha=0.2\nbeta=0.5\nkappa=3\n", response(4, 0.2, 0.5, 3)),
         Case(CONV + "9\n[lrn]\nsize=1\nalpha=0.1\nkappa=4\n", response(1, 0.1, 0.75, 4)),
+        Case(CONV + "9\n[lrn]\nsize=18\nalpha=1\nbeta=0.5\n", response(18, 1, 0.5, 1)),
     ],
     "local": [
         Case("[local]\n", local("logistic", 1, 1, 0)),

@@ -136,9 +136,9 @@ def _batch(size: int) -> Batch:
 def _evaluated(network: Network, images: Tensor) -> Callable[[], object]:
     import torch
 
-    from yolo.detections import Nms, detect
+    from yolo.detections import detect, suppression
 
-    fused, nms = network.fused().to(memory_format=torch.channels_last), Nms.of(network)  # type: ignore[call-overload]
+    fused, nms = network.fused().to(memory_format=torch.channels_last), suppression(network)  # type: ignore[call-overload]
 
     def run() -> None:
         with torch.inference_mode():

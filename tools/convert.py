@@ -138,7 +138,10 @@ def _voc_arguments(parser: Parser) -> None:
     parser.add_argument("--valid", type=_sets, metavar="SETS", help="such as val or val,test")
     parser.add_argument("--names", metavar="FILE", help="classes to keep; default: all, sorted")
     parser.add_argument(
-        "--difficult", choices=("drop", "keep"), default="drop", help="objects marked difficult"
+        "--difficult",
+        choices=("drop", "keep"),
+        default="drop",
+        help="objects marked difficult: drop, and list those of valid for mAP to ignore; or keep",
     )
     parser.add_argument(
         "--offset",

@@ -50,7 +50,10 @@ def arguments() -> argparse.Namespace:
     rules = parser.add_argument_group("rules")
     rules.add_argument("--thresh", type=float, default=0.25, metavar="T", help="least confidence")
     rules.add_argument(
-        "--nms", type=float, default=0.45, metavar="T", help="one object overlaps by more than that"
+        "--nms",
+        type=float,
+        metavar="T",
+        help="one object overlaps by more than that; default: what the head says, or 0.45",
     )
     rules.add_argument(
         "--letterbox",
@@ -136,8 +139,9 @@ class Work:
 
 def _check(args: argparse.Namespace) -> None:
     for name in ("thresh", "nms"):
-        if not 0 <= getattr(args, name) <= 1:
-            raise DarknetError(f"--{name} {getattr(args, name):g}: expected a number from 0 to 1")
+        value = getattr(args, name)
+        if value is not None and not 0 <= value <= 1:
+            raise DarknetError(f"--{name} {value:g}: expected a number from 0 to 1")
     if args.frames is not None and args.frames < 1:
         raise DarknetError(f"--frames {args.frames}: expected at least 1")
 

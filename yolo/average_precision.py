@@ -14,6 +14,7 @@ from yolo.boxes import iou
 from yolo.detections import Detections
 
 NONE = -1  # in place of the truth that a detection found
+NO_TRUTHS = torch.zeros(0, 5)
 
 
 @dataclass(frozen=True)
@@ -63,19 +64,25 @@ class Counts:
         return self.overlap / max(int(self.tp.sum() + self.fp.sum()), 1)
 
 
-def match(found: Detections, truths: Tensor, iou_thresh: float) -> Matches:
+def match(
+    found: Detections, truths: Tensor, iou_thresh: float, difficult: Tensor = NO_TRUTHS
+) -> Matches:
     """Compare the detections of an image with its truths (M, 5): class, centre x, y, w, h.
 
     A detection finds the truth of its class that it overlaps most, if by more than `iou_thresh`.
+    One that finds none, but so overlaps a `difficult` object of its class, is dropped. (Darknet
+    drops it from mAP, and yet counts it as wrong in its precision at a confidence.)
     """
     found = Detections(found.boxes.cpu(), found.classes.cpu(), found.confidences.cpu())
     truths = truths.cpu()
     overlaps, which = _best(found, truths, iou_thresh)
+    _, excuse = _best(found, difficult.cpu(), iou_thresh)
+    keep = (which != NONE) | (excuse == NONE)
     return Matches(
-        found.confidences.numpy(),
-        found.classes.numpy(),
-        which.numpy(),
-        overlaps.numpy(),
+        found.confidences[keep].numpy(),
+        found.classes[keep].numpy(),
+        which[keep].numpy(),
+        overlaps[keep].numpy(),
         truths[:, 0].long().numpy(),
     )
 

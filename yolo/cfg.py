@@ -111,6 +111,11 @@ class Section:
             return default
         return tuple(self._number(key, item) for item in self._items(key))
 
+    def number_lists(self, key: str) -> list[tuple[float, ...]]:
+        """Lists of finite numbers with bars between them, such as 2|2,3|2."""
+        lists = self.text(key).split("|")
+        return [tuple(self._number(key, i) for i in text.rstrip(",").split(",")) for text in lists]
+
     def flag(self, key: str, default: bool = False) -> bool:
         return self.integer(key, int(default), minimum=-(2**31)) != 0
 

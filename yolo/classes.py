@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from yolo.cfg import Cfg
-from yolo.heads.detection import Detection
-from yolo.heads.region import Region
-from yolo.heads.yolo import AnchorHead
+from yolo.heads.base import BoxHead, Head
 from yolo.layers import Layer
 from yolo.network import Network
 
@@ -21,22 +19,12 @@ def with_classes(cfg: Cfg, classes: int) -> Cfg:
     edits: dict[int, dict[str, object]] = {}
     for index in network.heads:
         head = network.layers[index]
-        if hasattr(head, "classes"):
+        if isinstance(head, BoxHead):
             edits[index] = {"classes": classes}
-        feeder = network.layers[head.sources[0]] if head.is_head else head
-        edits |= _feed(network, feeder, _width(head, classes))
+        widths = head.widths(classes) if isinstance(head, Head) else {index: classes}
+        for source, width in widths.items():
+            edits |= _feed(network, network.layers[source], width)
     return cfg.edited(edits)
-
-
-def _width(head: Layer, classes: int) -> int:
-    """The channels that a head needs in front of it."""
-    if not hasattr(head, "classes"):
-        return classes
-    channels = head.inputs[0].channels
-    if isinstance(head, Detection):  # classes belong to a cell, not to a box
-        return channels + (classes - head.classes) * head.side**2
-    assert isinstance(head, (AnchorHead, Region))
-    return channels // head.entries * (head.entries - head.classes + classes)
 
 
 def _feed(network: Network, layer: Layer, width: int) -> dict[int, dict[str, object]]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from yolo.average_precision import NO_TRUTHS
 from yolo.detections import Detections
 from yolo.errors import DarknetError
 
@@ -21,7 +22,8 @@ class CocoBoxes:
     """Truths and detections of a data set, gathered image by image.
 
     Boxes become pixels of the image files; a truth's area, by which COCO calls it small (below
-    32²), medium or large (from 96²), is that of its box.
+    32²), medium or large (from 96²), is that of its box. Difficult objects are crowds, COCO's only
+    truths that any number of detections may lie on without being right or wrong.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -30,10 +32,30 @@ class CocoBoxes:
         self.truths: list[dict[str, Any]] = []
         self.found: list[np.ndarray] = []
 
-    def add(self, found: Detections, truths: Tensor, size: tuple[int, int]) -> None:
-        """An image of `size` (width, height); truths (M, 5): class, centre x, y, w, h, relative."""
+    def add(
+        self,
+        found: Detections,
+        truths: Tensor,
+        size: tuple[int, int],
+        difficult: Tensor = NO_TRUTHS,
+    ) -> None:
+        """An image of `size` (width, height).
+
+        `truths`, `difficult`: (M, 5) class, centre x, y, w, h, relative.
+        """
         number = len(self.images) + 1
         self.images.append({"id": number, "width": size[0], "height": size[1]})
+        self._annotate(number, truths, size, iscrowd=0)
+        self._annotate(number, difficult, size, iscrowd=1)
+        columns = (
+            np.full(len(found), number),
+            _corner(found.boxes, size),
+            found.confidences.cpu().numpy(),
+            found.classes.cpu().numpy(),
+        )
+        self.found.append(np.column_stack(columns))
+
+    def _annotate(self, number: int, truths: Tensor, size: tuple[int, int], iscrowd: int) -> None:
         for truth, box in zip(truths.tolist(), _corner(truths[:, 1:], size), strict=True):
             self.truths.append(
                 {
@@ -42,16 +64,9 @@ class CocoBoxes:
                     "category_id": int(truth[0]),
                     "bbox": box.tolist(),
                     "area": float(box[2] * box[3]),
-                    "iscrowd": 0,
+                    "iscrowd": iscrowd,
                 }
             )
-        columns = (
-            np.full(len(found), number),
-            _corner(found.boxes, size),
-            found.confidences.cpu().numpy(),
-            found.classes.cpu().numpy(),
-        )
-        self.found.append(np.column_stack(columns))
 
     def summary(self) -> dict[str, float | None]:
         """AP@[.5:.95], AP50, AP75 and by size; None where there is no truth of that size.

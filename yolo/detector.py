@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from yolo.datasets.images import WHOLE, Pixels, letterbox_darknet, resize_darknet
-from yolo.detections import Detections, Nms, detect
+from yolo.detections import Detections, detect, suppression
 from yolo.network import Network
 
 Forward = Callable[[Tensor], Mapping[int, Tensor]]
@@ -27,12 +27,12 @@ class Detector:
         network: Network,
         *,
         thresh: float = 0.25,
-        nms_thresh: float = 0.45,
+        nms_thresh: float | None = None,
         letterbox: bool | None = None,
         forward: Forward | None = None,
     ) -> None:
         self.network, self.thresh = network, thresh
-        self.nms = Nms.of(network, nms_thresh)
+        self.nms = suppression(network, nms_thresh)
         self.letterbox = network.cfg.net.flag("letter_box") if letterbox is None else letterbox
         self.device = next(iter(network.parameters()), torch.empty(0)).device
         self.forward = forward or network.fused()
@@ -48,10 +48,8 @@ class Detector:
             x = torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy())
             outputs = self.forward(x.to(self.device))
             found = detect(self.network, outputs, self.thresh, self.nms, [placement])[0]
-        order = found.confidences.argsort(descending=True)
-        return Detections(
-            found.boxes[order].cpu(), found.classes[order].cpu(), found.confidences[order].cpu()
-        )
+        found = found.surest()
+        return Detections(found.boxes.cpu(), found.classes.cpu(), found.confidences.cpu())
 
 
 def described(

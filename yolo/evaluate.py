@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -13,7 +14,14 @@ from yolo.coco import CocoBoxes
 from yolo.datasets.batch import Batch
 from yolo.datasets.data import Data
 from yolo.datasets.images import Placement, letterbox_placement
-from yolo.detections import Detections, Nms, box_classes, detect, gives_boxes, relative_to_image
+from yolo.detections import (
+    Detections,
+    box_classes,
+    detect,
+    gives_boxes,
+    relative_to_image,
+    suppression,
+)
 from yolo.errors import DarknetError
 from yolo.network import Network
 from yolo.results import ClassifierEvaluation, ClassResult, DetectorEvaluation, Evaluation
@@ -24,6 +32,16 @@ POINTS = (0, 11, 101)
 TOP = 5  # where the .data file doesn't say
 
 Progress = Callable[[int], object]
+
+
+@dataclass(frozen=True)
+class _Image:
+    """What is found in an image, its truths and difficult objects (M, 5), the size of its file."""
+
+    found: Detections
+    truths: Tensor
+    difficult: Tensor
+    size: tuple[int, int]
 
 
 class Images(Protocol):
@@ -47,6 +65,7 @@ def evaluate(
 ) -> Evaluation:
     """mAP of a detector as `darknet detector map` has it, or the accuracy of a classifier.
 
+    Objects that the data calls difficult are no truths, and what is found on them counts nowhere.
     `progress` is told how many images each batch had. The network stays as it is. Raises
     DarknetError where its classes aren't those of the data.
     """
@@ -56,10 +75,10 @@ def evaluate(
     names = loader.data.names
     boxes = CocoBoxes(names) if coco else None
     images = []
-    for found, truths, size in _found(network, loader, progress):
-        images.append(match(found, truths, iou_thresh))
+    for image in _found(network, loader, progress):
+        images.append(match(image.found, image.truths, iou_thresh, image.difficult))
         if boxes:
-            boxes.add(found, truths, size)
+            boxes.add(image.found, image.truths, image.size, image.difficult)
     matches = Matches.join(images)
     precisions = average_precisions(matches, len(names), points)
     counts = count(matches, len(names), conf_thresh)
@@ -102,20 +121,24 @@ def _outputs(
             progress(len(batch))
 
 
-def _found(
-    network: Network, loader: Images, progress: Progress | None
-) -> Iterator[tuple[Detections, Tensor, tuple[int, int]]]:
-    """For every image its detections, its truths (M, 5) and the size of its file."""
-    nms = Nms.of(network)
+def _found(network: Network, loader: Images, progress: Progress | None) -> Iterator[_Image]:
+    nms = suppression(network)
     for outputs, batch in _outputs(network, loader, progress):
         placements = _placements(batch) if loader.letterbox else None
         found = detect(network, outputs, CANDIDATE, nms, placements)
         for number, size in enumerate(batch.sizes):
-            truths = batch.boxes[batch.boxes[:, 0] == number, 1:]
-            if placements:
-                place = relative_to_image(truths[:, 1:], placements[number])
-                truths = torch.cat((truths[:, :1], place), 1)
-            yield found[number], truths, size
+            truths, difficult = (
+                _of_image(boxes, number, placements) for boxes in (batch.boxes, batch.difficult)
+            )
+            yield _Image(found[number], truths, difficult, size)
+
+
+def _of_image(boxes: Tensor, number: int, placements: list[Placement] | None) -> Tensor:
+    """Of a batch's boxes (M, 6) those of one image (M, 5), relative to its file."""
+    own = boxes[boxes[:, 0] == number, 1:]
+    if not placements:
+        return own
+    return torch.cat((own[:, :1], relative_to_image(own[:, 1:], placements[number])), 1)
 
 
 def _placements(batch: Batch) -> list[Placement]:

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from yolo.heads.region import Region
+from yolo.heads.yolo import AnchorHead
 from yolo.layers import Layer
 from yolo.network import Network
 
@@ -24,7 +26,7 @@ def initialize(network: Network, seed: int = 0) -> None:
     scales and variances 1, the rest 0; what feeds a head of boxes hardly expects any.
     """
     random = torch.Generator().manual_seed(seed)
-    heads = {layer.sources[0]: layer for layer in network.layers if hasattr(layer, "entries")}
+    heads = {layer.sources[0]: layer for layer in network.layers if _has_objectness(layer)}
     for index, layer in enumerate(network.layers):
         stored = layer.stored()
         if any(tensor.is_meta for tensor in stored.values()):
@@ -56,6 +58,11 @@ def transfer(network: Network, other: Network) -> list[int]:
     return missing
 
 
+def _has_objectness(layer: Layer) -> bool:
+    """Whether one section makes all that a head's boxes are, objectness among it."""
+    return isinstance(layer, AnchorHead | Region)
+
+
 def _quiet(head: Layer, fresh: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors of a section in front of boxes: small weights, objectness of OBJECTS."""
     weights, biases = fresh["weights"], fresh["biases"]
@@ -67,7 +74,8 @@ def _quiet(head: Layer, fresh: dict[str, Tensor]) -> dict[str, Tensor]:
 def _fresh(layer: Layer, name: str, like: Tensor, random: torch.Generator) -> Tensor:
     centre = layer.first(name)
     if centre is not None:
-        return centre + POSTERIOR_SPREAD * torch.randn(like.shape, generator=random)
+        spread = POSTERIOR_SPREAD if layer.plain_type else 0.0
+        return centre + spread * torch.randn(like.shape, generator=random)
     if name in ONES:
         return torch.ones(like.shape)
     if name != "weights":

@@ -25,6 +25,7 @@ class Network(nn.Module):
         super().__init__()
         self.cfg = cfg
         self.image = image_shape(cfg)
+        self.mean, self.scale = _preparation(cfg, self.image)
         if not cfg.layers:
             raise cfg.net.error("no layers behind it")
         layers: list[Layer] = []
@@ -86,11 +87,12 @@ class Network(nn.Module):
     def forward(self, x: Tensor, collect: Iterable[int] | None = None) -> dict[int, Tensor]:
         """(N, C, H, W) in [0, 1] → the outputs of the sections in `collect`, by default the heads'.
 
-        Other outputs are freed as soon as nothing needs them.
+        The sections see (255·x − mean)·scale where [net] has these keys. Other outputs are freed
+        as soon as nothing needs them.
         """
         wanted = set(self.heads if collect is None else collect)
         uses = {i: len(users) for i, users in self.consumers.items()}
-        outputs = {IMAGE: x}
+        outputs = {IMAGE: self.prepared(x)}
         found: dict[int, Tensor] = {}
         for i, layer in enumerate(self.layers):
             outputs[i] = layer(*(outputs[source] for source in layer.sources))
@@ -103,6 +105,13 @@ class Network(nn.Module):
                 if not uses[source]:
                     del outputs[source]
         return found
+
+    def prepared(self, x: Tensor) -> Tensor:
+        """What the first section sees of an image in [0, 1]."""
+        if self.mean is None:
+            return x
+        mean = x.new_tensor(self.mean)[:, None, None]
+        return (255 * x - mean) * self.scale
 
     def count_parameters(self) -> int:
         """Learnable numbers: biases, scales and weights."""
@@ -179,6 +188,21 @@ def image_shape(cfg: Cfg) -> Shape:
     if shape.elements > 2**28:
         raise net.error(f"asks for an input of {shape}")
     return shape
+
+
+def _preparation(cfg: Cfg, image: Shape) -> tuple[tuple[float, ...] | None, float]:
+    """mean= of 8-bit colours and scale= of [net], mean None where neither is given."""
+    net = cfg.net
+    if not net.has("mean") and not net.has("scale"):
+        return None, 1.0
+    mean, scale = net.numbers("mean", (0.0,)), net.number("scale", 1.0)
+    if len(mean) == 1:
+        mean *= image.channels
+    if len(mean) != image.channels:
+        raise net.error(f"mean has {len(mean)} values for {image.channels} channels", "mean")
+    if scale <= 0:
+        raise net.error(f"scale={scale:g}: expected more than 0", "scale")
+    return mean, scale
 
 
 @torch.no_grad()

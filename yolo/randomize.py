@@ -80,7 +80,7 @@ def _fill(layer: nn.Module, x: Tensor, random: torch.Generator) -> None:
     assert isinstance(layer, Layer)
     if not x.isfinite().all():
         raise layer.section.error("with made-up weights, what enters it is not finite")
-    tensors = {name: torch.zeros(t.shape) for name, t in layer.stored().items()}
+    tensors = {n: _about(layer.first(n), t, random) for n, t in layer.stored().items()}
     if not tensors:
         layer.tie()
         return
@@ -101,6 +101,13 @@ def _fill(layer: nn.Module, x: Tensor, random: torch.Generator) -> None:
     elif isinstance(layer, (Convolutional, Connected)) and weights is not None:
         spread = float(_before_bn(layer, x).std(unbiased=False))
         weights *= 1 / max(spread, 1e-6)
+
+
+def _about(centre: Tensor | None, like: Tensor, random: torch.Generator) -> Tensor:
+    """What a tensor starts training with, spread; 0 where that has other reasons."""
+    if centre is None:
+        return torch.zeros(like.shape)
+    return centre * (1 + 0.2 * torch.randn(like.shape, generator=random))
 
 
 def _he(layer: Convolutional | Connected | Local) -> float:

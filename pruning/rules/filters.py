@@ -54,21 +54,30 @@ class Producer(Weighted):
 
     def silence(self, layer: Layer, tensors: Tensors, channels: Tensor) -> dict[str, Tensor]:
         """Tensors whose `channels` output act(shift) whatever the input: γ = 0, or filters 0."""
-        name = "scales" if "scales" in tensors else "weights"
-        silenced = tensors[name].clone()
-        silenced[channels] = 0
-        return {**tensors, name: silenced}
+        return _zeroed(tensors, "scales" if "scales" in tensors else "weights", channels)
 
-    def emit(self, layer: Layer, tensors: dict[str, Tensor], channels: Tensor) -> None:
-        """Make `channels` output act(1) whatever the input, in place: constant channels."""
+    def mute(self, tensors: Tensors, channels: Tensor) -> dict[str, Tensor]:
+        """Tensors without the shift of `channels`."""
+        return _zeroed(tensors, "biases", channels)
+
+    def emit(
+        self, layer: Layer, tensors: dict[str, Tensor], channels: Tensor, times: Tensor
+    ) -> None:
+        """Make `channels` constant in place: their shift is `emitted`, `times` (C,) as large."""
         if not len(channels) or not tensors:
             return
         tensors["weights"][channels] = 0
-        tensors["biases"][channels] = self.emitted(layer)
+        tensors["biases"][channels] = self.emitted(layer) * times.to(tensors["biases"])
         if "scales" in tensors:
             tensors["scales"][channels] = 0
             tensors["mean"][channels] = 0
             tensors["variance"][channels] = 1
+
+
+def _zeroed(tensors: Tensors, name: str, channels: Tensor) -> dict[str, Tensor]:
+    zeroed = tensors[name].clone()
+    zeroed[channels] = 0
+    return {**tensors, name: zeroed}
 
 
 class ConvolutionalRule(Producer):

@@ -33,6 +33,13 @@ class UpsampleRule(Rule):
         return values[0] * layer.scale
 
 
+class L2NormRule(Rule):
+    """A factor a channel; constants are meant as shares of a place's norm."""
+
+    def constant(self, layer: Layer, tensors: Tensors, values: Sequence[Tensor]) -> Tensor:
+        return values[0] * tensors["factors"]
+
+
 class MaxPoolRule(Rule):
     """Channel by channel, unless it takes the maximum over channels."""
 

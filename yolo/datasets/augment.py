@@ -8,6 +8,7 @@ import numpy as np
 
 from yolo.cfg import Cfg
 from yolo.datasets.order import draw_integer
+from yolo.datasets.ssd_crop import SsdCrops
 from yolo.datasets.task import Task, box_heads
 
 NONE, MIXUP, CUTMIX, MOSAIC, CUTMIX_OR_MOSAIC = range(5)  # mixup= of [net]
@@ -26,7 +27,8 @@ class Augmentation:
     """Settings of parse_net_options (parser.c); `jitter` and `resize` come from the last head.
 
     `min_crop`, `max_crop`, `angle` (degrees), `aspect` and `label_smooth` are for classifiers,
-    `jitter`, `resize`, `letter_box`, `mosaic_bound` and `noise` for detectors.
+    `jitter`, `resize`, `letter_box`, `mosaic_bound`, `noise` and `ssd` for detectors; where there
+    is `ssd`, it takes the place of `jitter` and `resize`.
     """
 
     flip: bool = True
@@ -45,13 +47,16 @@ class Augmentation:
     angle: float = 0.0
     aspect: float = 1.0
     label_smooth: float = 0.0
+    ssd: SsdCrops | None = None
 
     @classmethod
     def of(cls, cfg: Cfg, task: Task) -> Augmentation:
         """Raises CfgError for settings that can't be."""
         net, heads = cfg.net, box_heads(cfg)
-        jitter = resize = None
-        if heads:
+        jitter = resize = ssd = None
+        if heads and heads[-1].type == "ssd":
+            ssd = SsdCrops.of(heads[-1])
+        elif heads:
             jitter, resize = heads[-1].number("jitter", 0.2), heads[-1].number("resize", 1.0)
             if jitter < 0:
                 raise heads[-1].error(f"jitter={jitter:g} is negative", "jitter")
@@ -77,6 +82,7 @@ class Augmentation:
             angle=net.number("angle", 0.0),
             aspect=_positive(cfg, "aspect"),
             label_smooth=net.number("label_smooth_eps", 0.0),
+            ssd=ssd,
         )
 
     def keeps(self, width: int, height: int) -> bool:

@@ -1,7 +1,8 @@
 """What the loaders hand over."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 
@@ -15,6 +16,7 @@ class Batch:
     `labels`: (N, classes) float32, the probability of every class, for classifiers; (N, 0) for
     detectors.
     `sizes`: width, height of the image files.
+    `difficult`: (M, 6) as `boxes`, the objects that mAP ignores; M = 0 in training.
     """
 
     images: Tensor
@@ -22,6 +24,7 @@ class Batch:
     labels: Tensor
     paths: tuple[str, ...]
     sizes: tuple[tuple[int, int], ...]
+    difficult: Tensor = field(default_factory=lambda: torch.zeros(0, 6))
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -1,4 +1,7 @@
-"""Jitter, resize, flip: which part of an image a detector sees, and where its boxes are then."""
+"""Jitter, resize, flip: which part of an image a detector sees, and where its boxes are then.
+
+SSD's patches take the place of jitter and resize where the head is [ssd].
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,17 @@ import numpy as np
 from yolo.datasets.augment import Augmentation
 from yolo.datasets.images import Pixels, as_pixels
 from yolo.datasets.sample import Boxes
+from yolo.datasets.ssd_crop import SsdCrops, shows_center
+
+LONGEST_WARP = 2**15 - 2  # pixels of a side that cv2.warpAffine takes
 
 
 @dataclass(frozen=True)
 class Crop:
-    """Margins in pixels that are cut off an image; negative ones are added."""
+    """Margins in pixels that are cut off an image; negative ones are added.
+
+    `by_center`: SSD's rule, boxes whose centres are cut off are gone.
+    """
 
     width: int
     height: int
@@ -23,24 +32,37 @@ class Crop:
     top: int
     bottom: int
     flip: bool = False
+    by_center: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of what is left."""
         return self.width - self.left - self.right, self.height - self.top - self.bottom
 
+    @property
+    def shows_image(self) -> bool:
+        """Whether there is anything left, and not only padding."""
+        across = min(self.width - self.left, self.width - self.right)
+        down = min(self.height - self.top, self.height - self.bottom)
+        return min(*self.size, across, down) > 0
+
     def pixels(self, image: Pixels, width: int, height: int) -> Pixels:
         """(H, W, C) → (height, width, C); what lies outside has the mean colour."""
-        out = cv2.resize(self._cut(image), (width, height))
-        if self.flip:
-            out = cv2.flip(out, 1)
-        return as_pixels(out)
+        padded = min(self.left, self.right, self.top, self.bottom) < 0
+        if self.by_center and padded and max(image.shape) <= LONGEST_WARP:
+            out = self._warped(image, width, height)
+        else:
+            out = as_pixels(cv2.resize(self._cut(image), (width, height)))
+        return as_pixels(cv2.flip(out, 1)) if self.flip else out
 
     def boxes(self, boxes: Boxes, width: int, height: int) -> Boxes:
         """Boxes of the image → of the crop, clipped; those below one pixel are dropped.
 
         `width`, `height`: of the network's input (correct_boxes, fill_truth_detection of data.c).
         """
+        if self.by_center:
+            region = self.left, self.top, self.width - self.right, self.height - self.bottom
+            boxes = boxes[shows_center(np.array(region), boxes, self.width, self.height)]
         scale = np.array([self.width, self.height], np.float32) / self.size
         offset = np.array([self.left, self.top], np.float32) / self.size
         low = (boxes[:, 1:3] - boxes[:, 3:] / 2) * scale - offset
@@ -58,6 +80,18 @@ class Crop:
         left, top = (0 if right == self.flip else across), (down if below else 0)
         return replace(self, left=left, right=across - left, top=top, bottom=down - top)
 
+    def letterboxed(self, width: int, height: int, aspect: float) -> Crop:
+        """Wider by what `width` × `height` lacks to have this aspect, or higher."""
+        across = int(max(0.0, height * aspect - width) / 2)
+        down = int(max(0.0, width / aspect - height) / 2)
+        return replace(
+            self,
+            left=self.left - across,
+            right=self.right - across,
+            top=self.top - down,
+            bottom=self.bottom - down,
+        )
+
     def _cut(self, image: Pixels) -> Pixels:
         left, top = max(0, self.left), max(0, self.top)
         right, bottom = self.width - max(0, self.right), self.height - max(0, self.bottom)
@@ -67,12 +101,25 @@ class Crop:
         )
         if not (above or below or before or behind):
             return part
-        # of every eighth pixel: the mean of all takes longer than the rest of the crop
-        mean = image[::8, ::8].mean((0, 1)).tolist()
         wider = cv2.copyMakeBorder(
-            part, above, below, before, behind, cv2.BORDER_CONSTANT, value=mean
+            part, above, below, before, behind, cv2.BORDER_CONSTANT, value=_mean(image)
         )
         return as_pixels(wider)
+
+    def _warped(self, image: Pixels, width: int, height: int) -> Pixels:
+        """_cut and resized, but without a canvas in memory that may be 16 times the image."""
+        x, y = self.size[0] / width, self.size[1] / height
+        matrix = np.array([[x, 0, (x - 1) / 2 + self.left], [0, y, (y - 1) / 2 + self.top]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        out = cv2.warpAffine(
+            image,
+            matrix,
+            (width, height),
+            flags=flags,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=_mean(image),
+        )
+        return as_pixels(out)
 
 
 def from_corners(classes: Boxes, low: Boxes, high: Boxes, width: int, height: int) -> Boxes:
@@ -83,23 +130,46 @@ def from_corners(classes: Boxes, low: Boxes, high: Boxes, width: int, height: in
     return boxes[keep].astype(np.float32)
 
 
+def _mean(image: Pixels) -> list[float]:
+    """The colour of padding."""
+    # of every eighth pixel: the mean of all takes longer than the rest of the crop
+    return image[::8, ::8].mean((0, 1)).tolist()
+
+
 def draw_crop(
-    image: Pixels, settings: Augmentation, aspect: float, random: np.random.Generator
+    image: Pixels,
+    boxes: Boxes,
+    settings: Augmentation,
+    aspect: float,
+    random: np.random.Generator,
 ) -> Crop:
-    """What load_data_detection of data.c draws; `aspect`: width / height of the network's input."""
+    """What load_data_detection of data.c draws; `aspect`: width / height of the network's input.
+
+    With an [ssd] head it is a region that SsdCrops draws for these boxes.
+    """
     height, width = image.shape[:2]
     flip = settings.flip and random.random() < 0.5
+    if settings.ssd is None:
+        crop, seen = _jittered(width, height, settings, random), (width, height)
+    else:
+        crop = _patch(width, height, boxes, settings.ssd, random)
+        seen = crop.size
+    if settings.letter_box:
+        crop = crop.letterboxed(*seen, aspect)
+    return replace(crop, flip=flip) if crop.shows_image else Crop(width, height, 0, 0, 0, 0, flip)
+
+
+def _jittered(width: int, height: int, settings: Augmentation, random: np.random.Generator) -> Crop:
     left, right = _margins(width, settings, random.random(2), zoom := random.random(2))
     top, bottom = _margins(height, settings, random.random(2), zoom)
-    if settings.letter_box:
-        add_width = int(max(0.0, height * aspect - width) / 2)
-        add_height = int(max(0.0, width / aspect - height) / 2)
-        left, right = left - add_width, right - add_width
-        top, bottom = top - add_height, bottom - add_height
-    crop = Crop(width, height, left, right, top, bottom, flip)
-    if min(*crop.size, width - left, height - top, width - right, height - bottom) <= 0:
-        return Crop(width, height, 0, 0, 0, 0, flip)
-    return crop
+    return Crop(width, height, left, right, top, bottom)
+
+
+def _patch(
+    width: int, height: int, boxes: Boxes, ssd: SsdCrops, random: np.random.Generator
+) -> Crop:
+    left, top, right, bottom = ssd.draw(width, height, boxes, random)
+    return Crop(width, height, left, width - right, top, height - bottom, by_center=True)
 
 
 def _margins(

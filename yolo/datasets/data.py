@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +30,8 @@ class Source:
 class Data:
     """A data set: its class names and where its images are listed.
 
-    `labels`: what the path of a classifier's image contains, for every class.
+    `labels`: what the path of a classifier's image contains, for every class. `difficult`: a list
+    with an image for every one of valid, whose label file has the objects that mAP ignores.
     """
 
     path: str
@@ -40,6 +41,7 @@ class Data:
     folders: tuple[str, ...] = ()  # what paths may be relative to, behind the working directory
     top: int | None = None
     backup: str | None = None
+    difficult: Source | None = None
     _found: dict[Split, Items] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -91,12 +93,12 @@ def find(source: Source, folders: Iterable[str]) -> str:
     return place
 
 
-def resolve(path: str, folders: Iterable[str]) -> str | None:
+def resolve(
+    path: str, folders: Iterable[str], exists: Callable[[str], bool] = os.path.exists
+) -> str | None:
     """The first that exists: from the working directory, as in Darknet, then from `folders`."""
-    if os.path.exists(path):
-        return path
-    places = (os.path.join(folder, path) for folder in folders)
-    return next((place for place in places if os.path.exists(place)), None)
+    places = (path, *(os.path.join(folder, path) for folder in folders))
+    return next((place for place in places if exists(place)), None)
 
 
 def read_text(path: str, what: str) -> str:
@@ -131,6 +133,7 @@ def _load_data(path: str) -> Data:
         folders=folders,
         top=_integer(options["top"], "top") if "top" in options else None,
         backup=options["backup"].text if "backup" in options else None,
+        difficult=options.get("difficult"),
     )
 
 

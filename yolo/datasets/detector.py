@@ -48,7 +48,7 @@ def _single(
     height: int,
     random: np.random.Generator,
 ) -> tuple[Pixels, Boxes]:
-    crop = draw_crop(sample.image, settings, width / height, random)
+    crop = draw_crop(sample.image, sample.boxes, settings, width / height, random)
     color = draw_color(settings, random)
     boxes = crop.boxes(sample.boxes, width, height)
     return color.applied(crop.pixels(sample.image, width, height), boxes, random), boxes
@@ -67,7 +67,7 @@ def _mosaic(
     found = []
     for number, sample in enumerate(samples):
         below, right = number >= 2, number % 2 == 1
-        crop = draw_crop(sample.image, settings, width / height, random)
+        crop = draw_crop(sample.image, sample.boxes, settings, width / height, random)
         if random.random() < 0.5:
             crop = crop.into_corner(right, below)
         place = _place(crop, cut, right, below, width, height)

@@ -95,7 +95,9 @@ class EvaluationLoader(Loader):
         found = self.items.boxes(index, task.classes, clip=False)
         pixels, placement = self._resized(image)
         boxes = moved(found.boxes, placement)
-        return Sample(pixels, boxes, NO_LABELS, path, (width, height)), Problems.of(found)
+        difficult = moved(self.items.difficult(index, task.classes), placement)
+        sample = Sample(pixels, boxes, NO_LABELS, path, (width, height), difficult)
+        return sample, Problems.of(found)
 
     def _resized(self, image: Pixels) -> tuple[Floats, Placement]:
         if self.letterbox:

@@ -48,6 +48,10 @@ class Items(ABC):
     def check_boxes(self) -> None:
         """Raises DataError where no image can have a box."""
 
+    def difficult(self, index: int, classes: int) -> NDArray[np.float32]:
+        """(M, 5) boxes of the objects that mAP ignores, as they stand; raises DataError."""
+        return np.zeros((0, 5), np.float32)
+
     def stack(self, indices: Sequence[int] | NDArray[np.int64], channels: int) -> Pixels | None:
         """(N, H, W, C) of several images; None where they must be read one by one."""
         return None

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from yolo.datasets.data import IMAGES, Data, Split, read_lines, resolve
+import numpy as np
+from numpy.typing import NDArray
+
+from yolo.datasets.data import IMAGES, Data, Source, Split, find, read_lines, resolve
 from yolo.datasets.items import Items, Reader
-from yolo.datasets.labels import Labels, check_labels, read_labels
+from yolo.datasets.labels import Labels, check_labels, label_path, read_labels
 from yolo.errors import DataError
 
 if TYPE_CHECKING:
@@ -19,12 +22,18 @@ Item = tuple[str, str]  # the path of an image as it can be opened, and the text
 
 
 class Listed(Items):
-    """`labels`: what the path of a classifier's image contains, for every class."""
+    """`labels`: what the path of a classifier's image contains, for every class.
 
-    def __init__(self, items: Sequence[Item], labels: Sequence[str]) -> None:
+    `difficult`: for every image another, which needn't exist, whose label file has the boxes of the
+    objects that mAP ignores; () where there is no such list.
+    """
+
+    def __init__(
+        self, items: Sequence[Item], labels: Sequence[str], difficult: Sequence[str] = ()
+    ) -> None:
         self.names = tuple(path for path, _ in items)
         self.listed = tuple(text for _, text in items)
-        self.labels = labels
+        self.labels, self._difficult = labels, difficult
 
     def reader(self, channels: int, cache: int = 0) -> Reader:
         from yolo.datasets.cache import image_cache
@@ -56,6 +65,13 @@ class Listed(Items):
 
     def check_boxes(self) -> None:
         check_labels(self.names)
+        if self._difficult:
+            check_labels(self._difficult)
+
+    def difficult(self, index: int, classes: int) -> NDArray[np.float32]:
+        if not self._difficult:
+            return super().difficult(index, classes)
+        return read_labels(self._difficult[index], classes, clip=False).boxes
 
     def _read(self, channels: int, index: int) -> Pixels:
         from yolo.datasets.images import read_image
@@ -77,7 +93,9 @@ def read_lists(data: Data, split: Split, places: Sequence[str]) -> Listed:
             f"{where}: none of the {len(items)} images of {split} exists, "
             f"neither from here nor beside the list: {items[0][1]}"
         )
-    return Listed(items, data.labels)
+    if data.difficult is None or split != "valid":
+        return Listed(items, data.labels)
+    return Listed(items, data.labels, _read_difficult(data.difficult, data.folders, len(items)))
 
 
 def _items(place: str, folders: Sequence[str]) -> list[Item]:
@@ -86,6 +104,22 @@ def _items(place: str, folders: Sequence[str]) -> list[Item]:
     folders = (os.path.dirname(place) or ".", *folders)
     lines = (line for _, line in read_lines(place, "image list"))
     return [(resolve(line, folders) or line, line) for line in lines]
+
+
+def _read_difficult(source: Source, folders: Sequence[str], count: int) -> list[str]:
+    """The images of `difficult=`; raises DataError where they aren't as many as those of valid."""
+    place = find(source, folders)
+    folders = (os.path.dirname(place) or ".", *folders)
+    lines = [line for _, line in read_lines(place, "list of difficult objects")]
+    if len(lines) != count:
+        raise DataError(
+            f"{source.where}: {source.text} has {len(lines)} images, but valid has {count}"
+        )
+    return [resolve(line, folders, _has_labels) or line for line in lines]
+
+
+def _has_labels(image: str) -> bool:
+    return os.path.exists(label_path(image))
 
 
 def _below(folder: str) -> list[Item]:

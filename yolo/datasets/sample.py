@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
@@ -24,7 +24,8 @@ NO_LABELS = np.zeros(0, np.float32)
 class Sample:
     """One image (H, W, C) with its truth: boxes or class probabilities.
 
-    `labels`: (classes,); `size`: width, height of the image file.
+    `labels`: (classes,); `size`: width, height of the image file; `difficult`: boxes that mAP
+    ignores.
     """
 
     image: NDArray[Any]
@@ -32,10 +33,11 @@ class Sample:
     labels: NDArray[np.float32]
     path: str
     size: tuple[int, int]
+    difficult: Boxes = field(default_factory=lambda: NO_BOXES)
 
     def showing(self, image: NDArray[Any]) -> Sample:
         """The same with another image; dataclasses.replace takes three times as long."""
-        return Sample(image, self.boxes, self.labels, self.path, self.size)
+        return Sample(image, self.boxes, self.labels, self.path, self.size, self.difficult)
 
 
 @functools.lru_cache(maxsize=256)
@@ -63,15 +65,20 @@ def collate(samples: list[Sample]) -> Batch:
         for channel in range(channels):
             # a strided copy by numpy takes three times as long
             cv2.extractChannel(sample.image, channel, images[number, channel])
-    boxes = [sample.boxes for sample in samples]
-    numbers = np.repeat(np.arange(len(samples), dtype=np.float32), [len(each) for each in boxes])
     return Batch(
         images=torch.from_numpy(images),
-        boxes=torch.from_numpy(np.column_stack((numbers, np.concatenate(boxes)))),
+        boxes=_numbered([sample.boxes for sample in samples]),
         labels=torch.from_numpy(np.stack([sample.labels for sample in samples])),
         paths=tuple(sample.path for sample in samples),
         sizes=tuple(sample.size for sample in samples),
+        difficult=_numbered([sample.difficult for sample in samples]),
     )
+
+
+def _numbered(boxes: Sequence[Boxes]) -> torch.Tensor:
+    """Boxes (M, 5) of every image → (M, 6) of all, with the image's number in front."""
+    numbers = np.repeat(np.arange(len(boxes), dtype=np.float32), [len(each) for each in boxes])
+    return torch.from_numpy(np.column_stack((numbers, np.concatenate(boxes))))
 
 
 def whole_batch(

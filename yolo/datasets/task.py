@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from yolo.cfg import Cfg, Section
 from yolo.datasets.data import Data
 from yolo.errors import DataError
+from yolo.heads.base import BoxHead
 from yolo.layers import kind_of
 from yolo.network import image_shape
 
@@ -41,4 +42,4 @@ class Task:
 
 def box_heads(cfg: Cfg) -> tuple[Section, ...]:
     """The heads that make a network a detector."""
-    return tuple(section for section in cfg.layers if hasattr(kind_of(section), "decode"))
+    return tuple(section for section in cfg.layers if issubclass(kind_of(section), BoxHead))

@@ -6,16 +6,15 @@ import torch
 from torch import Tensor
 
 from yolo.cfg import Section
-from yolo.heads.loss import HeadLoss, LossRule, Targets
+from yolo.heads.base import BoxHead
+from yolo.heads.loss import LossRule
 from yolo.heads.yolo import grid
 from yolo.layers.base import Layer, Shape, register
 
 
 @register("detection")
-class Detection(Layer):
+class Detection(BoxHead):
     """YOLOv1's head: classes of all cells, then objectness, then boxes."""
-
-    is_head = True
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
@@ -39,9 +38,9 @@ class Detection(Layer):
         """Raises CfgError."""
         raise self.section.error("can't be trained here: it is YOLOv1's head")
 
-    def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
-        """Raises CfgError."""
-        return self.rule.loss(x, targets, seen)
+    def widths(self, classes: int) -> dict[int, int]:
+        """Classes belong to a cell, not to a box."""
+        return {self.sources[0]: self.inputs[0].channels + (classes - self.classes) * self.side**2}
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W)"""
@@ -53,7 +52,7 @@ class Detection(Layer):
         return torch.cat((classes, flat[:, end:]), 1).reshape(x.shape)
 
     def decode(self, out: Tensor) -> Tensor:
-        """Output → (N, side·side·num, 5 + classes), as Yolo.decode"""
+        """Output → (N, side·side·num, 5 + classes)"""
         cells, side = self.side**2, self.side
         flat = out.flatten(1)
         classes, objectness, box = flat.split(

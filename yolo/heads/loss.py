@@ -39,7 +39,8 @@ class LossRule(Protocol):
     """How a section learns."""
 
     def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
-        """What enters the section (N, C, H, W), targets, the images seen so far → its loss.
+        """What enters the section, or its output where several sections do (N, C, H, W), targets,
+        and the images seen so far → its loss.
 
         `seen` counts these images too. Raises CfgError where the targets don't fit the section.
         """

@@ -7,17 +7,15 @@ import torch
 from torch import Tensor
 
 from yolo.cfg import Section
-from yolo.heads.loss import HeadLoss, Targets
+from yolo.heads.base import BoxHead
 from yolo.heads.region_loss import RegionLoss
 from yolo.heads.yolo import grid, read_anchors
 from yolo.layers.base import Layer, Shape, register
 
 
 @register("region")
-class Region(Layer):
+class Region(BoxHead):
     """YOLOv2's head; its output has AlexeyAB's order (row, column, anchor, entry)."""
-
-    is_head = True
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
@@ -31,24 +29,12 @@ class Region(Layer):
         self.softmax = section.flag("softmax")
         self.entries = 5 + self.classes
         self.out_shape = self.inputs[0]
-        expected = self.entries * count
-        if self.out_shape.channels != expected:
-            raise section.error(
-                f"classes={self.classes} with num={count} needs filters={expected} "
-                f"before it, but gets {self.out_shape.channels}"
-            )
+        self.check_channels(count, f"num={count}")
 
     @functools.cached_property
     def rule(self) -> RegionLoss:
         """How it learns; raises CfgError for keys that it can't be trained with."""
         return RegionLoss(self)
-
-    def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
-        """What enters the head (N, C, H, W), and the boxes of the images → the loss.
-
-        `seen` images have been trained with, these included: the first ones teach the anchors.
-        """
-        return self.rule.loss(x, targets, seen)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W) that holds (H, W, anchors, entries) in memory"""
@@ -58,11 +44,14 @@ class Region(Layer):
             classes = classes.softmax(4)
         return torch.cat((box, objectness.sigmoid(), classes), 4).reshape(x.shape)
 
-    def decode(self, out: Tensor) -> Tensor:
-        """Output (N, C, H, W) → (N, H·W·anchors, 5 + classes)
+    def confidences(self, decoded: Tensor, thresh: float) -> Tensor:
+        if self.section.integer("classfix", 0, -(2**31)) == -1:  # get_region_boxes
+            unsure = decoded[..., 4:5] < 0.5
+            decoded = torch.cat((decoded[..., :5], decoded[..., 5:].masked_fill(unsure, 0)), -1)
+        return super().confidences(decoded, thresh)
 
-        Centre x, y, width, height relative to the image, objectness, class probabilities.
-        """
+    def decode(self, out: Tensor) -> Tensor:
+        """Output (N, C, H, W) → (N, H·W·anchors, 5 + classes)"""
         height, width = out.shape[2:]
         rows = out.reshape(len(out), height, width, len(self.anchors), self.entries)
         columns_, rows_ = grid(height, width, out)

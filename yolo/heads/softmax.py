@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from yolo.cfg import Section
+from yolo.heads.base import Head
 from yolo.heads.classifier_loss import SoftmaxLoss
-from yolo.heads.loss import HeadLoss, Targets
 from yolo.layers.base import Layer, Shape, register
 
 
 @register("softmax")
-class Softmax(Layer):
+class Softmax(Head):
     """Softmax over all elements of an image, in `groups` equal parts, with a temperature."""
-
-    is_head = True
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
@@ -33,10 +31,6 @@ class Softmax(Layer):
     def rule(self) -> SoftmaxLoss:
         """How it learns where no [cost] follows; raises CfgError where it doesn't."""
         return SoftmaxLoss(self)
-
-    def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
-        """What enters the head (N, C, H, W), and the labels → the loss."""
-        return self.rule.loss(x, targets, seen)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W)"""

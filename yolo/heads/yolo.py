@@ -2,16 +2,18 @@
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from yolo.cfg import Section
 from yolo.heads.anchor_loss import AnchorLoss
+from yolo.heads.base import BoxHead
 from yolo.heads.gaussian_loss import GaussianLoss
-from yolo.heads.loss import HeadLoss, Targets
 from yolo.heads.yolo_loss import YoloLoss
 from yolo.layers.base import Layer, Shape, register
+from yolo.nms import Nms
 
 
 def read_anchors(section: Section, count: int) -> list[tuple[float, float]]:
@@ -28,14 +30,14 @@ def grid(height: int, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
     return columns[None], rows[:, None]
 
 
+GREEDY_EXPONENT = 0.6  # box_diou of box.c, whatever beta_nms says
 # where a box of Gaussian_yolo's yolo_point lies from its centre, in box sizes
 POINTS = {"center": 0.0, "left_top": 0.5, "right_bottom": -0.5}
 
 
-class AnchorHead(Layer):
+class AnchorHead(BoxHead):
     """Boxes on a grid from the anchors that `mask` names."""
 
-    is_head = True
     coordinates = 4
     new_coords = False
     offset = 0.0
@@ -54,12 +56,7 @@ class AnchorHead(Layer):
         self.anchors = self._anchors(total)
         self.entries = self.coordinates + 1 + self.classes
         self.out_shape = self.inputs[0]
-        expected = self.entries * len(self.mask)
-        if self.out_shape.channels != expected:
-            raise section.error(
-                f"classes={self.classes} with {len(self.mask)} anchors needs filters={expected} "
-                f"before it, but gets {self.out_shape.channels}"
-            )
+        self.check_channels(len(self.mask), f"{len(self.mask)} anchors")
 
     def per_anchor(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, anchors, entries, H, W)"""
@@ -103,9 +100,15 @@ class AnchorHead(Layer):
         """How it learns; raises CfgError for keys that it can't be trained with."""
         return self.loss_rule(self)
 
-    def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
-        """What enters the head (N, C, H, W), and the boxes of the images → the loss."""
-        return self.rule.loss(x, targets, seen)
+    def confidences(self, decoded: Tensor, thresh: float) -> Tensor:
+        return super().confidences(decoded, thresh) * (decoded[..., 4:5] > thresh)
+
+    def suppression(self, thresh: float | None = None) -> Nms:
+        """Plain IoU for an unknown nms_kind=, too (parser.c)."""
+        asked = super().suppression(thresh)
+        kind = self.section.text("nms_kind") if self.section.has("nms_kind") else ""
+        exponents = {"greedynms": GREEDY_EXPONENT, "diounms": self.section.number("beta_nms", 0.6)}
+        return replace(asked, exponent=exponents.get(kind))
 
     def _anchors(self, total: int) -> list[tuple[float, float]]:
         section = self.section
@@ -156,10 +159,7 @@ class Yolo(AnchorHead):
         )
 
     def decode(self, out: Tensor) -> Tensor:
-        """Output (N, C, H, W) → (N, anchors·H·W, 5 + classes)
-
-        Centre x, y, width, height relative to the image, objectness, class probabilities.
-        """
+        """Output (N, C, H, W) → (N, anchors·H·W, 5 + classes)"""
         out = self.per_anchor(out)
         return flat(torch.cat((torch.stack(self.boxes(out), 2), out[:, :, 4:]), 2))
 
@@ -194,7 +194,7 @@ class GaussianYolo(AnchorHead):
         )
 
     def decode(self, out: Tensor) -> Tensor:
-        """Output (N, C, H, W) → (N, anchors·H·W, 5 + classes), as Yolo.decode.
+        """Output (N, C, H, W) → (N, anchors·H·W, 5 + classes)
 
         Objectness is multiplied by the mean certainty of the box (gaussian_yolo_layer.c).
         """

@@ -59,7 +59,7 @@ class Normalization(Layer):
     """Local response normalisation over `size` channels, as normalization_layer.c computes it.
 
     Its running sum never adds channel size // 2 but subtracts it like the others; so every place
-    lacks that channel's square.
+    lacks that channel's square, if there is that channel.
     """
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
@@ -69,7 +69,7 @@ class Normalization(Layer):
         self.beta = section.number("beta", 0.75)
         self.kappa = section.number("kappa", 1.0)
         self.out_shape = self.inputs[0]
-        if self.size // 2 >= self.out_shape.channels:
+        if self.size // 2 > self.out_shape.channels:
             raise section.error(
                 f"size={self.size} reaches beyond {self.out_shape} channels", "size"
             )
@@ -82,7 +82,9 @@ class Normalization(Layer):
         place = torch.arange(channels, device=x.device)
         first = (place - (self.size - 1) // 2).clamp(min=0)
         last = (place + half + 1).clamp(max=channels)
-        window = total[:, last] - total[:, first] - squares[:, half : half + 1]
+        window = total[:, last] - total[:, first]
+        if half < channels:
+            window = window - squares[:, half : half + 1]
         return x * (self.kappa + self.alpha * window) ** -self.beta
 
 

@@ -29,9 +29,11 @@ def make_optimizer(network: Network, settings: Settings) -> Optimizer:
         scale, thaw = layer.section.number("learning_rate", 1.0), thaws(network, layer, settings)
         for name, tensor in layer.stored().items():
             if isinstance(tensor, nn.Parameter) and tensor.requires_grad:
+                is_bayesian = layer.plain_type is not None
                 # a Bayesian section's prior pulls at its weights already
-                decays = name == "weights" and not layer.plain_type
-                hurry = 1.0 if layer.first(name) is None else SPREAD_RATE
+                decays = name == "weights" and not is_bayesian
+                is_spread = is_bayesian and layer.first(name) is not None
+                hurry = SPREAD_RATE if is_spread else 1.0
                 groups.setdefault((scale * hurry, thaw, decays), []).append(tensor)
     if not groups:
         raise network.cfg.net.error("nothing is left to train")

@@ -18,7 +18,7 @@ from yolo.datasets.labels import Problems
 from yolo.datasets.loader import TrainingLoader, training_loader
 from yolo.errors import TrainingError
 from yolo.heads.loss import Targets
-from yolo.heads.trained import trained_heads
+from yolo.heads.trained import learns_from, trained_heads
 from yolo.layers.bayesian import bayesian_layers
 from yolo.network import Network
 from yolo.training.ema import Ema
@@ -97,7 +97,7 @@ class Trainer:
         if options.channels_last:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.heads = trained_heads(network.layers)
-        sources = [network.layers[index].sources[0] for index in self.heads]
+        sources = [learns_from(network.layers[index]) for index in self.heads]
         self.collected = sorted({*sources, *network.head_inputs})
         self.steps_per_epoch = steps_per_epoch(data, settings)
         self.settings = settings
@@ -245,7 +245,8 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         seen = self._seen() + self.settings.batch  # Darknet counts the images of the step, too
         for index, rule in self.heads.items():
-            found = rule.loss(inputs[self.network.layers[index].sources[0]], targets, seen)
+            x = inputs[learns_from(self.network.layers[index])]
+            found = rule.loss(x, targets, seen)
             total = total + found.total
             self.sums.add(found)
         if self.teacher:

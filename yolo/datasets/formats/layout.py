@@ -16,6 +16,7 @@ from yolo.files import Writer, write_files
 
 Progress = Callable[[Iterable[Picture | Skipped], int], Iterable[Picture | Skipped]]
 SPLITS = ("train", "valid")
+DIFFICULT = "difficult"  # the key, its list and the folder of its label files
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,9 @@ class Summary:
 
 def check_place(place: Place, name: str, force: bool) -> None:
     """Say before the work that a data set of this name can't go there; raises DataError."""
-    lists = {f"{split}.txt" for split in SPLITS}
+    lists = {f"{key}.txt" for key in (*SPLITS, DIFFICULT)}
     files = {f"{name}.{ending}" for ending in ("data", "names", "labels")}
-    known = {"images", "labels", "polygons", *SPLITS, *lists, *files}
+    known = {"images", "labels", "polygons", DIFFICULT, *SPLITS, *lists, *files}
     check_target(place.folder, place.top / f"{name}.data", known, force)
 
 
@@ -69,11 +70,12 @@ def write(dataset: Dataset, place: Place, progress: Progress = lambda p, _: p) -
         for picture in progress(dataset.pictures, dataset.total):
             written.add(picture)
         written.check(dataset.name)
-        for split, paths in written.lists.items():
+        written.add_difficult()
+        for key, paths in written.lists.items():
             lines = "".join(f"{place.listed(path)}\n" for path in paths)
-            (folder / f"{split}.txt").write_text(lines, encoding="utf-8")
+            (folder / f"{key}.txt").write_text(lines, encoding="utf-8")
         top = folder if place.top == place.folder else place.top
-        texts = _texts(dataset, place, is_classifier=written.boxes is None)
+        texts = _texts(dataset, place, written.lists, is_classifier=written.boxes is None)
         write_files([(top / name, _writer(text)) for name, text in texts.items()])
     return written.summary(place.top / f"{dataset.name}.data", dataset.notes)
 
@@ -84,6 +86,7 @@ class _Written:
     def __init__(self, folder: Path, beside: bool) -> None:
         self.folder, self.beside = folder, beside
         self.lists: dict[str, list[str]] = {split: [] for split in SPLITS}
+        self.difficult: dict[str, np.ndarray] = {}  # by the paths of valid images
         self.skipped: list[Skipped] = []
         self.boxes: int | None = None
         self.clipped = self.dropped = 0
@@ -102,11 +105,22 @@ class _Written:
                 place_file(labels, (self.folder / picture.path).with_suffix(".txt"))
         if picture.polygons is not None:
             self._text(picture.path, "polygons", [_polygon_row(p) for p in picture.polygons])
+        if picture.difficult and len(picture.difficult.rows) and "valid" in picture.splits:
+            self.difficult[picture.path] = picture.difficult.rows
         for split in picture.splits:
             self.lists[split].append(picture.path)
 
+    def add_difficult(self) -> None:
+        """A list as long as valid, of images that needn't exist; their label files lie beside."""
+        if not self.difficult:
+            return
+        images = self.lists["valid"]
+        self.lists[DIFFICULT] = [_moved(image, DIFFICULT) for image in images]
+        for image in images:  # without a file Darknet would complain
+            self._text(image, DIFFICULT, self.difficult.get(image, ()))
+
     def _text(self, image: str, kind: str, rows: Iterable[np.ndarray]) -> Path:
-        path = (self.folder / image.replace("images/", f"{kind}/", 1)).with_suffix(".txt")
+        path = (self.folder / _moved(image, kind)).with_suffix(".txt")
         place_file("".join(map(row_text, rows)).encode(), path)
         return path
 
@@ -121,9 +135,13 @@ class _Written:
             raise DataError(f"{name}: no image has a box, or none of a class that is kept")
 
     def summary(self, data: Path, notes: dict[str, int]) -> Summary:
-        images = {split: len(paths) for split, paths in self.lists.items()}
+        images = {split: len(self.lists[split]) for split in SPLITS}
         skipped = tuple(self.skipped)
         return Summary(data, images, self.boxes, self.clipped, self.dropped, skipped, notes)
+
+
+def _moved(image: str, kind: str) -> str:
+    return image.replace("images/", f"{kind}/", 1)
 
 
 def row_text(row: np.ndarray) -> str:
@@ -136,12 +154,14 @@ def _polygon_row(polygon: Polygon) -> np.ndarray:
     return np.concatenate([[polygon.number], polygon.points.reshape(-1)]).astype(np.float32)
 
 
-def _texts(dataset: Dataset, place: Place, is_classifier: bool) -> dict[str, str]:
+def _texts(
+    dataset: Dataset, place: Place, lists: Iterable[str], is_classifier: bool
+) -> dict[str, str]:
     """The files that go to the top: their names and contents."""
     name, count = dataset.name, len(dataset.names)
     root = f"{place.top.resolve()}/" if place.absolute else ""
     lines = [MARK, f"classes = {count}"]
-    lines += [f"{split} = {place.named(f'{split}.txt')}" for split in SPLITS]
+    lines += [f"{key} = {place.named(f'{key}.txt')}" for key in lists]
     lines += [f"names = {root}{name}.names", f"backup = {root or '.'}"]
     texts = {f"{name}.names": _lines(dataset.names)}
     if is_classifier:

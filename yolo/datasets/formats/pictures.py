@@ -40,6 +40,7 @@ class Picture:
     splits: tuple[Split, ...]
     boxes: Boxes | None = None
     polygons: tuple[Polygon, ...] | None = None
+    difficult: Boxes | None = None  # objects that mAP ignores
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class VocOptions:
     train: tuple[str, ...] | None = None  # ImageSets
     valid: tuple[str, ...] | None = None
     names: tuple[str, ...] | None = None  # None: all that are found, sorted
-    keep_difficult: bool = False  # voc_label.py drops them
+    keep_difficult: bool = False  # as truths; voc_label.py drops them, for mAP to ignore
     offset: float = 1
     valid_share: float = 0  # without ImageSets
     seed: int = 0
@@ -55,6 +55,7 @@ class _Found:
     """What the annotations say, before an image is read."""
 
     objects: dict[str, list[_Object]] = field(default_factory=dict)
+    difficult: dict[str, list[_Object]] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
 
@@ -116,11 +117,12 @@ def _read(annotations: Path, images: Sequence[str] | Mapping[str, object], o: Vo
         except DataError as error:
             found.skipped.append(skipped(path, error))
             continue
-        easy = [each for each in objects if o.keep_difficult or not each.difficult]
+        difficult = [each for each in objects if each.difficult and not o.keep_difficult]
+        easy = [each for each in objects if each not in difficult]
         known = [each for each in easy if o.names is None or each.name in o.names]
-        found.notes["difficult"] += len(objects) - len(easy)
+        found.notes["difficult"] += len(difficult)
         found.notes["of other classes"] += len(easy) - len(known)
-        found.objects[image] = known
+        found.objects[image], found.difficult[image] = known, difficult
     return found
 
 
@@ -176,10 +178,13 @@ def _pictures(
         if path is None:
             return Skipped(image, "there is no image of this name")
         try:
-            boxes = _boxes(found.objects[image], names, offset, image_size(path))
+            size = image_size(path)
         except DataError as error:
             return skipped(path, error)
-        return Picture(targets[path], path, splits[image], boxes)
+        boxes, difficult = (
+            _boxes(each[image], names, offset, size) for each in (found.objects, found.difficult)
+        )
+        return Picture(targets[path], path, splits[image], boxes, difficult=difficult)
 
     yield from found.skipped
     yield from in_parallel(picture, found.objects)
@@ -188,5 +193,7 @@ def _pictures(
 def _boxes(
     objects: Sequence[_Object], names: tuple[str, ...], offset: float, size: tuple[int, int]
 ) -> Boxes:
-    corners = [[value - offset for value in each.corners] for each in objects]
-    return relative([names.index(each.name) for each in objects], corners, *size)
+    """Of the objects that have one of these names."""
+    known = [each for each in objects if each.name in names]
+    corners = [[value - offset for value in each.corners] for each in known]
+    return relative([names.index(each.name) for each in known], corners, *size)

@@ -1,0 +1,73 @@
+"""What every output section has in common."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from yolo.heads.loss import HeadLoss, LossRule, Targets
+from yolo.layers.base import Layer
+from yolo.nms import Nms
+
+
+class Head(Layer):
+    """A section whose output is the network's: nothing in the network may change it."""
+
+    is_head = True
+
+    @property
+    def rule(self) -> LossRule:
+        """How it learns; raises CfgError for keys that it can't be trained with."""
+        raise NotImplementedError
+
+    @property
+    def learns_from(self) -> int:
+        """The section whose output its loss sees: what enters it, or itself where several do."""
+        return self.sources[0] if len(self.sources) == 1 else self.section.index
+
+    def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
+        """The output of `learns_from` (N, C, H, W), and what the images show → the loss.
+
+        `seen` images have been trained with, these included.
+        """
+        return self.rule.loss(x, targets, seen)
+
+    def widths(self, classes: int) -> dict[int, int]:
+        """The channels that its sources need for another number of classes."""
+        return {self.sources[0]: classes}
+
+
+class BoxHead(Head):
+    """A head that finds objects; `entries` numbers stand for a box where all have as many."""
+
+    classes: int
+    entries: int
+
+    def decode(self, out: Tensor) -> Tensor:
+        """Output → (N, boxes, 5 + classes)
+
+        Centre x, y, width, height relative to the input, objectness, class probabilities.
+        """
+        raise NotImplementedError
+
+    def confidences(self, decoded: Tensor, thresh: float) -> Tensor:
+        """Decoded boxes (…, 5 + classes) → objectness · probability (…, classes), 0 up to thresh"""
+        confidences = decoded[..., 4:5] * decoded[..., 5:]
+        return torch.where(confidences > thresh, confidences, 0)
+
+    def suppression(self, thresh: float | None = None) -> Nms:
+        """How boxes of one object become one; `thresh` takes the place of the head's own."""
+        return Nms() if thresh is None else Nms(thresh)
+
+    def widths(self, classes: int) -> dict[int, int]:
+        boxes = self.inputs[0].channels // self.entries
+        return {self.sources[0]: boxes * (self.entries - self.classes + classes)}
+
+    def check_channels(self, boxes: int, what: str) -> None:
+        """Raises CfgError where what enters it isn't `boxes` times its entries wide."""
+        expected, found = boxes * self.entries, self.inputs[0].channels
+        if found != expected:
+            raise self.section.error(
+                f"classes={self.classes} with {what} needs filters={expected} "
+                f"before it, but gets {found}"
+            )

@@ -1,0 +1,108 @@
+"""The boxes that an [ssd] head starts from: a few shapes at every place of every map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from yolo.cfg import Section
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one map gives boxes of: sizes and step in pixels of the input, ratios width / height.
+
+    `largest` and `step` may be missing: then there is no box between two sizes, and the places lie
+    evenly on the input.
+    """
+
+    smallest: float
+    largest: float | None
+    ratios: tuple[float, ...]
+    step: float | None
+
+    @property
+    def shapes(self) -> list[tuple[float, float]]:
+        """Width and height of a place's boxes, in pixels, as prior_box_layer.cpp orders them."""
+        sizes = [self.smallest]
+        if self.largest:
+            sizes.append((self.smallest * self.largest) ** 0.5)
+        squares = [(size, size) for size in sizes]
+        others = [(self.smallest * r**0.5, self.smallest / r**0.5) for r in self.ratios]
+        return squares + others
+
+
+def read_sources(section: Section, count: int) -> list[Source]:
+    """The `count` maps of an [ssd] section; raises CfgError for lists of another length."""
+    smallest = _listed(section, "min_sizes", count)
+    largest = _listed(section, "max_sizes", count) if section.has("max_sizes") else [None] * count
+    steps = _listed(section, "steps", count) if section.has("steps") else [None] * count
+    for small, large in zip(smallest, largest, strict=True):
+        if large is not None and large <= small:
+            raise section.error(f"max_sizes has {large:g} where min_sizes has {small:g}")
+    ratios = _ratios(section, count)
+    columns = zip(smallest, largest, ratios, steps, strict=True)
+    return [Source(*row) for row in columns]
+
+
+def prior_boxes(
+    sources: Sequence[Source],
+    maps: Sequence[tuple[int, int]],
+    image: tuple[int, int],
+    offset: float = 0.5,
+    clip: bool = False,
+) -> Tensor:
+    """Centre x, y, width, height relative to the input: (P, 4) float32, map by map, row by row.
+
+    `maps` and `image` are heights and widths; a place is `offset` steps from its beginning.
+    """
+    size = torch.tensor((image[1], image[0]), dtype=torch.float64)
+    found = []
+    for source, (height, width) in zip(sources, maps, strict=True):
+        evenly = size / torch.tensor((width, height))
+        step = torch.tensor((source.step,) * 2) if source.step else evenly
+        rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        centres = (torch.stack((columns, rows), 2) + offset) * step.double() / size
+        shapes = torch.tensor(source.shapes, dtype=torch.float64) / size
+        boxes = centres[:, :, None].expand(-1, -1, len(shapes), -1)
+        found.append(torch.cat((boxes, shapes.expand_as(boxes)), 3).reshape(-1, 4))
+    boxes = torch.cat(found)
+    if clip:
+        low, high = boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2
+        low, high = low.clamp(0, 1), high.clamp(0, 1)
+        boxes = torch.cat(((low + high) / 2, high - low), 1)
+    return boxes.float()
+
+
+def _listed(section: Section, key: str, count: int) -> list[float]:
+    """One positive number a map."""
+    values = section.numbers(key)
+    if len(values) != count:
+        raise section.error(f"{key} has {len(values)} values for {count} maps", key)
+    if min(values) <= 0:
+        raise section.error(f"{key} has {min(values):g}: expected more than 0", key)
+    return list(values)
+
+
+def _ratios(section: Section, count: int) -> list[tuple[float, ...]]:
+    """For every map its ratios beside 1, each with its inverse behind it unless flip=0.
+
+    `aspect_ratios=2|2,3|2` has one list a map, without bars all maps have the same.
+    """
+    key = "aspect_ratios"
+    lists = section.number_lists(key) if section.has(key) else [()]
+    if len(lists) == 1:
+        lists = lists * count
+    if len(lists) != count:
+        raise section.error(f"{key} has {len(lists)} lists for {count} maps", key)
+    flip = section.flag("flip", True)
+    found = []
+    for ratios in lists:
+        if any(ratio <= 0 for ratio in ratios):
+            raise section.error(f"{key} has {min(ratios):g}: expected more than 0", key)
+        both = [(r, 1 / r) if flip else (r,) for r in ratios if r != 1]
+        found.append(tuple(value for pair in both for value in pair))
+    return found

@@ -1,0 +1,144 @@
+"""[ssd]: boxes from several maps, each box a shift of one of its place's prior boxes.
+
+Liu, Anguelov, Erhan, Szegedy, Reed, Fu and Berg: SSD, Single Shot MultiBox Detector (ECCV 2016,
+arXiv 1512.02325).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from yolo.cfg import Section
+from yolo.heads.base import BoxHead
+from yolo.heads.multibox_loss import MultiboxLoss
+from yolo.heads.prior_boxes import prior_boxes, read_sources
+from yolo.layers.base import Layer, Shape, register, resolve
+from yolo.nms import Nms
+
+COORDINATES = 4
+
+
+@register("ssd")
+class Ssd(BoxHead):
+    """Joins what the layers `loc` and `conf` say of every prior box.
+
+    Of each map, `loc` has 4 channels a box, `conf` one for the background and one a class, box
+    after box. Boxes below `conf_thresh` are never detections; of each class the best `top_k`
+    enter NMS with `nms`, of an image `keep_top_k` are left, 0 for all.
+    """
+
+    def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
+        super().__init__(section, earlier, image)
+        self.image = image
+        self.classes = section.integer("classes", 20, 1)
+        self.entries = COORDINATES + 1 + self.classes
+        self.variance = section.numbers("variance", (0.1, 0.1, 0.2, 0.2))
+        if len(self.variance) != COORDINATES or min(self.variance) <= 0:
+            raise section.error("variance: expected 4 numbers above 0", "variance")
+        self.conf_thresh = section.number("conf_thresh", 0.01)
+        self.nms = section.number("nms", 0.45)
+        self.top_k = section.integer("top_k", 400)
+        self.keep_top_k = section.integer("keep_top_k", 200)
+        self.offset, self.clip = section.number("offset", 0.5), section.flag("clip")
+        self.maps = self._maps()
+        self.prior_sources = read_sources(section, len(self.maps))
+        self._check_channels()
+        self.out_shape = self.bounded(Shape(self.entries, len(self.priors), 1))
+
+    @classmethod
+    def find_sources(cls, section: Section) -> tuple[int, ...]:
+        loc, conf = section.integers("loc"), section.integers("conf")
+        if len(loc) != len(conf):
+            raise section.error(f"loc has {len(loc)} layers, conf has {len(conf)}", "conf")
+        lists = (("loc", loc), ("conf", conf))
+        return tuple(resolve(section, key, i) for key, indices in lists for i in indices)
+
+    @functools.cached_property
+    def priors(self) -> Tensor:
+        """Centre x, y, width, height relative to the input: (P, 4)"""
+        size = self.image.height, self.image.width
+        with torch.device("cpu"):  # a network is built on the meta device
+            return prior_boxes(self.prior_sources, self.maps, size, self.offset, self.clip)
+
+    @functools.cached_property
+    def rule(self) -> MultiboxLoss:
+        """How it learns; raises CfgError."""
+        return MultiboxLoss(self)
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        """(N, C_i, H_i, W_i) → (N, 4 + 1 + classes, P, 1): shifts, background, classes, raw"""
+        count = len(self.maps)
+        loc = torch.cat([_rows(x, COORDINATES) for x in xs[:count]], 1)
+        conf = torch.cat([_rows(x, 1 + self.classes) for x in xs[count:]], 1)
+        return torch.cat((loc, conf), 2).transpose(1, 2)[..., None]
+
+    def decode(self, out: Tensor) -> Tensor:
+        """Output → (N, P, 5 + classes), with an objectness of 1"""
+        rows = out[..., 0].transpose(1, 2)
+        boxes = self.boxes(rows[..., :COORDINATES])
+        classes = rows[..., COORDINATES:].softmax(2)[..., 1:]
+        return torch.cat((boxes, torch.ones_like(boxes[..., :1]), classes), 2)
+
+    def confidences(self, decoded: Tensor, thresh: float) -> Tensor:
+        return super().confidences(decoded, max(thresh, self.conf_thresh))
+
+    def suppression(self, thresh: float | None = None) -> Nms:
+        own = Nms(self.nms, per_class=self.top_k, per_image=self.keep_top_k)
+        return own if thresh is None else replace(own, thresh=thresh)
+
+    def widths(self, classes: int) -> dict[int, int]:
+        boxes = [len(source.shapes) for source in self.prior_sources]
+        conf = self.sources[len(boxes) :]
+        return {i: count * (1 + classes) for i, count in zip(conf, boxes, strict=True)}
+
+    def boxes(self, shifts: Tensor) -> Tensor:
+        """Shifts (…, P, 4) → centre x, y, width, height relative to the input (…, P, 4)"""
+        priors, variance = self.priors.to(shifts), shifts.new_tensor(self.variance)
+        scaled = shifts * variance
+        centres = priors[:, :2] + scaled[..., :2] * priors[:, 2:]
+        return torch.cat((centres, priors[:, 2:] * scaled[..., 2:].exp()), -1)
+
+    def shifts(self, boxes: Tensor, priors: Tensor) -> Tensor:
+        """What gives boxes (K, 4) of these priors (K, 4): the inverse of `boxes`."""
+        centres = (boxes[:, :2] - priors[:, :2]) / priors[:, 2:]
+        sizes = (boxes[:, 2:] / priors[:, 2:]).log()
+        return torch.cat((centres, sizes), 1) / boxes.new_tensor(self.variance)
+
+    def _maps(self) -> list[tuple[int, int]]:
+        """Heights and widths; the two layers of a map must have the same."""
+        count = len(self.inputs) // 2
+        maps = []
+        for number in range(count):
+            loc, conf = self.inputs[number], self.inputs[count + number]
+            if (loc.height, loc.width) != (conf.height, conf.width):
+                raise self.section.error(
+                    f"layer {self.sources[number]} of loc gives {loc}, but layer "
+                    f"{self.sources[count + number]} of conf gives {conf}",
+                    "conf",
+                )
+            maps.append((loc.height, loc.width))
+        return maps
+
+    def _check_channels(self) -> None:
+        count = len(self.maps)
+        for number, source in enumerate(self.prior_sources):
+            boxes = len(source.shapes)
+            for key, at, width in (("loc", 0, COORDINATES), ("conf", count, 1 + self.classes)):
+                given = self.inputs[at + number].channels
+                if given != boxes * width:
+                    raise self.section.error(
+                        f"{boxes} prior boxes a place and classes={self.classes} need filters="
+                        f"{boxes * width} in layer {self.sources[at + number]} of {key}, "
+                        f"which has {given}",
+                        key,
+                    )
+
+
+def _rows(x: Tensor, width: int) -> Tensor:
+    """(N, A·width, H, W) → (N, H·W·A, width)"""
+    return x.permute(0, 2, 3, 1).reshape(len(x), -1, width)

@@ -1,0 +1,42 @@
+"""[l2norm]: every place's channels on the unit sphere, then a learned factor a channel."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from yolo.cfg import Section
+from yolo.layers.base import Layer, Shape, empty, register
+
+
+@register("l2norm")
+class L2Norm(Layer):
+    """x / √(Σx² + eps) over the channels, times a factor a channel.
+
+    `scale` is where the factors start, 20 as in SSD (Liu, Rabinovich and Berg: ParseNet, 2015,
+    arXiv 1506.04579). Theirs divides by √Σx² + eps; with 1e-10 only places that are all zero would
+    show it, and this is what Darknet can compute, as [normalization].
+    """
+
+    def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
+        super().__init__(section, earlier, image)
+        self.scale = section.number("scale", 20.0)
+        self.eps = section.number("eps", 1e-10)
+        if self.eps <= 0:
+            raise section.error(f"eps={self.eps:g}: expected more than 0", "eps")
+        self.out_shape = self.inputs[0]
+        self.factors = nn.Parameter(empty(self.out_shape.channels))
+
+    def slots(self) -> dict[str, tuple[nn.Module, str]]:
+        return {"factors": (self, "factors")}
+
+    def first(self, name: str) -> Tensor | None:
+        return torch.tensor(self.scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, C, H, W)"""
+        norm = x.float().square().sum(1, keepdim=True).add(self.eps).rsqrt().to(x)
+        return x * norm * self.factors[:, None, None]
+
+    def macs(self) -> int:
+        return self.out_shape.elements

@@ -1,0 +1,100 @@
+"""Non-maximum suppression: of boxes that overlap, which stay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from yolo.boxes import iou
+
+LARGEST = 2**22  # numbers in a temporary tensor
+
+
+@dataclass(frozen=True)
+class Nms:
+    """Boxes of one class that overlap by more than `thresh` are one object.
+
+    The overlap is IoU, with an exponent DIoU whose penalty is raised to it. `per_class` boxes of
+    each class enter, the surest, and `per_image` detections are left; 0 for all.
+    """
+
+    thresh: float = 0.45
+    exponent: float | None = None
+    per_class: int = 0
+    per_image: int = 0
+
+    def pairs(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """The pairs (a, b), a < b, of boxes (M, 4) that overlap."""
+        step = max(1, LARGEST // max(len(boxes), 1))
+        found = [boxes.new_zeros(0, 2, dtype=torch.long)]
+        for start in range(0, len(boxes), step):
+            rows = boxes[start : start + step, None]
+            found.append((iou(rows, boxes[None, start:]) > self.thresh).triu(1).nonzero() + start)
+        a, b = torch.cat(found).unbind(1)
+        if self.exponent is None:
+            return a, b
+        closer = iou(boxes[a], boxes[b], "diou", self.exponent) > self.thresh
+        return a[closer], b[closer]
+
+    def kept(self, boxes: Tensor, confidences: Tensor) -> Tensor:
+        """(M, classes): whether no better box of the class that is kept overlaps the box.
+
+        Boxes (M, 4), confidences (M, classes), 0 where a box isn't of a class.
+        """
+        if self.per_class:
+            return self._kept_of_best(boxes, confidences)
+        a, b = self.pairs(boxes)
+        kept = torch.ones_like(confidences, dtype=torch.bool)
+        step = max(1, LARGEST // max(len(a), 1))
+        for start in range(0, confidences.shape[1], step):
+            some = slice(start, start + step)
+            kept[:, some] = _kept_of_pairs(confidences[:, some], a, b)
+        return kept
+
+    def _kept_of_best(self, boxes: Tensor, confidences: Tensor) -> Tensor:
+        """As kept; only the surest boxes of each class are compared, class by class."""
+        count = min(self.per_class, len(boxes))
+        found, which = confidences.topk(count, 0)  # (K, classes), the surest first
+        kept = torch.zeros_like(confidences, dtype=torch.bool)
+        step = max(1, LARGEST // max(count * count, 1))
+        for start in range(0, confidences.shape[1], step):
+            some = slice(start, start + step)
+            mine = boxes[which[:, some]].transpose(0, 1)  # (classes, K, 4)
+            overlap = iou(mine[:, :, None], mine[:, None]) > self.thresh
+            stay = _greedy(overlap.triu(1), found[:, some].T > 0)
+            kept[:, some] = kept[:, some].scatter(0, which[:, some], stay.T)
+        return kept
+
+
+def _greedy(overlap: Tensor, living: Tensor) -> Tensor:
+    """Which boxes (B, K) stay, in order, where none overlaps one before it that stays.
+
+    `overlap` (B, K, K): whether the box of the row, which comes first, overlaps the column's.
+    Starting with all, every pass is right for one more box down each chain of overlaps.
+    """
+    stay = living
+    while True:
+        now = living & ~(overlap & stay[:, :, None]).any(1)
+        if torch.equal(now, stay):
+            return stay
+        stay = now
+
+
+def _kept_of_pairs(confidences: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """As kept, from the pairs (a, b) of boxes that overlap; as in _greedy, pass by pass."""
+    one, other = confidences[a], confidences[b]
+    pair, column = ((one > 0) & (other > 0)).nonzero(as_tuple=True)
+    a_first = one[pair, column] >= other[pair, column]
+    a, b = a[pair], b[pair]
+    classes = confidences.shape[1]
+    better = torch.where(a_first, a, b) * classes + column
+    worse = torch.where(a_first, b, a) * classes + column
+    kept = torch.ones(confidences.numel(), dtype=torch.bool, device=confidences.device)
+    while True:
+        now = torch.ones_like(kept)
+        now[worse[kept[better]]] = False
+        if torch.equal(now, kept):
+            return kept.reshape(confidences.shape)
+        kept = now
