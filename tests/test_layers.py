@@ -23,10 +23,10 @@ from reference import (
     product,
     reorganised,
     response,
-    sphere,
     route,
     same,
     shortcut,
+    sphere,
     to_depth,
     upsampled,
 )

@@ -76,6 +76,8 @@ max_sizes=6,10
 aspect_ratios=2
 """
 CONF = "[convolutional]\nfilters=12\nsize=1\nactivation=linear\n"
+SHORTCUT = "[shortcut]\nfrom=4\nactivation=linear\n"
+DEPTHWISE = "[convolutional]\nfilters=12\ngroups=12\nactivation=linear\n"
 BN, PADDED = "batch_normalize=1\n", "size=3\npad=1\n"
 
 
@@ -141,7 +143,7 @@ def test_the_constant_channel_keeps_the_norm():
         ),
         ({"behind": "[l2norm]\n" + CONF}, r"in front of a \[l2norm\]"),
         (
-            {"behind": "[convolutional]\nfilters=12\ngroups=12\nactivation=linear\n" + CONF},
+            {"behind": DEPTHWISE + CONF},
             r"in front of a \[convolutional\]",
         ),
     ],
@@ -150,7 +152,7 @@ def test_what_can_not_stay_exact_is_pinned(changes, reason):
     text = MODEL.format(
         **{"bn": BN, "activation": "relu", "size": PADDED, "behind": CONF} | changes
     )
-    more = changes.get("behind", CONF).count("[") - 1  # sections in front of the heads
+    more = asked["behind"].count("[") - 1  # sections in front of the heads
     text = text.replace("5,9", f"5,{9 + more}").replace("7,11", f"{7 + more},{11 + more}")
     graph = ChannelGraph(build(text))
     assert re.search(reason, graph.reason(0))
