@@ -149,9 +149,8 @@ def test_the_constant_channel_keeps_the_norm():
     ],
 )
 def test_what_can_not_stay_exact_is_pinned(changes, reason):
-    text = MODEL.format(
-        **{"bn": BN, "activation": "relu", "size": PADDED, "behind": CONF} | changes
-    )
+    asked = {"bn": BN, "activation": "relu", "size": PADDED, "behind": CONF} | changes
+    text = MODEL.format(**asked)
     more = asked["behind"].count("[") - 1  # sections in front of the heads
     text = text.replace("5,9", f"5,{9 + more}").replace("7,11", f"{7 + more},{11 + more}")
     graph = ChannelGraph(build(text))

@@ -9,6 +9,8 @@ from command import Help, Parser, check_outputs, run
 
 from yolo.errors import DarknetError
 
+KINDS = {(".pt", ".weights"), (".weights", ".pt")}
+
 
 def arguments() -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=Help)
@@ -17,6 +19,12 @@ def arguments() -> argparse.Namespace:
         "target", metavar="OUT", help="a .weights (its .cfg is written beside it), or a .pt"
     )
     parser.add_argument("--cfg", help="the network of a .weights file")
+    parser.add_argument(
+        "--engine",
+        choices=("darknet", "opencv"),
+        help="in sections that it knows: [ssd], [l2norm], mean= and scale= become others, or what "
+        "OUT's .json says how to compute; AlexeyAB's Darknet, or OpenCV's DNN",
+    )
     return parser.parse_args()
 
 
@@ -24,13 +32,17 @@ def main() -> int:
     args = arguments()
     source, target = Path(args.source), Path(args.target)
     kinds = source.suffix, target.suffix
-    if kinds not in ((".pt", ".weights"), (".weights", ".pt")):
-        raise DarknetError(f"{source} to {target}: expected .pt to .weights, or .weights to .pt")
-    if target.suffix == ".pt" and not args.cfg:
+    if kinds not in KINDS | ({(".weights", ".weights")} if args.engine else set()):
+        raise DarknetError(
+            f"{source} to {target}: expected .pt to .weights, or .weights to .pt"
+            + (" or .weights" if args.engine else "")
+        )
+    if source.suffix == ".weights" and not args.cfg:
         raise DarknetError(f"{source}: --cfg is needed to read weights")
-    written = [target] if target.suffix == ".pt" else [target, target.with_suffix(".cfg")]
-    check_outputs(written, [args.source, args.cfg])
+    if target.suffix == ".pt" and args.engine:
+        raise DarknetError(f"{target}: --engine {args.engine} reads .weights")
     from yolo.checkpoint import Checkpoint, checkpoint_writer
+    from yolo.deployment import Deployment
     from yolo.files import Writer, write_files
     from yolo.models import load_model
     from yolo.weights import weights_writer
@@ -38,14 +50,19 @@ def main() -> int:
     network, header = load_model(args.cfg, args.source)
     cfg = network.cfg.to_bytes()
     writers: list[tuple[Path, Writer]]
-    if target.suffix == ".pt":
+    if args.engine:
+        made = Deployment.of(network, args.engine, target.stem)
+        writers = made.writers(target.parent, header)
+    elif target.suffix == ".pt":
         checkpoint = Checkpoint(network.cfg, network.state(), header)
         writers = [(target, checkpoint_writer(checkpoint))]
     else:
         writers = [
             (target, weights_writer(network, header)),
-            (written[1], lambda file: file.write(cfg)),
+            (target.with_suffix(".cfg"), lambda file: file.write(cfg)),
         ]
+    written = [path for path, _ in writers]
+    check_outputs(written, [args.source, args.cfg])
     write_files(writers)
     print(f"Written: {', '.join(map(str, written))}")
     return 0

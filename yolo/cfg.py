@@ -208,6 +208,12 @@ class Cfg:
                     lines[section.options[key].line] = None
         return self._with([line for line in lines if line is not None])
 
+    def source(self, section: Section, without: Collection[str] = ()) -> str:
+        """A section's lines as they stand, up to the next one's header, but for some keys."""
+        end = next((s.line for s in self.sections if s.line > section.line), len(self._lines))
+        gone = {section.options[key].line for key in without if key in section.options}
+        return "\n".join(self._lines[i] for i in range(section.line, end) if i not in gone)
+
     def appended(self, text: str) -> Cfg:
         """A copy with sections behind the last one."""
         return self._with([*self._lines, *text.split("\n")])

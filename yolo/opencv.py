@@ -3,26 +3,57 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from yolo.errors import DarknetError
 from yolo.layers.activations import ACTIVATIONS
 from yolo.network import Network
+from yolo.portable import Portable, normalized, without_norms
 from yolo.weights import Header, weights_writer
 
 
 class OpenCVNetwork:
     """Computes like a Network what enters the heads; the heads themselves are ours.
 
-    OpenCV divides by its own BN epsilon. Raises DarknetError where it can't run the network.
+    So is the norm of [l2norm], between two networks of OpenCV's. OpenCV divides by its own BN
+    epsilon. Raises DarknetError where it can't run the network.
     """
 
     def __init__(self, network: Network) -> None:
-        self.network, self.path = network, network.cfg.path
+        self.network = network
+        form, self.tails = without_norms(network)
+        wanted = [*network.head_inputs, *(tail.source for tail in self.tails)]
+        self.first = _Part(form, wanted)
+        self.behind = [_Part(tail.portable, wanted) for tail in self.tails]
+
+    def __call__(self, x: Tensor) -> dict[int, Tensor]:
+        """(N, C, H, W) in [0, 1] → the outputs of the heads, as Network.forward"""
+        arrays = self.first(x.cpu().numpy())
+        for tail, part in zip(self.tails, self.behind, strict=True):
+            arrays |= part(normalized(arrays[tail.source], tail.eps))
+        given = {i: torch.from_numpy(array) for i, array in arrays.items()}
+        layers = self.network.layers
+        with torch.inference_mode():
+            return {
+                i: layers[i](*(given[s] for s in layers[i].sources))
+                if layers[i].is_head
+                else given[i]
+                for i in self.network.heads
+            }
+
+
+class _Part:
+    """A network in OpenCV: the outputs of those sections of the original, that it has."""
+
+    def __init__(self, form: Portable, wanted: Sequence[int]) -> None:
+        network = form.network
+        self.path = network.cfg.path
         weights = io.BytesIO()
         weights_writer(network, Header())(weights)
         if not hasattr(cv2.dnn, "readNetFromDarknet"):
@@ -35,24 +66,16 @@ class OpenCVNetwork:
             self.net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
         except cv2.error as error:
             raise self._error(error) from error
-        self.names = {index: self._blob(index) for index in network.head_inputs}
+        self.names = {i: self._blob(form.places[i]) for i in wanted if i in form.places}
 
-    def __call__(self, x: Tensor) -> dict[int, Tensor]:
-        """(N, C, H, W) in [0, 1] → the outputs of the heads, as Network.forward"""
+    def __call__(self, x: NDArray[np.float32]) -> dict[int, NDArray[np.float32]]:
+        """(N, C, H, W) → the outputs, by the original's sections"""
         try:
-            self.net.setInput(x.cpu().numpy())
+            self.net.setInput(x)
             blobs = self.net.forward(list(self.names.values()))
         except cv2.error as error:
             raise self._error(error) from error
-        given = {i: torch.from_numpy(b) for i, b in zip(self.names, blobs, strict=True)}
-        layers = self.network.layers
-        with torch.inference_mode():
-            return {
-                i: layers[i](*(given[s] for s in layers[i].sources))
-                if layers[i].is_head
-                else given[i]
-                for i in self.network.heads
-            }
+        return {i: np.asarray(b) for i, b in zip(self.names, blobs, strict=True)}
 
     def _blob(self, index: int) -> str:
         """The last blob of a section: OpenCV counts an activation as if the next one made it."""

@@ -14,6 +14,7 @@ from yolo.cfg import Cfg
 from yolo.files import read_bytes
 from yolo.layers.convolutional import BN_EPSILON
 from yolo.network import Network
+from yolo.portable import portable
 
 LIBRARY = "libdarknet.so"
 DEBIAN = Path("/usr/lib/darknet") / LIBRARY
@@ -41,7 +42,14 @@ class Darknet:
         Darknet's output is that of its last section, so a [route] is added: it copies its
         sources behind one another, also where their widths and heights differ.
         """
-        layers = list(dict.fromkeys(layers))
+        form = portable(network, dilation=self.pointers)
+        at = {layer: form.places[layer] for layer in layers}
+        found = self._run(form.cfg_like(cfg), form.network, x, list(at.values()))
+        return {layer: found[place] for layer, place in at.items()}
+
+    def _run(
+        self, cfg: Cfg, network: Network, x: np.ndarray, layers: list[int]
+    ) -> dict[int, np.ndarray]:
         if not layers:
             return {}
         one = {"batch": 1, "subdivisions": 1, "time_steps": 1}

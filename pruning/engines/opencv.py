@@ -12,6 +12,7 @@ from yolo.cfg import Cfg
 from yolo.layers.activations import ACTIVATIONS
 from yolo.layers.convolutional import BN_EPSILON
 from yolo.network import Network
+from yolo.portable import Portable, normalized, without_norms
 
 EPSILON = 1e-6  # OpenCV divides by sqrt(variance + 1e-6)
 
@@ -29,17 +30,40 @@ class OpenCV:
     def run(
         self, cfg: Cfg, network: Network, x: np.ndarray, layers: Sequence[int]
     ) -> dict[int, np.ndarray]:
-        """See Engine; the outputs of [yolo] and [region] are in OpenCV's own order."""
-        layers = list(dict.fromkeys(layers))
-        if not layers:
-            return {}
-        aligned = with_variances(network, lambda v: v + (BN_EPSILON - EPSILON))
-        job = self._job(layers, 0)
-        found = run_child(self.name, cfg, aligned, x, job, self.limit)
-        return outputs(self.name, network, layers, found)
+        """See Engine; the outputs of [yolo] and [region] are in OpenCV's own order.
+
+        OpenCV knows no norm over channels: what stands behind an [l2norm] is a network of its own,
+        and the norm is taken between the two.
+        """
+        form, tails = without_norms(network)
+        sources = [tail.source for tail in tails]
+        found = self._part(form.cfg_like(cfg), form, x, (*layers, *sources))
+        for tail in tails:
+            given = normalized(found[tail.source], tail.eps)
+            found |= self._part(tail.portable.network.cfg, tail.portable, given, layers)
+        return {layer: found[layer] for layer in layers}
 
     def latency(self, cfg: Cfg, network: Network, runs: int = 10) -> float:
         """Median milliseconds of one forward pass; raises EngineError."""
+        form, tails = without_norms(network)
+        parts = [(form.cfg_like(cfg), form.network)]
+        parts += [(tail.portable.network.cfg, tail.portable.network) for tail in tails]
+        return sum(self._milliseconds(*part, runs) for part in parts)
+
+    def _part(
+        self, cfg: Cfg, form: Portable, x: np.ndarray, layers: Sequence[int]
+    ) -> dict[int, np.ndarray]:
+        """The outputs of those of the original's sections that this part has."""
+        at = {layer: form.places[layer] for layer in layers if layer in form.places}
+        if not at:
+            return {}
+        aligned = with_variances(form.network, lambda v: v + (BN_EPSILON - EPSILON))
+        job = self._job(list(at.values()), 0)
+        found = run_child(self.name, cfg, aligned, x, job, self.limit)
+        arrays = outputs(self.name, form.network, list(at.values()), found)
+        return {layer: arrays[place] for layer, place in at.items()}
+
+    def _milliseconds(self, cfg: Cfg, network: Network, runs: int) -> float:
         image = network.image
         x = np.full((1, image.channels, image.height, image.width), 0.5, np.float32)
         found = run_child(self.name, cfg, network, x, self._job([], runs), self.limit)

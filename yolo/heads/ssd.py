@@ -17,7 +17,7 @@ from yolo.cfg import Section
 from yolo.heads.base import BoxHead
 from yolo.heads.multibox_loss import MultiboxLoss
 from yolo.heads.prior_boxes import prior_boxes, read_sources
-from yolo.layers.base import Layer, Shape, register, resolve
+from yolo.layers.base import Layer, Shape, register
 from yolo.nms import Nms
 
 COORDINATES = 4
@@ -32,8 +32,14 @@ class Ssd(BoxHead):
     enter NMS with `nms`, of an image `keep_top_k` are left, 0 for all.
     """
 
+    follows = False
+    refers = ("loc", "conf")
+
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
+        loc, conf = (len(section.integers(key)) for key in self.refers)
+        if loc != conf:
+            raise section.error(f"loc has {loc} layers, conf has {conf}", "conf")
         self.image = image
         self.classes = section.integer("classes", 20, 1)
         self.entries = COORDINATES + 1 + self.classes
@@ -49,14 +55,6 @@ class Ssd(BoxHead):
         self.prior_sources = read_sources(section, len(self.maps))
         self._check_channels()
         self.out_shape = self.bounded(Shape(self.entries, len(self.priors), 1))
-
-    @classmethod
-    def find_sources(cls, section: Section) -> tuple[int, ...]:
-        loc, conf = section.integers("loc"), section.integers("conf")
-        if len(loc) != len(conf):
-            raise section.error(f"loc has {len(loc)} layers, conf has {len(conf)}", "conf")
-        lists = (("loc", loc), ("conf", conf))
-        return tuple(resolve(section, key, i) for key, indices in lists for i in indices)
 
     @functools.cached_property
     def priors(self) -> Tensor:

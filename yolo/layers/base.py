@@ -45,6 +45,8 @@ class Layer(nn.Module):
     """
 
     is_head = False
+    follows = True  # the section before it feeds it
+    refers: tuple[str, ...] = ()  # keys with the indices of others that do
     plain_type: str | None = None  # of a Bayesian section: the section that its means make
     plain_lacks: tuple[str, ...] = ()  # keys that the plain section doesn't have
     owner: Layer | None = None  # the section whose tensors it uses in place of own ones
@@ -61,8 +63,10 @@ class Layer(nn.Module):
 
     @classmethod
     def find_sources(cls, section: Section) -> tuple[int, ...]:
-        """The sections that feed this one: here the one before it."""
-        return (section.index - 1,)
+        """The sections that feed this one, as `follows` and `refers` say."""
+        before = (section.index - 1,) if cls.follows else ()
+        named = ((key, index) for key in cls.refers for index in section.integers(key))
+        return (*before, *(resolve(section, key, index) for key, index in named))
 
     def slots(self) -> dict[str, tuple[nn.Module, str]]:
         """Where each stored tensor lives, in the order of the .weights file."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from yolo.cfg import Section
 from yolo.layers.activations import Activation
-from yolo.layers.base import Layer, Shape, empty, register, resolve
+from yolo.layers.base import Layer, Shape, empty, register
 
 WEIGHTS = {"none": 0, "per_feature": 1, "per_layer": 1, "per_channel": 2}
 NORMALIZATION = {"none": "none", "relu": "relu", "avg_relu": "relu", "softmax": "softmax"}
@@ -16,6 +16,9 @@ NORMALIZATION = {"none": "none", "relu": "relu", "avg_relu": "relu", "softmax": 
 @register("route")
 class Route(Layer):
     """The channels of its sources behind one another, or of each its slice `group_id`."""
+
+    follows = False
+    refers = ("layers",)
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
@@ -38,10 +41,6 @@ class Route(Layer):
         channels = sum(shape.channels // self.groups for shape in self.inputs)
         self.out_shape = self.bounded(Shape(channels, first.height, first.width))
 
-    @classmethod
-    def find_sources(cls, section: Section) -> tuple[int, ...]:
-        return tuple(resolve(section, "layers", i) for i in section.integers("layers"))
-
     def forward(self, *xs: Tensor) -> Tensor:
         """(N, C_i, H, W) → (N, ΣC_i / groups, H, W)"""
         if self.groups > 1:
@@ -52,6 +51,8 @@ class Route(Layer):
 @register("shortcut")
 class Shortcut(Layer):
     """The layer before plus the layers `from`, in their common channels, weighted where asked."""
+
+    refers = ("from",)
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
@@ -70,11 +71,6 @@ class Shortcut(Layer):
         if kind:
             columns = self.out_shape.channels if kind == 2 else 1
             self.weight = nn.Parameter(empty(len(self.sources), columns))
-
-    @classmethod
-    def find_sources(cls, section: Section) -> tuple[int, ...]:
-        others = (resolve(section, "from", i) for i in section.integers("from"))
-        return (section.index - 1, *others)
 
     @property
     def unequal(self) -> bool:
@@ -125,6 +121,8 @@ def _fitted(xs: Sequence[Tensor]) -> tuple[Tensor, ...]:
 class _Product(Layer):
     """The layer before times the layer `from`, whose shape it keeps."""
 
+    refers = ("from",)
+
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
         self.activation = Activation(section)
@@ -133,8 +131,8 @@ class _Product(Layer):
 
     @classmethod
     def find_sources(cls, section: Section) -> tuple[int, ...]:
-        index = section.integer("from", minimum=-(2**31))
-        return section.index - 1, resolve(section, "from", index)
+        section.integer("from", minimum=-(2**31))  # not a list
+        return super().find_sources(section)
 
     def check(self, factor: Shape, other: Shape) -> None:
         """Raises CfgError where the shapes don't go together."""
