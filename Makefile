@@ -11,7 +11,9 @@ STRATEGY   := shortcut
 PERCENT    := 0.5
 OUT        := pruned
 EXAMPLES   := data/digits/images/valid_0001.jpg data/digits/images/valid_0002.jpg
-RESULT      = $(OUT)/$(notdir $(basename $(CFG)))-$(STRATEGY)-$(PERCENT)
+# thresholds say how much goes, not a percent
+SHARE       = $(if $(filter bayesian,$(STRATEGY)),,$(PERCENT))
+RESULT      = $(OUT)/$(patsubst %-bayesian,%,$(notdir $(basename $(CFG))))-$(STRATEGY)$(SHARE:%=-%)
 PYTESTARGS := -n auto
 
 # The stamps belong to this checkout: an environment that served another one is installed anew.
@@ -36,7 +38,7 @@ help:
 
 prune: $(INSTALLED) $(filter data/digits.data,$(DATA))
 	$(RUN) tools/prune.py --cfg $(CFG) --weights $(WEIGHTS) --strategy $(STRATEGY) \
-		--percent $(PERCENT) --out $(OUT) $(if $(DATA),--data $(DATA))
+		$(SHARE:%=--percent %) --out $(OUT) $(if $(DATA),--data $(DATA))
 ifeq ($(DATA),data/digits.data)
 	$(RUN) tools/detect.py --cfg $(RESULT).cfg --weights $(RESULT).weights --data $(DATA) \
 		--out $(OUT)/detections $(EXAMPLES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -49,22 +49,25 @@ class Job:
 
     `verify` names the proofs to make (options.ENGINES), None all that are there; `runs` is how
     often latencies are measured, 0 not at all; `data` names the data set whose validation images
-    tell the accuracy before and after, `workers` the processes that read them. The strategy
-    bayesian takes `thresholds` in place of a percent; `reduced` writes its weights in reduced
+    tell the accuracy before and after, `points` the rule for mAP (results.POINTS), `workers` the
+    processes that read them. The strategy bayesian takes `thresholds`, None for auto, in place of
+    the wish's percent, which is 0 then, group and rounding; `reduced` writes its weights in reduced
     precision.
     """
 
     cfg: str | None
     weights: str
     wish: Wish
+    _: KW_ONLY
     fold: str = "auto"
     plan: str | None = None
     verify: tuple[str, ...] | None = None
     darknet: str | None = None
     runs: int = 5
     data: str | None = None
+    points: int = 0
     workers: int = 2
-    thresholds: str = "auto"
+    thresholds: str | None = None
     reduced: bool = False
     progress: Callable[[str], None] = field(default=lambda step: None, repr=False)
 
@@ -149,10 +152,15 @@ def prune(job: Job) -> Result:
 
 def _bayesian(job: Job, network: Network) -> BayesianCut | None:
     """The cut that thresholds make, where they are what is asked for."""
-    if job.wish.strategy == BAYESIAN and job.plan is None:
-        return BayesianCut.of(network, job.thresholds)
+    wish, thresholds = job.wish, job.thresholds
+    if wish.strategy == BAYESIAN and job.plan is None:
+        if wish.percent or wish.group != Wish.group or wish.rounding is not None:
+            raise PlanError(f"{BAYESIAN} cuts at thresholds: it has no percent, group or rounding")
+        return BayesianCut.of(network, "auto" if thresholds is None else thresholds, wish)
     if job.reduced:
         raise PlanError(f"reduced precision is for strategy {BAYESIAN}, which knows the posteriors")
+    if thresholds is not None and job.plan is None:
+        raise PlanError(f"thresholds {thresholds}: they are for strategy {BAYESIAN}")
     return None
 
 
@@ -231,7 +239,7 @@ def _accuracy(job: Job, network: Network, images: EvaluationLoader) -> Evaluatio
         job.progress(f"evaluating: {done} of {total} images")
 
     copy = Network.with_state(network.cfg, network.state())
-    return evaluate(copy.to(choose_device()), images, progress=progress)
+    return evaluate(copy.to(choose_device()), images, points=job.points, progress=progress)
 
 
 def _measured(job: Job, network: Network, header: Header, images: EvaluationLoader | None) -> Cost:

@@ -43,10 +43,14 @@ class SparseTraining:
         return self.penalty.value(network)
 
     def look(self, network: Network) -> Row:
-        """How far it is, after an epoch; `last` is that in words."""
+        """How far it is, after an epoch; `line` says it in words."""
         self.last = look(network, self.penalty, self.wish, self.images)
         self.gammas.append(self.penalty.gammas(network).cpu())
         return {"small": self.last.small, "percent": self.last.percent}
+
+    def line(self) -> str:
+        """What the last look saw, in words."""
+        return self.last.line() if self.last else ""
 
     def writers(self, folder: Path) -> Sequence[tuple[Path, Writer]]:
         """gammas.png: the distribution of |γ| over the epochs."""

@@ -7,16 +7,18 @@ import pytest
 import torch
 from conftest import random_input
 
-from pruning.bayesian.cut import BayesianCut, drop, excesses, undrop
+from pruning.bayesian.cut import BAYESIAN, BayesianCut, drop, excesses, undrop
 from pruning.bayesian.thresholds import Threshold
 from pruning.channels import ChannelGraph
 from pruning.recover import Folding
+from pruning.strategies import Wish
 from pruning.surgery import operate
 from pruning.verify import prove_cut, prove_plain, relative
 from yolo.errors import PlanError
 from yolo.network import Network
 
 NET = "[net]\nheight=7\nwidth=5\nchannels=3\n"
+SECTION = object()  # in a wish: the first section that can be cut
 BN = "batch_normalize=1\n"
 CONV = "[bayesian_convolutional]\nprior={}\nfilters={}\nsize=3\npad=1\nactivation=relu\n"
 FULL = "[bayesian_connected]\nprior={}\noutput={}\nactivation=linear\n"
@@ -65,7 +67,14 @@ def test_a_cut_computes_what_the_masked_network_does(name, seed, build):
     """Exactly, with constant channels wherever zero padding is seen."""
     network, _, _ = spread_out(NETS[name], build, seed)
     whole = {i: t.clone() for i, t in network(random_input(network)).items()}
-    cut = BayesianCut.of(network, "0")
+    check_exact(network, BayesianCut.of(network, "0"))
+    undrop(network)
+    again = network(random_input(network))
+    assert all(torch.equal(again[i], whole[i]) for i in whole)
+
+
+def check_exact(network, cut):
+    """What is cut computes what the silenced network computes."""
     plain = network.plain()
     prove_plain(network, plain)
     graph, state = ChannelGraph(plain), plain.state()
@@ -80,9 +89,6 @@ def test_a_cut_computes_what_the_masked_network_does(name, seed, build):
         found, masked = smaller(x, collect=heads), network(x, collect=heads)
     assert relative(found, masked) < 1e-4
     assert smaller.count_parameters() <= plain.count_parameters()
-    undrop(network)
-    again = network(x)
-    assert all(torch.equal(again[i], whole[i]) for i in whole)
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -119,6 +125,90 @@ def test_a_channel_goes_where_all_makers_or_all_users_drop_it(name, seed, build)
             assert kept[np.array(want)].all()
             if sum(want) == most:
                 assert (kept == np.array(want)).all()
+
+
+def wished(name, seed, build, **wish):
+    """A graph, its first section that can be cut, a wish's cut, and what lives without the wish."""
+    network, excess, thresholds = spread_out(NETS[name], build, seed)
+    graph = ChannelGraph(network)
+    free = drop(network, graph, excess, thresholds)
+    section = next(i for i in graph.producers if graph.prunable(i))
+    named = {key: (section,) if value is SECTION else value for key, value in wish.items()}
+    cut = BayesianCut.of(network, "0", Wish(BAYESIAN, 0.0, **named))
+    check_exact(network, cut)
+    return graph, section, cut, free
+
+
+def families_of(graph, section):
+    """The channel groups that a section's groups live and die with."""
+    found = np.zeros(graph.size, bool)
+    for family in graph.families:
+        if section in family.sections:
+            found[family.groups] = True
+    return found
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_spared_stays(name, seed, build):
+    graph, section, cut, free = wished(name, seed, build, spare=SECTION)
+    spared = families_of(graph, section)
+    assert (cut.alive == (free | spared)).all()
+    for i, channels in channels_of_groups(graph):
+        assert not cut.network.layers[i].dropped.numpy()[spared[channels]].any()
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("seed", range(4))
+def test_only_what_is_named_goes(name, seed, build):
+    graph, section, cut, free = wished(name, seed, build, only=SECTION)
+    named = families_of(graph, section)
+    assert (cut.alive == (free | ~named)).all()
+    for i, channels in channels_of_groups(graph):
+        own = named | graph.pinned if i == section else named
+        assert not cut.network.layers[i].dropped.numpy()[~own[channels]].any()
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("seed", range(4))
+def test_every_section_keeps_its_least(name, seed, build):
+    graph, _, cut, free = wished(name, seed, build, keep_min=4)
+    assert cut.alive[free].all()
+    for family in graph.families:
+        least = -(-4 // family.unit)
+        for part in family.groups:
+            assert cut.alive[part].sum() == max(free[part].sum(), least)
+
+
+def channels_of_groups(graph):
+    """The channel of every group of the Bayesian sections."""
+    for i, layer in enumerate(graph.network.layers):
+        if layer.section.type == "bayesian_convolutional":
+            yield i, graph.outputs[i]
+        elif layer.section.type == "bayesian_connected":
+            yield i, np.repeat(graph.inputs[i][0], layer.inputs[0].area)
+
+
+@pytest.mark.parametrize(("wish", "silent"), [({}, True), ({"spare": (0,)}, False)])
+def test_places_of_the_image_belong_to_the_section_that_uses_them(wish, silent, build):
+    network, _, _ = spread_out(FULL.format("gnj", 9) + HEAD, build, 0)
+    BayesianCut.of(network, "0", Wish(BAYESIAN, 0.0, **wish))
+    assert network.layers[0].dropped.any() == silent
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        ({"spare": (9,)}, "--spare 9: sections are numbered from 0 to 2"),
+        ({"spare": (2,)}, r"x.cfg:15: \[softmax\] --spare 2: has no filters to cut"),
+        ({"only": (1,)}, r"x.cfg:11: \[bayesian_connected\] --only 1: can't be cut: it "),
+        ({"only": (0,), "spare": (0,)}, "--only 0: can't be cut: it is spared"),
+    ],
+)
+def test_sections_that_can_not_be_meant(wish, message, build):
+    network = build(NET + CONV.format("gnj", 4) + HEAD)
+    with pytest.raises(PlanError, match=message):
+        BayesianCut.of(network, "auto", Wish(BAYESIAN, 0.0, **wish))
 
 
 def test_a_family_keeps_its_best_channel(build):

@@ -17,14 +17,18 @@ from tiny_data import CLASSIFIER, make_classification_data
 from tiny_training import fresh
 
 from pruning.bayesian.training import BayesianTraining
+from pruning.job import Job, prune
+from pruning.strategies import Wish
 from yolo.cfg import Cfg
 from yolo.checkpoint import checkpoint_writer, load_checkpoint
 from yolo.datasets.data import Data
+from yolo.errors import PlanError
 from yolo.files import write_files
 from yolo.layers.bayesian import bayesian_layers
 from yolo.models import load_model
 from yolo.network import Network
 from yolo.training.optimizer import SPREAD_RATE, make_optimizer
+from yolo.training.run import Run
 from yolo.training.settings import Settings
 from yolo.training.trainer import Options, Trainer
 from yolo.training.variational import Bound, Variational
@@ -163,12 +167,23 @@ def test_a_look_changes_nothing():
     before = {i: {n: t.clone() for n, t in ts.items()} for i, ts in network.state().items()}
     observer = BayesianTraining(network, "0")
     row = observer.look(network)
-    assert row["rate"] >= 1
-    assert row["maximum"] >= row["rate"]
-    assert f"{row['rate']:.3g} times smaller" in observer.last.line()
+    assert row["architecture"] >= 1
+    assert row["maximum"] >= row["architecture"]
+    assert f"{row['architecture']:.3g} times smaller" in observer.line()
     assert all(layer.dropped is None for layer in bayesian_layers(network.layers).values())
     state = network.state()
     assert all(torch.equal(state[i][n], t) for i, ts in before.items() for n, t in ts.items())
+
+
+def test_the_history_has_the_learning_rate_and_the_compression_rates(data, tmp_path):
+    run = trainer(data, epochs=1)
+    observer = BayesianTraining(run.network, "0")
+    assert observer.line() == ""
+    (row,) = Run(run, tmp_path, "x", observer=observer).epochs()
+    assert row["rate"] == 0.01
+    assert row["architecture"] >= 1
+    head = (tmp_path / "history.csv").read_text().splitlines()[0].split(",")
+    assert {"rate", "architecture", "fast", "maximum"} < set(head)
 
 
 @pytest.fixture
@@ -319,6 +334,65 @@ def test_a_plain_model_has_no_thresholds(command, tmp_path):
     ended = command.run("prune", *asked, "--reduced")
     assert ended.code == 2
     assert "reduced precision is for strategy bayesian" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options", "message"),
+    [
+        ("bayesian", ["--percent", 0.3], "--percent 0.3: the strategy bayesian has no use for it"),
+        ("bayesian", ["--percent", 0], "--percent 0"),
+        ("bayesian", ["--group", "first"], "--group first"),
+        ("bayesian", ["--round", 8], "--round 8"),
+        ("bayesian", ["--only", 1], "--only 1: can't be cut"),
+        ("bayesian", ["--spare", 2], "--spare 2: sections are numbered from 0 to 1"),
+        ("normal", ["--thresholds", "auto"], "--thresholds auto: the strategy normal has no use"),
+        ("normal", ["--reduced"], "reduced precision is for strategy bayesian"),
+    ],
+)
+def test_what_a_strategy_has_no_use_for(command, tmp_path, strategy, options, message):
+    network = build(NET + "[bayesian_connected]\noutput=4\n" * 2)
+    write_files([(tmp_path / "x.pt", checkpoint_writer(checkpoint_of(network)))])
+    asked = ["--weights", tmp_path / "x.pt", "--strategy", strategy, "--out", tmp_path / "out"]
+    ended = command.run("prune", *asked, *options)
+    assert (ended.code, ended.out) == (2, "")
+    assert message in ended.err
+    assert ended.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("wish", "more"),
+    [
+        (Wish("bayesian", 0.3), {}),
+        (Wish("bayesian", 0.0, group="max"), {}),
+        (Wish("bayesian", 0.0, rounding=8), {}),
+        (Wish("normal", 0.3), {"thresholds": "auto"}),
+    ],
+)
+def test_jobs_refuse_it_too(tmp_path, wish, more):
+    network = build(NET + "[bayesian_connected]\noutput=4\n" * 2)
+    write_files([(tmp_path / "x.pt", checkpoint_writer(checkpoint_of(network)))])
+    with pytest.raises(PlanError, match="thresholds"):
+        prune(Job(None, str(tmp_path / "x.pt"), wish, runs=0, verify=(), **more))
+
+
+def test_a_cut_keeps_what_is_asked_for(command, tmp_path):
+    network = build(NET + "".join(f"[bayesian_connected]\noutput={n}\n" for n in (8, 8, 4)))
+    write_files([(tmp_path / "x.pt", checkpoint_writer(checkpoint_of(network)))])
+    asked = ["--weights", tmp_path / "x.pt", "--strategy", "bayesian", "--thresholds=-99"]
+    counts = {}
+    for option, value in (("--keep-min", 3), ("--spare", 0), ("--only", 0), ("--keep-min", 1)):
+        out = ["--out", tmp_path / "out", "--name", "c", "--runs", 0, "--verify", "torch"]
+        ended = command.run("prune", *asked, *out, option, value)
+        assert ended.code == 0, ended.err
+        layers = Cfg.load(tmp_path / "out" / "c.cfg").layers
+        counts[option, value] = [section.integer("output") for section in layers]
+    assert counts == {
+        ("--keep-min", 3): [3, 3, 4],
+        ("--spare", 0): [8, 1, 4],
+        ("--only", 0): [1, 8, 4],
+        ("--keep-min", 1): [1, 1, 4],
+    }
 
 
 def test_other_strategies_cut_the_means(command, tmp_path):

@@ -195,6 +195,7 @@ BAD_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
     "section without number": (("--only", "first"), "expected section indices like 79,84"),
     "keep nothing": (("--keep-min", "0"), "--keep-min 0: expected at least 1"),
     "round to nothing": (("--round", "0"), "--round 0: expected at least 1"),
+    "points without images": (("--points", "11"), "--points 11: needs --data"),
     "minus one run": (("--runs", "-1"), "--runs -1: expected at least 0"),
     "no plan there": (("--plan", "no.json"), "no.json: can't read the plan: no such file"),
     "unknown option": (("--colour", "red"), "unrecognized arguments: --colour red"),

@@ -211,7 +211,7 @@ def use(cfg: Path, weights: str, some: random.Random) -> None:
     """Prune it in one way or another, and prove it."""
     strategy = some.choice(("normal", "regular", "shortcut", "shortcut"))
     wish = Wish(strategy, some.choice((0.0, 0.2, 0.4)), some.choice(("first", "mean", "union")))
-    job = Job(str(cfg), weights, wish, some.choice(list(FOLDS)), verify=("torch",), runs=0)
+    job = Job(str(cfg), weights, wish, fold=some.choice(list(FOLDS)), verify=("torch",), runs=0)
     try:
         prune(job)
     except ProofError as error:

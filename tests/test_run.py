@@ -76,6 +76,33 @@ def test_a_training_that_goes_on_elsewhere_has_a_best_there(data, tmp_path):
     assert second.best == 0.2
 
 
+class Same:
+    """An observer whose figure has the name of another's."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def look(self, network):
+        return {self.name: 7.0}
+
+    def line(self):
+        return ""
+
+    def writers(self, folder):
+        return []
+
+    def state(self):
+        return None
+
+
+@pytest.mark.parametrize("name", ["rate", "loss", "score"])
+def test_no_figure_takes_the_place_of_another(data, tmp_path, name):
+    run = Run(trainer(data), tmp_path, "x", lambda network: {"score": 0.5}, observer=Same(name))
+    with pytest.raises(ValueError, match=f"two figures of an epoch are named {name}$"):
+        list(run.epochs())
+    assert load_checkpoint(run.last_path).training["history"][0].get("rate") == 0.004
+
+
 def test_curves_draw_what_evaluations_say():
     found = {"iou"}  # of the training itself
     for kind in (DetectorEvaluation, ClassifierEvaluation):

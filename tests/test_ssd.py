@@ -112,7 +112,10 @@ def test_clipped_priors_without_steps():
     found = prior_boxes([Source(6, None, (), None)], [(2, 3)], (20, 24))
     assert found[:, 0].tolist() == pytest.approx([4 / 24, 0.5, 20 / 24] * 2)
     assert found[:, 1].tolist() == pytest.approx([0.25] * 3 + [0.75] * 3)
-    found = prior_boxes([Source(10, None, (), None)], [(2, 3)], (20, 24), clip=True)
+    whole = prior_boxes([Source(90, None, (2,), None)], [(2, 3)], (20, 24))
+    clipped = prior_boxes([Source(90, None, (2,), None)], [(2, 3)], (20, 24), clip=2)
+    torch.testing.assert_close(clipped, whole.clamp(max=1))
+    found = prior_boxes([Source(10, None, (), None)], [(2, 3)], (20, 24), clip=1)
     low, high = found[:, :2] - found[:, 2:] / 2, found[:, :2] + found[:, 2:] / 2
     assert low.min() >= 0
     assert high.max() <= 1

@@ -186,9 +186,18 @@ def test_data_of_other_classes(here: Path, line: CommandLine, stem: str, tool: s
     assert not Path("pruned").exists()
 
 
-@pytest.mark.parametrize(("stem", "key"), [("x", "map"), ("c", "top1")])
-def test_prune_tells_the_accuracy(here: Path, line: CommandLine, stem: str, key: str) -> None:
-    light = ("--verify", "torch", "--runs", "0", "--json", "out.json")
+@pytest.mark.parametrize(
+    ("stem", "key", "points", "title"),
+    [
+        ("x", "map", "0", "mAP at IoU 0.5"),
+        ("x", "map", "11", "mAP at IoU 0.5 and 11 recalls"),
+        ("c", "top1", "0", "top-1"),
+    ],
+)
+def test_prune_tells_the_accuracy(
+    here: Path, line: CommandLine, stem: str, key: str, points: str, title: str
+) -> None:
+    light = ("--verify", "torch", "--runs", "0", "--json", "out.json", "--points", points)
     ended = line.run("prune", *arguments(stem)[:-2], "--percent", "0.5", *light)
     assert ended.code == 0, ended
     told = json.loads(Path("out.json").read_text())
@@ -196,10 +205,10 @@ def test_prune_tells_the_accuracy(here: Path, line: CommandLine, stem: str, key:
         ("before", f"{stem}.cfg", f"{stem}.weights"),
         ("after", told["files"]["cfg"], told["files"]["weights"]),
     ):
-        line.run("test", *arguments(), "--cfg", cfg, "--weights", weights, "--json", "test.json")
+        given = ("--cfg", cfg, "--weights", weights, "--points", points)
+        line.run("test", *arguments(), *given, "--json", "test.json")
         measured = json.loads(Path("test.json").read_text())[key]
         assert told[cut][key] == pytest.approx(measured, abs=1e-3)
-    title = {"map": "mAP at IoU 0.5", "top1": "top-1"}[key]
     row = f"{title} +\\| +{told['before'][key]:.4f} +\\| +{told['after'][key]:.4f}"
     assert re.search(row, ended.out)
 

@@ -1,6 +1,7 @@
 """tools/train.py and tools/export.py as users start them."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -67,6 +68,18 @@ def test_a_training_leaves_a_model_for_darknet(command, place):
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert all(0 <= float(row["map"]) <= 1 for row in rows)
     assert [float(row["rate"]) for row in rows] == [0.004, 0.004]  # behind the burn-in
+
+
+def test_the_rule_of_average_precision_can_be_chosen(command, place):
+    ended = command.run("train", *asked(place, "--points", 11))
+    assert ended.code == 0, ended.err
+    given = ["--weights", place / "out" / "last.pt", "--data", place / "x.data", "--workers", 0]
+    found = {}
+    for points in (0, 11):
+        command.run("test", *given, "--points", points, "--json", place / "x.json")
+        found[points] = json.loads((place / "x.json").read_text())["map"]
+    assert found[0] != pytest.approx(found[11], rel=1e-3)
+    assert float(history(place)[-1]["map"]) == pytest.approx(found[11], rel=1e-5)
 
 
 def test_a_finished_training_says_how_to_go_on(command, place):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench_bayesian import bayesian_rows
+from bench_ssd import ssd_rows
 from bench_train import train_rows
 from command import Help, Parser, Steps, run
 
@@ -37,9 +38,9 @@ def arguments() -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=Help)
     parser.add_argument(
         "what",
-        choices=("core", "train", "bayesian"),
+        choices=("core", "train", "bayesian", "ssd"),
         help="core: reading, graph, cut, writing; train: steps, evaluation, loading; bayesian: "
-        "steps, thresholds and rates, export",
+        "steps, thresholds and rates, export; ssd: detecting, loss",
     )
     parser.add_argument("--cfg", default=str(CFG), help="the network of core")
     parser.add_argument("--repeat", type=int, default=5, metavar="N", help="runs a median is of")
@@ -55,7 +56,7 @@ def main() -> int:
         if args.what == "core":
             rows = _core(args.cfg, Path(folder), repeat, steps)
         else:
-            measure = {"train": train_rows, "bayesian": bayesian_rows}[args.what]
+            measure = {"train": train_rows, "bayesian": bayesian_rows, "ssd": ssd_rows}[args.what]
             rows = measure(Path(folder), repeat, steps)
     steps.close()
     title = args.cfg if args.what == "core" else args.what

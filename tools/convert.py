@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from command import Help, Parser, Steps, check_outputs, listed, run, sections, size
 
 from pruning.options import PRIORS
+from yolo.errors import DarknetError
 
 if TYPE_CHECKING:
     from yolo.datasets.formats.layout import Place, Summary
@@ -105,6 +106,7 @@ def arguments() -> Arguments:
     _anchors_arguments(forms.add_parser("anchors", help=ANCHORS, description=ANCHORS))
     _classes_arguments(forms.add_parser("classes", help=CLASSES, description=CLASSES))
     _bayesian_arguments(forms.add_parser("bayesian", help=BAYESIAN, description=BAYESIAN))
+    _ssd_torch_arguments(forms.add_parser("ssd-torch", help=SSD_TORCH, description=SSD_TORCH))
     return parser.parse_args()
 
 
@@ -208,6 +210,23 @@ def _bayesian_arguments(parser: Parser) -> None:
     parser.add_argument("--spare", type=sections, default=(), metavar="I,J", help="leave these")
 
 
+SSD_TORCH = "Make .weights of a PyTorch state dict of SSD300 on VGG-16, or of VGG-16 alone."
+SSD_CFG = Path(__file__).resolve().parent.parent / "cfg" / "ssd300-vgg16-voc.cfg"
+
+
+def _ssd_torch_arguments(parser: Parser) -> None:
+    parser.add_argument("file", metavar="FILE", help="with the names of amdegroot/ssd.pytorch")
+    parser.add_argument("out", metavar="OUT", help="a .weights; its .cfg is written beside it")
+    parser.add_argument("--cfg", default=str(SSD_CFG), help=f"the network; default: {SSD_CFG.name}")
+    parser.add_argument(
+        "--channels",
+        choices=("rgb", "bgr"),
+        default="rgb",
+        help="what FILE was trained with: rgb by that project (the default), bgr by Caffe, such as "
+        "ssd_300_VOC0712.pth",
+    )
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 10**6:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a positive integer")
@@ -226,6 +245,8 @@ def main() -> int:
         return _change_classes(args)
     if args.form == "bayesian":
         return _make_bayesian(args)
+    if args.form == "ssd-torch":
+        return _convert_ssd_torch(args)
     if args.json:
         check_outputs([Path(args.json)], [])
     from yolo.datasets.formats.layout import check_place, write
@@ -268,6 +289,36 @@ def _make_bayesian(args: Arguments) -> int:
     made.write(args.out)
     count = sum(section.type.startswith("bayesian_") for section in made.layers)
     print(f"Written: {args.out} with {count} Bayesian sections")
+    return 0
+
+
+def _convert_ssd_torch(args: Arguments) -> int:
+    from yolo.cfg import Cfg
+    from yolo.files import Writer, write_files
+
+    cfg, out = Cfg.load(args.cfg), Path(args.out)
+    if out.suffix != ".weights":
+        raise DarknetError(f"{out}: expected a name that ends in .weights")
+    beside = out.with_suffix(".cfg")
+    is_there = beside.exists() and beside.samefile(args.cfg)
+    check_outputs([out] if is_there else [out, beside], [args.file, args.cfg])
+    from yolo.foreign.ssd_torch import read_ssd
+    from yolo.weights import Header, weights_writer
+
+    made = read_ssd(args.file, cfg, bgr=args.channels == "bgr")
+    content = made.cfg.to_bytes()
+    writers: list[tuple[Path, Writer]] = [(out, weights_writer(made.network, Header()))]
+    if not is_there:
+        writers.append((beside, lambda file: file.write(content)))
+    elif content != cfg.to_bytes():
+        raise DarknetError(
+            f"{args.file}: has other classes than {beside}, or other prior boxes (clip=2): "
+            "write to another place"
+        )
+    write_files(writers)
+    count = len(made.network.layers)
+    part = f", the first {count} sections (--cutoff {count})" if made.is_backbone else ""
+    print(f"Written: {', '.join(str(path) for path, _ in writers)}{part}, from {args.channels}")
     return 0
 
 

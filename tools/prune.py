@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 from command import Help, Parser, Steps, check_outputs, listed, run, sections
 
 from pruning.options import ALL_STRATEGIES, ENGINES, FOLDS, GROUP_SCORES
+from yolo.errors import DarknetError, PlanError
+from yolo.results import POINTS
 
 if TYPE_CHECKING:
     from pruning.job import Result
     from yolo.files import Writer
+
+PERCENT = 0.5  # where none is asked for
 
 
 def arguments() -> argparse.Namespace:
@@ -35,10 +39,12 @@ def arguments() -> argparse.Namespace:
         "--strategy", choices=ALL_STRATEGIES, default="normal", help=listed(ALL_STRATEGIES)
     )
     what.add_argument(
-        "--percent", type=float, default=0.5, help="share of the channels in question, in [0, 1)"
+        "--percent",
+        type=float,
+        help=f"share of the channels in question, in [0, 1); default: {PERCENT}",
     )
     what.add_argument(
-        "--group", choices=GROUP_SCORES, default="first", help="score of coupled channels"
+        "--group", choices=GROUP_SCORES, help="score of coupled channels; default: first"
     )
     what.add_argument(
         "--keep-min", type=int, default=1, metavar="N", help="channels that every layer keeps"
@@ -48,10 +54,10 @@ def arguments() -> argparse.Namespace:
     )
     what.add_argument(
         "--thresholds",
-        default="auto",
         metavar="T",
-        help="of log α for the strategy bayesian: a number, one for each Bayesian section as in "
-        "-3,-5,auto, or auto: in the gap between the two piles that a section's groups make",
+        help="of log α for the strategy bayesian, in place of --percent, --group and --round: a "
+        "number, one for each Bayesian section as in -3,-5,auto, or auto, the default: in the gap "
+        "between the two piles that a section's groups make",
     )
     what.add_argument(
         "--reduced", action="store_true", help="write the weights of bayesian in reduced precision"
@@ -75,6 +81,13 @@ def arguments() -> argparse.Namespace:
         "--data",
         metavar="FILE",
         help="a .data or .yaml file: tell mAP or top-1 of its validation images before and after",
+    )
+    how.add_argument(
+        "--points",
+        type=int,
+        choices=POINTS,
+        default=0,
+        help="rule for its mAP: see test.py; default: 0",
     )
     how.add_argument(
         "--runs", type=int, default=5, metavar="N", help="runs for the median latency, 0: none"
@@ -104,8 +117,8 @@ def main() -> int:
 
     wish = Wish(
         args.strategy,
-        args.percent,
-        args.group,
+        _percent(args),
+        args.group or Wish.group,
         args.keep_min,
         args.spare,
         args.only,
@@ -117,12 +130,13 @@ def main() -> int:
         args.cfg,
         args.weights,
         wish,
-        args.fold,
-        args.plan,
-        proofs,
-        args.darknet,
-        runs,
-        args.data,
+        fold=args.fold,
+        plan=args.plan,
+        verify=proofs,
+        darknet=args.darknet,
+        runs=runs,
+        data=args.data,
+        points=args.points,
         thresholds=args.thresholds,
         reduced=args.reduced,
         progress=steps,
@@ -195,7 +209,8 @@ def _proofs(text: str | None) -> tuple[str, ...] | None:
     names = () if text == "none" else tuple(text.split(","))
     for name in names:
         if name not in ENGINES:
-            _wrong(f"--verify {text}: expected some of {','.join(ENGINES)}, or none")
+            expected = f"some of {','.join(ENGINES)}, or none"
+            raise DarknetError(f"--verify {text}: expected {expected}")
     return names
 
 
@@ -203,13 +218,21 @@ def _check(args: argparse.Namespace) -> None:
     for name, least in (("keep_min", 1), ("round", 1), ("runs", 0)):
         value = getattr(args, name)
         if value is not None and value < least:
-            _wrong(f"--{name.replace('_', '-')} {value}: expected at least {least}")
+            raise DarknetError(f"--{name.replace('_', '-')} {value}: expected at least {least}")
+    if args.points and not args.data:
+        raise DarknetError(f"--points {args.points}: needs --data")
+    useless = ("percent", "group", "round") if args.strategy == "bayesian" else ("thresholds",)
+    for name in () if args.plan else useless:
+        value = getattr(args, name)
+        if value is not None:
+            raise PlanError(f"--{name} {value}: the strategy {args.strategy} has no use for it")
 
 
-def _wrong(message: str) -> None:
-    from yolo.errors import DarknetError
-
-    raise DarknetError(message)
+def _percent(args: argparse.Namespace) -> float:
+    """The share to cut; thresholds take its place in a Bayesian network."""
+    if args.percent is None:
+        return 0.0 if args.strategy == "bayesian" else PERCENT
+    return args.percent
 
 
 def _stem(args: argparse.Namespace) -> str:
@@ -217,7 +240,7 @@ def _stem(args: argparse.Namespace) -> str:
     if args.plan or args.strategy == "bayesian":
         kind = "plan" if args.plan else args.strategy
         return f"{stem.removesuffix('-bayesian')}-{kind}"
-    return f"{stem}-{args.strategy}-{args.percent:g}"
+    return f"{stem}-{args.strategy}-{_percent(args):g}"
 
 
 if __name__ == "__main__":

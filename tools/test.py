@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 from command import Help, Parser, check_outputs, run, size
 
 from yolo.errors import DarknetError
+from yolo.results import POINTS
 
 if TYPE_CHECKING:
     from yolo.datasets.evaluation import EvaluationLoader
     from yolo.network import Network
     from yolo.results import Evaluation
-
-RULES = {0: "area under the curve (VOC 2010)", 11: "VOC 2007", 101: "COCO"}
 
 
 def arguments() -> argparse.Namespace:
@@ -49,9 +48,9 @@ def arguments() -> argparse.Namespace:
     rules.add_argument(
         "--points",
         type=int,
-        choices=RULES,
+        choices=POINTS,
         default=0,
-        help="; ".join(f"{points}: {text}" for points, text in RULES.items()),
+        help="; ".join(f"{points}: {text}" for points, text in POINTS.items()),
     )
     rules.add_argument(
         "--conf-thresh",

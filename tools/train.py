@@ -14,6 +14,7 @@ from command import Help, Parser, check_outputs, listed, run, size
 
 from pruning.options import SCHEDULES, STRATEGIES
 from yolo.errors import DarknetError, TrainingError
+from yolo.results import POINTS
 
 if TYPE_CHECKING:
     import torch
@@ -70,6 +71,13 @@ def parser() -> Parser:
     out.add_argument("--out", metavar="DIR", help="for all files; default: runs/CFG")
     out.add_argument("--name", metavar="STEM", help="of the model's files; default: CFG")
     out.add_argument("--eval-every", type=int, default=1, metavar="N", help="epochs; 0: never")
+    out.add_argument(
+        "--points",
+        type=int,
+        choices=POINTS,
+        default=0,
+        help="rule for mAP: see test.py; default: 0",
+    )
     out.add_argument("--tensorboard", metavar="DIR", help="log there, too")
     return parser
 
@@ -199,7 +207,7 @@ def _prepare(
     if args.optimizer:
         keys["adam"] = int(args.optimizer == "adam")
     settings, epochs = settings_of(network.cfg, data, keys, args.epochs)
-    judge = judge_of(network, data, args.workers)
+    judge = judge_of(network, data, args.workers, points=args.points)
     sparse = _sparse(args, data, network) if args.sparsity else None
     observer = _bayesian_training(args, network) or sparse
     trainer = Trainer(
@@ -288,7 +296,7 @@ class _Bar:
         epochs = self.trainer.options.epochs
         print(f"epoch {int(row['epoch'])}/{epochs}  {_figures(row)}", flush=True)
         if run_.observer:
-            print(f"  {run_.observer.last.line()}", flush=True)  # type: ignore[attr-defined]
+            print(f"  {run_.observer.line()}", flush=True)
         if run_.unsaved:
             print(f"  not saved, will be tried again: {run_.unsaved}", file=sys.stderr)
 

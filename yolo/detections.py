@@ -118,8 +118,9 @@ def suppress(boxes: Tensor, confidences: Tensor, nms: Nms | None) -> Detections:
 
     Boxes (M, 4), confidences (M, classes), 0 where a box isn't of a class.
     """
-    order = _order(confidences)
-    boxes, confidences = boxes[order], confidences[order]
+    if nms is None or not nms.per_class:
+        order = _order(confidences)
+        boxes, confidences = boxes[order], confidences[order]
     found = confidences > 0
     if nms is not None:
         found &= nms.kept(boxes, confidences)

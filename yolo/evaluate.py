@@ -28,7 +28,6 @@ from yolo.results import ClassifierEvaluation, ClassResult, DetectorEvaluation, 
 
 CANDIDATE = 0.005  # the confidence above which boxes count for mAP (detector.c)
 CONFIDENT = 0.25  # … and above which they count for precision and recall
-POINTS = (0, 11, 101)
 TOP = 5  # where the .data file doesn't say
 
 Progress = Callable[[int], object]

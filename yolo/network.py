@@ -142,13 +142,16 @@ class Network(nn.Module):
         return {i: tensors for i, tensors in found if tensors}
 
     def fused(self) -> Network:
-        """A copy for inference: plain, and BatchNorms folded into the weights before them."""
+        """A copy for inference: plain, BatchNorms folded into the weights before them.
+
+        It is in channels_last, mostly the faster memory format.
+        """
         plain = self.plain()
         copy = Network(plain.cfg)
         copy.store({i: dict(tensors) for i, tensors in plain.state().items()})
         for layer in copy.layers:
             _fuse(layer)
-        return copy
+        return copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _check_channels(self) -> None:
         widest = max(self.layers, key=lambda layer: layer.out_shape.channels)

@@ -10,6 +10,7 @@ from torch import Tensor
 from yolo.boxes import iou
 
 LARGEST = 2**22  # numbers in a temporary tensor
+CACHED = 2**18  # … in one that several passes go over
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Nms:
         count = min(self.per_class, len(boxes))
         found, which = confidences.topk(count, 0)  # (K, classes), the surest first
         kept = torch.zeros_like(confidences, dtype=torch.bool)
-        step = max(1, LARGEST // max(count * count, 1))
+        step = max(1, CACHED // max(count * count, 1))
         for start in range(0, confidences.shape[1], step):
             some = slice(start, start + step)
             mine = boxes[which[:, some]].transpose(0, 1)  # (classes, K, 4)

@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass
 
 from yolo.tables import table
 
+# the recalls that an AP is the mean over
+POINTS = {0: "area under the curve (VOC 2010)", 11: "VOC 2007", 101: "COCO"}
+
 
 @dataclass(frozen=True)
 class ClassResult:
@@ -42,7 +45,8 @@ class DetectorEvaluation:
 
     @property
     def score_name(self) -> str:
-        return f"mAP at IoU {self.iou_thresh:g}"
+        recalls = f" and {self.points} recalls" if self.points else ""
+        return f"mAP at IoU {self.iou_thresh:g}{recalls}"
 
     @property
     def tp(self) -> int:
@@ -90,8 +94,9 @@ class DetectorEvaluation:
         return [f"{absent} {verb} no object in these images; in the mean they count as 0."]
 
     def _totals(self) -> str:
+        rule = "" if self.points else ", area under the curve"
         rows = [
-            [f"{self.score_name}, {_rule(self.points)}", f"{self.map:.6f}"],
+            [self.score_name + rule, f"{self.map:.6f}"],
             [f"precision above {self.conf_thresh:g}", f"{self.precision:.4f}"],
             ["recall", f"{self.recall:.4f}"],
             ["F1", f"{self.f1:.4f}"],
@@ -130,7 +135,3 @@ class ClassifierEvaluation:
 
 
 Evaluation = DetectorEvaluation | ClassifierEvaluation
-
-
-def _rule(points: int) -> str:
-    return f"{points} recalls" if points else "area under the curve"

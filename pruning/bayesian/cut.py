@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from pruning.bayesian.thresholds import Threshold, Wanted, choose, parse
 from pruning.channels import ChannelGraph, Family, Mask
 from pruning.plan import Plan
 from pruning.rules import Weighted, depthwise, rule_of
+from pruning.strategies import Wish, prunable
 from yolo.errors import PlanError
 from yolo.layers import Layer
 from yolo.layers.bayesian import Bayesian, BayesianConnected, BayesianConvolutional, bayesian_layers
@@ -23,6 +24,7 @@ from yolo.layers.convolutional import Convolutional
 from yolo.network import Network, State
 
 BAYESIAN = "bayesian"  # the strategy
+ANY = Wish(BAYESIAN, 0.0)  # nothing beside the thresholds
 Excess = dict[int, NDArray[np.float64]]  # section → a number a group
 
 
@@ -57,16 +59,18 @@ class BayesianCut:
     rates: Compression
 
     @classmethod
-    def of(cls, network: Network, thresholds: str) -> BayesianCut:
+    def of(cls, network: Network, thresholds: str, wish: Wish = ANY) -> BayesianCut:
         """The cut for thresholds as a user writes them (thresholds.parse); raises PlanError."""
-        return cls.at(network, ChannelGraph(network), parsed(network, thresholds))
+        return cls.at(network, ChannelGraph(network), parsed(network, thresholds), wish)
 
     @classmethod
-    def at(cls, network: Network, graph: ChannelGraph, wanted: Wanted) -> BayesianCut:
+    def at(
+        cls, network: Network, graph: ChannelGraph, wanted: Wanted, wish: Wish = ANY
+    ) -> BayesianCut:
         """The cut for parsed thresholds, with the network's channel graph; raises PlanError."""
         excess = excesses(network)
         chosen = choose(excess, wanted)
-        alive = drop(network, graph, excess, chosen)
+        alive = drop(network, graph, excess, chosen, wish)
         return cls(network, excess, chosen, alive, compression(posteriors(network, graph, alive)))
 
     def plan(self, graph: ChannelGraph) -> Plan:
@@ -98,22 +102,32 @@ def parsed(network: Network, thresholds: str) -> Wanted:
 
 
 def drop(
-    network: Network, graph: ChannelGraph, excess: Excess, thresholds: Mapping[int, Threshold]
+    network: Network,
+    graph: ChannelGraph,
+    excess: Excess,
+    thresholds: Mapping[int, Threshold],
+    wish: Wish = ANY,
 ) -> Mask:
     """Silence the groups at or above the thresholds; returns the channel groups that live.
 
     A channel goes where all that makes it drops it, or all that uses it: a [bayesian_connected]
     drops a channel when it drops all of its places. Every family keeps the best of its channels,
     and equally many in each of its parts. `graph` is that of the network or of its plain form.
+
+    The wish's `spare`, `only` and `keep_min` mean output channels, as for any strategy; what can't
+    be cut, such as the places of the image, counts as the section's that could silence it. Raises
+    PlanError where the wish names a section that has nothing to cut.
     """
     margins = {i: values - thresholds[i].value for i, values in excess.items()}
     margin = np.maximum(_made(graph, network, margins), _used(graph, network, margins))
-    dead = (margin >= 0) & ~graph.pinned
-    alive = ~dead
+    dead, allowed = (margin >= 0) & ~graph.pinned, _allowed(graph, wish)
+    alive = ~(dead & allowed)
     for family in graph.families:
-        _revive(family, alive, margin)
+        _revive(family, alive, margin, wish.keep_min)
     for i, layer in bayesian_layers(network.layers).items():
-        ids, own = _ids(graph, layer, i), margins[i] >= 0
+        ids = _ids(graph, layer, i)
+        named = i not in wish.spare and (wish.only is None or i in wish.only)
+        own = (margins[i] >= 0) & np.where(graph.pinned[ids], named, allowed[ids])
         # a channel that the family needs speaks again, whoever dropped it
         gone = own & ~(dead & alive)[ids]
         if isinstance(layer, BayesianConvolutional):
@@ -185,9 +199,20 @@ def _ids(graph: ChannelGraph, layer: Layer, index: int) -> NDArray[np.int64]:
     return np.repeat(graph.inputs[index][0], layer.inputs[0].area)
 
 
-def _revive(family: Family, alive: Mask, margin: NDArray[np.float64]) -> None:
-    """Let every part keep as many of a family's groups as the others, and one at least."""
-    wanted = max(int(alive[family.groups].sum(1).max()), 1)
+def _allowed(graph: ChannelGraph, wish: Wish) -> Mask:
+    """The groups that the wish allows to be cut."""
+    allowed = prunable(graph, replace(wish, strategy="shortcut"))  # which may cut everything
+    for section in wish.only or ():
+        if not allowed[graph.outputs[section]].any():
+            where, why = graph.network.cfg.layers[section], graph.reason(section) or "is spared"
+            raise PlanError(str(where.error(f"--only {section}: can't be cut: it {why}")))
+    return allowed
+
+
+def _revive(family: Family, alive: Mask, margin: NDArray[np.float64], least: int) -> None:
+    """Let every part keep as many of a family's groups as the others, and `least` channels."""
+    floor = min(-(-max(least, 1) // family.unit), family.slots)
+    wanted = max(int(alive[family.groups].sum(1).max()), floor)
     for part in family.groups:
         missing = wanted - int(alive[part].sum())
         silent = part[~alive[part]]

@@ -43,7 +43,7 @@ class BayesianTraining:
         self._cut: BayesianCut | None = None
 
     def look(self, network: Network) -> Row:
-        """How far it is, after an epoch; `last` is that in words."""
+        """The rates of all weights (precision.Rates), after an epoch; `line` says more."""
         cut = self._cut = BayesianCut.at(network, self.graph, self.wanted)
         undrop(network)
         groups = [
@@ -52,7 +52,11 @@ class BayesianTraining:
         ]
         self.last = Look(groups, cut.rates)
         found = cut.rates.weights
-        return {"rate": found.architecture, "fast": found.fast, "maximum": found.maximum}
+        return {"architecture": found.architecture, "fast": found.fast, "maximum": found.maximum}
+
+    def line(self) -> str:
+        """What the last look saw, in words."""
+        return self.last.line() if self.last else ""
 
     def writers(self, folder: Path) -> Sequence[tuple[Path, Writer]]:
         """groups.png: the distribution of the groups' excess in every section."""

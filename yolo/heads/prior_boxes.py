@@ -10,6 +10,8 @@ from torch import Tensor
 
 from yolo.cfg import Section
 
+CLIP_NUMBERS = 2  # a value of clip=
+
 
 @dataclass(frozen=True)
 class Source:
@@ -53,11 +55,13 @@ def prior_boxes(
     maps: Sequence[tuple[int, int]],
     image: tuple[int, int],
     offset: float = 0.5,
-    clip: bool = False,
+    clip: int = 0,
 ) -> Tensor:
     """Centre x, y, width, height relative to the input: (P, 4) float32, map by map, row by row.
 
     `maps` and `image` are heights and widths; a place is `offset` steps from its beginning.
+    `clip` 1 cuts boxes at the edges as Caffe does, 2 each of the four numbers to [0, 1] as
+    amdegroot/ssd.pytorch does.
     """
     size = torch.tensor((image[1], image[0]), dtype=torch.float64)
     found = []
@@ -70,7 +74,9 @@ def prior_boxes(
         boxes = centres[:, :, None].expand(-1, -1, len(shapes), -1)
         found.append(torch.cat((boxes, shapes.expand_as(boxes)), 3).reshape(-1, 4))
     boxes = torch.cat(found)
-    if clip:
+    if clip == CLIP_NUMBERS:
+        boxes = boxes.clamp(0, 1)
+    elif clip:
         low, high = boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2
         low, high = low.clamp(0, 1), high.clamp(0, 1)
         boxes = torch.cat(((low + high) / 2, high - low), 1)

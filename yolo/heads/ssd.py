@@ -16,7 +16,7 @@ from torch import Tensor
 from yolo.cfg import Section
 from yolo.heads.base import BoxHead
 from yolo.heads.multibox_loss import MultiboxLoss
-from yolo.heads.prior_boxes import prior_boxes, read_sources
+from yolo.heads.prior_boxes import CLIP_NUMBERS, prior_boxes, read_sources
 from yolo.layers.base import Layer, Shape, register
 from yolo.nms import Nms
 
@@ -50,7 +50,10 @@ class Ssd(BoxHead):
         self.nms = section.number("nms", 0.45)
         self.top_k = section.integer("top_k", 400)
         self.keep_top_k = section.integer("keep_top_k", 200)
-        self.offset, self.clip = section.number("offset", 0.5), section.flag("clip")
+        self.offset, self.clip = (
+            section.number("offset", 0.5),
+            section.integer("clip", 0, 0, CLIP_NUMBERS),
+        )
         self.maps = self._maps()
         self.prior_sources = read_sources(section, len(self.maps))
         self._check_channels()

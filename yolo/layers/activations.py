@@ -81,6 +81,10 @@ ACTIVATIONS: dict[str, Function] = {
     "normalize_channels_softmax": _softmax_channels,
     "normalize_channels_softmax_maxval": _softmax_maxval_channels,
 }
+IN_PLACE: dict[str, Function] = {
+    "leaky": lambda x: F.leaky_relu_(x, 0.1),
+    "relu": F.relu_,
+}
 # Their value depends on all channels of a place.
 ACROSS_CHANNELS = frozenset(name for name in ACTIVATIONS if name.startswith("normalize_channels"))
 
@@ -100,6 +104,11 @@ class Activation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(…) → (…), element by element unless it mixes channels (N, C, …)."""
         return ACTIVATIONS[self.name](x)
+
+    def onto(self, x: Tensor) -> Tensor:
+        """As forward; x itself, which nothing else may need, may become the result."""
+        in_place = IN_PLACE.get(self.name)
+        return in_place(x) if in_place else self(x)
 
     def extra_repr(self) -> str:
         return self.name

@@ -40,7 +40,7 @@ class Connected(Layer):
         x = self.weigh(x.flatten(1))
         if self.bn is not None:
             x = self.bn(x)
-        return self.activation(x)[:, :, None, None]
+        return self.activation.onto(x)[:, :, None, None]
 
     def weigh(self, x: Tensor) -> Tensor:
         """What enters BN: (N, inputs) → (N, outputs)"""

@@ -84,7 +84,7 @@ class Convolutional(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, filters, H', W')"""
-        return self.activation(self.normalize(self.weigh(x)))
+        return self.activation.onto(self.normalize(self.weigh(x)))
 
     def weigh(self, x: Tensor) -> Tensor:
         """What enters BN: (N, C, H, W) → (N, filters, H', W')"""

@@ -1,4 +1,4 @@
-"""The picture of a training: losses, scores and the learning rate over the epochs."""
+"""The picture of a training: losses and scores over the epochs."""
 
 from __future__ import annotations
 

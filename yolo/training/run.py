@@ -24,7 +24,10 @@ class Observer(Protocol):
     """What looks at the network after every epoch."""
 
     def look(self, network: Network) -> Row:
-        """Figures for the history."""
+        """Figures for the history, under names of its own."""
+
+    def line(self) -> str:
+        """What the last look saw, in words; empty before the first one."""
 
     def writers(self, folder: Path) -> Sequence[tuple[Path, Writer]]:
         """Files that it keeps up to date."""
@@ -81,7 +84,7 @@ class Run:
         for row in self.trainer.run(watch):
             if self.trainer.ranks.first:
                 try:
-                    row |= self._looked()
+                    row = joined(row, self._looked())
                 finally:  # what an epoch has learned outlives an evaluation that fails
                     self.history.append(row)
                     self._save()
@@ -136,7 +139,7 @@ class Run:
                 self.best = row["score"]
                 self._new_best = trainer.checkpoint().copy()
         if self.observer:
-            row |= self.observer.look(trainer.ema.network)
+            row = joined(row, self.observer.look(trainer.ema.network))
         return row
 
     def _save(self) -> None:
@@ -164,6 +167,14 @@ class Run:
             self._new_best = self.unsaved = None
         except DarknetError as error:
             self.unsaved = error
+
+
+def joined(row: Row, more: Row) -> Row:
+    """All figures; raises ValueError for a name in both rows, as one would be lost."""
+    both = sorted(row.keys() & more.keys())
+    if both:
+        raise ValueError(f"two figures of an epoch are named {', '.join(both)}")
+    return row | more
 
 
 def history_csv(history: Sequence[Row]) -> bytes:

@@ -86,11 +86,16 @@ def settings_of(
 
 
 def judge_of(
-    network: Network, data: Data, workers: int, progress: Callable[[int], object] | None = None
+    network: Network,
+    data: Data,
+    workers: int,
+    progress: Callable[[int], object] | None = None,
+    points: int = 0,
 ) -> Callable[[Network], Row] | None:
     """What evaluates a network on the validation images, if there are any.
 
-    Says now what is wrong with them: raises DarknetError.
+    Says now what is wrong with them: raises DarknetError. `points` is the rule for mAP
+    (results.POINTS).
     """
     check_classes(network, data)
     if "valid" not in data.sources:
@@ -98,7 +103,7 @@ def judge_of(
     images = evaluation_loader(data, network.cfg, workers=workers)
 
     def judge(network: Network) -> Row:
-        found = evaluate(network, images, progress=progress)
+        found = evaluate(network, images, points=points, progress=progress)
         named = {name: getattr(found, name) for name in SCORES if hasattr(found, name)}
         return {"score": found.score} | named
 

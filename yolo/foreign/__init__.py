@@ -1,0 +1,1 @@
+"""Tensors that other frameworks trained, for networks of ours."""
