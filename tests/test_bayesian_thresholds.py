@@ -80,6 +80,10 @@ def rule(values):
         within = sum(len(part) * statistics.pvariance(part) for part in parts) / count
         entropy = -sum(len(part) / count * math.log(len(part) / count) for part in parts)
         fits[split] = math.log(within) / 2 + entropy, within * count / (count - 2)
+    return two_normal(values, count, fits) or valley(values)
+
+
+def two_normal(values, count, fits):
     split = min(fits, key=fits.get)
     low, high = statistics.mean(values[:split]), statistics.mean(values[split:])
     smaller = min(split, count - split)
@@ -90,8 +94,30 @@ def rule(values):
         or sum(first < value < last for value in values) > smaller / 2
     ):
         return None
+    return widest_gap(values, first, last)
+
+
+def widest_gap(values, first, last):
     gaps = [(b - a, (a + b) / 2) for a, b in pairwise(values) if b > first and a < last]
     return max(gaps)[1]
+
+
+def valley(values):
+    """Three bins of twenty between fuller ones on both sides."""
+    step = (values[-1] - values[0]) / 20
+    edges = np.linspace(values[0], values[-1], 21)
+    counts = [sum(a <= v < b for v in values) for a, b in pairwise(edges)]
+    counts[-1] += sum(v == edges[-1] for v in values)
+    three = {n: sum(counts[n : n + 3]) for n in range(18)}
+    found = []
+    for place in three:
+        left = max((n for n in three if n <= place - 3), key=three.get, default=None)
+        right = max((n for n in three if n >= place + 3), key=three.get, default=None)
+        if left is not None and right is not None and (right - left) * step >= 4:
+            depth = math.sqrt(min(three[left], three[right])) - math.sqrt(three[place])
+            found.append((depth, place))
+    depth, place = max(found, default=(0, None))
+    return widest_gap(values, edges[place], edges[place + 3]) if depth >= 2.5 else None
 
 
 def piles(random, low, high, sigmas=(1, 1), distance=8):
