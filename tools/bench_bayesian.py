@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from timing import alternating, ms
 
 if TYPE_CHECKING:
     from yolo.datasets.batch import Batch
@@ -24,7 +27,7 @@ def bayesian_rows(folder: Path, repeat: int, steps: Callable[[str], None]) -> Ro
     data = _data(folder)
     steps("training VGG-16")
     slow, fast = _training(data, repeat)
-    step = [f"training step, VGG-16 Bayesian against plain, {BATCH} × 32²", _ms(slow), _ms(fast)]
+    step = [f"training step, VGG-16 Bayesian against plain, {BATCH} × 32²", ms(slow), ms(fast)]
     rows = [[*step, f"{slow / fast:.2f}", "at most 2.2"]]
     return rows + _cut(folder, repeat, steps)
 
@@ -33,14 +36,8 @@ def _training(data: Data, repeat: int) -> tuple[float, float]:
     """Seconds of a step of the Bayesian and of the plain network: medians, turn and turn about."""
     trainers = [_trainer(f"vgg16-cifar10{kind}", data) for kind in ("-bayesian", "")]
     batch = _batch()
-    times: tuple[list[float], list[float]] = ([], [])
-    for turn in range(repeat + 1):
-        for trainer, kept in zip(trainers, times, strict=True):
-            start = time.perf_counter()
-            trainer._update([batch], 1e-9)
-            if turn:  # the first one warms up
-                kept.append(time.perf_counter() - start)
-    slow, fast = (sorted(kept)[len(kept) // 2] for kept in times)
+    steps = [partial(trainer._update, [batch], 1e-9) for trainer in trainers]
+    slow, fast = alternating(repeat, *steps)
     return slow, fast
 
 
@@ -72,7 +69,7 @@ def _cut(folder: Path, repeat: int, steps: Callable[[str], None]) -> Rows:
         save_weights(Network.with_state(cfg, small), folder / "vgg19.weights")
         export.append(time.perf_counter() - start)
     named = {"thresholds and rates of VGG-19": thresholds, "cut and export of VGG-19": export}
-    return [[what, _ms(sorted(kept)[len(kept) // 2]), "", "", ""] for what, kept in named.items()]
+    return [[what, ms(sorted(kept)[len(kept) // 2]), "", "", ""] for what, kept in named.items()]
 
 
 def _trainer(name: str, data: Data) -> Trainer:
@@ -119,7 +116,3 @@ def _data(folder: Path) -> Data:
     (folder / "train.txt").write_text("".join(f"{image}\n" for image in images))
     (folder / "x.data").write_text("train=train.txt\nnames=x.names\n")
     return Data.load(folder / "x.data")
-
-
-def _ms(seconds: float) -> str:
-    return f"{1000 * seconds:.0f} ms"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from timing import alternating, ms
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,15 +34,15 @@ def ssd_rows(folder: Path, repeat: int, steps: Callable[[str], None]) -> Rows:
     random = torch.Generator().manual_seed(0)
     images = torch.rand(1, shape.channels, shape.height, shape.width, generator=random)
     steps("detecting")
-    ours, bare = _alternating(_detecting(network, images), _bare(network), repeat)
+    ours, bare = alternating(repeat, _detecting(network, images), _bare(network))
     ratio = f"{ours / bare:.2f}", "1.15 of the convolutions alone"
-    rows = [["forward, decode, NMS of all 8,732 boxes", _ms(ours), _ms(bare), *ratio]]
+    rows = [["forward, decode, NMS of all 8,732 boxes", ms(ours), ms(bare), *ratio]]
     steps("loss")
     with torch.no_grad():
         head = network.layers[-1]
         out = network(images)[head.section.index].repeat(BATCH, 1, 1, 1)
     rows.append(
-        [f"loss and its gradient, {BATCH} images", _ms(_loss(network, out, repeat)), *[""] * 3]
+        [f"loss and its gradient, {BATCH} images", ms(_loss(network, out, repeat)), *[""] * 3]
     )
     return rows
 
@@ -99,23 +100,4 @@ def _loss(network: Network, out: Tensor, repeat: int) -> float:
         x = out.clone().requires_grad_()
         head.loss(x, targets, BATCH).total.backward()
 
-    return _alternating(run, lambda: None, repeat)[0]
-
-
-def _alternating(
-    ours: Callable[[], object], bare: Callable[[], object], repeat: int
-) -> tuple[float, float]:
-    """Seconds of both, medians of turns that alternate."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for turn in range(repeat + 1):
-        for action, kept in zip((ours, bare), times, strict=True):
-            start = time.perf_counter()
-            action()
-            if turn:  # the first one warms up
-                kept.append(time.perf_counter() - start)
-    slow, fast = (sorted(kept)[len(kept) // 2] for kept in times)
-    return slow, fast
-
-
-def _ms(seconds: float) -> str:
-    return f"{1000 * seconds:.0f} ms"
+    return alternating(repeat, run)[0]

@@ -8,12 +8,13 @@ import os
 import resource
 import subprocess
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from timing import alternating
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -241,14 +242,7 @@ def _ratio(
     ours: Callable[[], object], bare: Callable[[], object], repeat: int, images: int = BATCH
 ) -> tuple[float, float]:
     """Images a second of both, medians of turns that alternate."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for turn in range(repeat + 1):
-        for action, kept in zip((ours, bare), times, strict=True):
-            start = time.perf_counter()
-            action()
-            if turn:  # the first one warms up
-                kept.append(time.perf_counter() - start)
-    fast, plain = (images / sorted(kept)[len(kept) // 2] for kept in times)
+    fast, plain = (images / seconds for seconds in alternating(repeat, ours, bare))
     return fast, plain
 
 

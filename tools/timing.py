@@ -1,0 +1,22 @@
+"""Times that can be compared: medians of turns that alternate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+def alternating(repeat: int, *actions: Callable[[], object]) -> list[float]:
+    """Median seconds of every action; the first turn, which warms up, doesn't count."""
+    times: list[list[float]] = [[] for _ in actions]
+    for turn in range(repeat + 1):
+        for action, kept in zip(actions, times, strict=True):
+            start = time.perf_counter()
+            action()
+            if turn:
+                kept.append(time.perf_counter() - start)
+    return [sorted(kept)[len(kept) // 2] for kept in times]
+
+
+def ms(seconds: float) -> str:
+    return f"{1000 * seconds:.0f} ms"
