@@ -31,7 +31,7 @@ from yolo.training.optimizer import SPREAD_RATE, make_optimizer
 from yolo.training.run import Run
 from yolo.training.settings import Settings
 from yolo.training.trainer import Options, Trainer
-from yolo.training.variational import Bound, Variational
+from yolo.training.variational import Bound, Variational, settle
 
 TRAIN = Path(__file__).parent.parent / "tools" / "train.py"
 BAYESIAN = CLASSIFIER.replace("[convolutional]", "[bayesian_convolutional]\nclip_var=0.001")
@@ -90,7 +90,7 @@ def test_a_step_has_the_divergence_once_however_many_mini_batches(data):
     before = network.state()[0]["weights_logvar"].clone()
     gradient = torch.autograd.grad(divergence(network), network.layers[0].weight_logvar)[0]
     for run in kinds:
-        run._update(list(run._loader())[: run.settings.subdivisions], 0.01)
+        run._update(list(run._loader(0, 0))[: run.settings.subdivisions], 0.01)
         moved = run.network.state()[0]["weights_logvar"] - before
         expected = -0.01 * SPREAD_RATE * 0.01 * gradient
         torch.testing.assert_close(moved, expected, rtol=1e-3, atol=1e-6)
@@ -134,6 +134,35 @@ def test_a_resumed_run_draws_what_an_unbroken_one_does(data, tmp_path, stop_at):
     again.restore(checkpoint, checkpoint.training["trainer"])
     rows += timeless(again.run())
     assert rows == expected
+
+
+def test_statistics_are_those_of_the_means():
+    """Not of what training draws, whose variance is larger by the weights' own."""
+    network = fresh(BAYESIAN)
+    layer = network.layers[0]
+    layer.weight_logvar.data.fill_(2)
+    batches = torch.rand(3, 4, 3, 32, 32).unbind()
+    settle(network, batches)
+    with torch.no_grad():
+        made = torch.cat([layer.conv(x) * layer.scales()[:, None, None] for x in batches])
+    torch.testing.assert_close(layer.bn.running_mean, made.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    variances = torch.stack([part.var((0, 2, 3)) for part in made.split(4)]).mean(0)
+    torch.testing.assert_close(layer.bn.running_var, variances, rtol=1e-4, atol=1e-6)
+    assert not any(module.training for module in network.modules())
+
+
+def test_a_training_settles_its_average(data):
+    """After an epoch the averaged network sees its own images with mean 0 and variance 1."""
+    run = trainer(data, Bound(kl=0.01), epochs=1)
+    next(run.run())
+    network = run.ema.network
+    before = [
+        t.clone() for t in (network.layers[0].bn.running_mean, network.layers[0].bn.running_var)
+    ]
+    settle(network, [batch.images.float() / 255 for batch in run._loader(0, 0)])
+    after = network.layers[0].bn.running_mean, network.layers[0].bn.running_var
+    for found, expected in zip(before, after, strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 def test_two_processes_count_the_divergence_once(tmp_path):

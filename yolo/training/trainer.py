@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from typing import Any, Protocol
 
 import torch
@@ -26,10 +27,11 @@ from yolo.training.optimizer import make_optimizer, train_mode, update
 from yolo.training.ranks import Ranks
 from yolo.training.records import Row, Step, Sums
 from yolo.training.settings import Settings
-from yolo.training.variational import Bound, Variational
+from yolo.training.variational import Bound, Variational, settle
 from yolo.weights import Header
 
 NAMED = 8  # images of a batch that an error names
+SETTLING = 16  # mini-batches that tell BN's statistics of a Bayesian network's means
 
 
 class Sparsity(Protocol):
@@ -136,6 +138,8 @@ class Trainer:
             if self.sparsity:
                 row["penalty"] = self.sparsity.value(self.network)
             self.sums = Sums()
+            if self.variational and self.variational.is_normalized:
+                self._settle()
             self._check_finite()
             yield row
 
@@ -180,7 +184,7 @@ class Trainer:
     def _epoch(self, watch: Callable[[Step], None]) -> bool:
         """The steps that are left of an epoch; False where it was stopped before its end."""
         train_mode(self.network)
-        loader = self._loader()
+        loader = self._loader(self.epoch, self.step)
         batches = iter(loader)
         each = len(loader) // (self.steps_per_epoch - self.step)
         while self.step < self.steps_per_epoch:
@@ -235,9 +239,7 @@ class Trainer:
 
     def _loss(self, batch: Batch) -> Tensor:
         """The sum over the images of a mini-batch."""
-        images = batch.images.to(self.device, non_blocking=True).float() / 255
-        if self.options.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
+        images = self._images(batch)
         with torch.autocast(self.device.type, enabled=self.options.amp):
             inputs = self.model(images, collect=self.collected)
         inputs = {index: x.float() for index, x in inputs.items()}
@@ -255,6 +257,12 @@ class Trainer:
             total = total + hint
         return total
 
+    def _images(self, batch: Batch) -> Tensor:
+        images = batch.images.to(self.device, non_blocking=True).float() / 255
+        if self.options.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images
+
     def _seen(self) -> int:
         """Images that the network has been trained with, as Darknet counts them."""
         return self.header.seen + self.done * self.settings.batch
@@ -267,13 +275,19 @@ class Trainer:
         values = self.ranks.total(self.sums.to_list(), self.device)
         return self.sums.with_values(values)
 
+    def _settle(self) -> None:
+        """Give the averaged network BN statistics of its means, from images of the last epoch."""
+        loader = self._loader(self.epoch - 1, 0)
+        with torch.autocast(self.device.type, enabled=self.options.amp):
+            settle(self.ema.network, map(self._images, islice(loader, SETTLING)))
+
     def _check_finite(self) -> None:
         for index, tensors in self.ema.network.state().items():
             if not all(tensor.isfinite().all() for tensor in tensors.values()):
                 where = self.network.cfg.layers[index].error("has numbers that are not finite")
                 raise TrainingError(f"after epoch {self.epoch}: {where}; lower the learning rate")
 
-    def _loader(self) -> TrainingLoader:
+    def _loader(self, epoch: int, start: int) -> TrainingLoader:
         options, settings = self.options, self.settings
         return training_loader(
             self.data,
@@ -281,8 +295,8 @@ class Trainer:
             batch=settings.batch,
             subdivisions=settings.subdivisions,
             seed=options.seed,
-            epoch=self.epoch,
-            start=self.step,
+            epoch=epoch,
+            start=start,
             rank=self.ranks.rank,
             world=self.ranks.world,
             workers=options.workers,

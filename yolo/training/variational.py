@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
 
 from yolo.layers.bayesian import bayesian_layers
 from yolo.network import Network
@@ -53,7 +55,33 @@ class Variational:
                 parameter.grad += gradient
         return total.item()
 
+    @property
+    def is_normalized(self) -> bool:
+        """Whether batch normalisation stands behind a Bayesian section."""
+        return any(getattr(layer, "bn", None) is not None for layer in self.layers)
+
     def clip(self) -> None:
         """Keep variances below what the sections allow, after the optimiser's step."""
         for layer in self.layers:
             layer.clip()
+
+
+@torch.no_grad()
+def settle(network: Network, batches: Iterable[Tensor]) -> None:
+    """Measure BN's statistics anew, on images (N, C, H, W) in [0, 1], with the posterior means.
+
+    Training sees the noise of the weights, too: its variances are larger, so that with them the
+    means' outputs would fade from section to section.
+    """
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    network.eval()
+    for norm in norms:
+        norm.train()
+    for count, images in enumerate(batches, 1):
+        for norm in norms:
+            norm.momentum = 1 / count  # the mean of all
+        network(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.eval()
