@@ -80,17 +80,17 @@ class Fold:
     def emission(self) -> NDArray[np.float64]:
         """How large each group's constant is where it is a constant channel, 1 in general.
 
-        In front of an [l2norm] the squares of its constant channels are equal and add up to those
-        of all that is cut.
+        In front of an [l2norm] all its constant channels are so large that their squares add up to
+        those of all that is cut.
         """
         sizes = np.ones(len(self.alive))
         for source, ids in self.norms:
-            carriers = self.carriers[ids]
+            carriers = torch.from_numpy(self.carriers[ids])
             cut = self.constants.silenced[source][torch.from_numpy(~self.alive[ids])]
-            share = np.sqrt(float(cut.double().square().sum()) / max(carriers.sum(), 1))
-            if share:
-                emitted = self.constants.emitted[source].double().numpy()[carriers]
-                sizes[ids[carriers]] = share / emitted
+            emitted = self.constants.emitted[source][carriers]
+            wanted, given = (float(v.double().square().sum()) for v in (cut, emitted))
+            if given:
+                sizes[ids[carriers.numpy()]] = (wanted / given) ** 0.5
         return sizes
 
 
@@ -102,7 +102,7 @@ class Folding:
         self.constants = constants(graph.network, state)
         # groups whose constant a padded consumer sees, and those that couldn't carry it there
         self.seen = np.zeros(graph.size, bool)
-        self.weak = np.zeros(graph.size, bool)
+        self.strength = np.full(graph.size, np.inf)
         layers = graph.network.layers
         indices = norms(graph.network)
         self.norms = tuple((layers[i].sources[0], graph.inputs[i][0]) for i in indices)
@@ -110,11 +110,14 @@ class Folding:
         self.normed = np.zeros(graph.size, bool)
         for source, ids in self.norms:
             self.normed[ids[(self.constants.silenced[source] != 0).numpy()]] = True
+        self.seen |= self.normed
         for i, layer in self._padded():
             (ids,), (source,) = graph.inputs[i], layer.sources
             # a group may have several channels here
             self.seen[ids[(self.constants.silenced[source] != 0).numpy()]] = True
-            self.weak[ids[(self.constants.emitted[source].abs() < LEAST_VALUE).numpy()]] = True
+            strength = self.constants.emitted[source].abs().double().numpy()
+            np.minimum.at(self.strength, ids, strength)
+        self.weak = self.strength < LEAST_VALUE
 
     def fold(self, alive: Mask, mean: Collection[tuple[int, int]] | None = None) -> Fold:
         """The constant channels that go with a choice of living groups.
@@ -130,7 +133,10 @@ class Folding:
             without = self.narrow(family, kept) if mean is None else family.name in mean
             if self.mode == "exact" or not without or self._enters_norm(family, alive):
                 for part in family.groups:
-                    carriers[part[~alive[part] & ~self.weak[part]][0]] = True
+                    carriers[self._carrier(part[~alive[part]])] = True
+        for source, ids in self.norms:  # where all that is cut is 0, so must be what stands for it
+            if not self.constants.silenced[source][torch.from_numpy(~alive[ids])].any():
+                carriers[ids] = False
         ignored = self.mode == "none"
         return Fold(alive, carriers, self.constants, self.seen, ignored, self.norms, self.behind)
 
@@ -141,7 +147,13 @@ class Folding:
             return False
         dropped, weak = ~alive[family.groups], self.weak[family.groups]
         seen = self.seen[family.groups] & dropped
-        return bool(seen.any() and (dropped & ~weak).any(1).all())
+        able = (dropped & ~weak).any(1).all() or self._enters_norm(family, alive)
+        return bool(seen.any() and able)
+
+    def _carrier(self, groups: Ids) -> int:
+        """Which of the cut groups becomes the constant channel: the first that is strong enough."""
+        strong = groups[~self.weak[groups]]
+        return int(strong[0] if len(strong) else groups[self.strength[groups].argmax()])
 
     def _enters_norm(self, family: Family, alive: Mask) -> bool:
         """Whether the family's cut leaves constants in an [l2norm], which has no mean for them."""
@@ -247,6 +259,11 @@ def absorb(layer: Layer, tensors: Tensors, ids: Ids, fold: Fold, source: int) ->
     return Absorbed(exact, rule.added(layer, weights, values))
 
 
+def _over(added: Tensor, emitted: Tensor) -> Tensor:
+    """Weights for a constant channel; none where it arrives as 0, as then all others do."""
+    return added / emitted if emitted else torch.zeros_like(added)
+
+
 def _absorb_padded(
     layer: Convolutional, added: Tensor, dropped: Mask, carriers: Mask, emitted: Tensor
 ) -> Absorbed:
@@ -259,7 +276,7 @@ def _absorb_padded(
         found = np.flatnonzero(carriers[inputs])
         if len(found):
             channel = inputs.start + int(found[0])
-            columns[channel] = added[outputs] / emitted[channel]
+            columns[channel] = _over(added[outputs], emitted[channel])
             shift[outputs] = 0
             forgotten[inputs] = False
     return Absorbed(forgotten, shift, columns)

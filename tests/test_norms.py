@@ -122,6 +122,67 @@ def test_every_fold_is_proven(mode):
     assert fold.carriers[fold.norms[0][1]].any() == (mode != "none")
 
 
+HEAD = """
+[convolutional]
+filters=32
+size=3
+pad=1
+activation=linear
+
+[convolutional]
+filters=4
+size=1
+activation=linear
+"""
+
+
+def plain(filters=16, bn=BN, activation="relu"):
+    return f"[convolutional]\n{bn}filters={filters}\nsize=3\npad=1\nactivation={activation}\n"
+
+
+BODIES = {
+    "a sum beside its part": plain()
+    + plain(activation="linear")
+    + "[shortcut]\nfrom=-2\nactivation=relu\n[route]\nlayers=0,2\n",
+    "scaled and not": plain() + "[upsample]\nstride=1\nscale=2\n[route]\nlayers=0,1\n",
+    "negated": plain() + "[upsample]\nstride=1\nscale=-1\n",
+    "weighed": plain()
+    + plain()
+    + "[shortcut]\nfrom=-2\nweights_type=per_channel\nactivation=linear\n",
+    "two families": plain() + "[route]\nlayers=-1\n" + plain() + "[route]\nlayers=0,2\n",
+    "several windows": plain() + "[maxpool]\nsize=3\nstride=1\n[route]\nlayers=0,1\n",
+    "parts": plain() + plain().replace("filters=16", "filters=16\ngroups=2"),
+    "zero where it is normalised": plain(bn="", activation="linear")
+    + "[activation]\nactivation=relu\n",
+}
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("mode", ["exact", "auto"])
+def test_whatever_leads_to_the_norm(body, mode):
+    """Constants may arrive several times, scaled, negated, or as 0, beside another consumer."""
+    text = "[net]\nwidth=12\nheight=10\nchannels=3\n" + BODIES[body]
+    last = text.count("[") - 2
+    text += "[l2norm]\nscale=5\n" + HEAD + f"[route]\nlayers={last}\n" + HEAD
+    for seed in range(4):
+        network = build(text)
+        randomize(network, seed)
+        if body == "weighed":
+            weights = network.state()[2]["weights"]
+            weights[1, ::2] *= -1
+        _, (masked, _) = cut(network, mode, 0.5, seed)
+        assert masked.value < 1e-5
+
+
+@pytest.mark.parametrize("factor", [0.0, 1e-5])
+def test_factors_that_silence_what_is_cut(factor):
+    """The norm needs its constant channel all the same."""
+    network = model()
+    network.state()[4]["factors"][:] = factor
+    _, (masked, _) = cut(network, "auto", 0.5)
+    assert masked.value < 1e-5
+
+
 def test_the_constant_channel_keeps_the_norm():
     """Its square is the sum of the squares of what is cut."""
     network = model()

@@ -28,7 +28,7 @@ def conv(filters, size=3, stride=1, activation="relu", more=""):
 
 
 MODEL = (
-    "[net]\nwidth=40\nheight=32\nchannels=3\nmean=120,110,100\nscale=0.02\n\n"
+    "[net]\nwidth=40\nheight=32\nchannels=3\nimage_mean=120,110,100\nimage_scale=0.02\n\n"
     + conv(8, stride=2, more="batch_normalize=1\n")
     + "# the norm's source\n"
     + conv(12)
@@ -77,7 +77,7 @@ def test_for_darknet(network, dilation):
     assert {layer.dilation for layer in form.network.layers if hasattr(layer, "dilation")} == (
         {1, 3} if dilation else {1}
     )
-    assert not form.network.cfg.net.has("mean")
+    assert not form.network.cfg.net.has("image_mean")
     assert "# the norm's source" in form.network.cfg.to_bytes().decode()
 
 

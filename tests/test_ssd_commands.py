@@ -28,7 +28,7 @@ HEADS = (  # two maps, of which the first one is normalised
     + conv(12, bn=0, activation="linear")
 )
 SSD = (
-    "[net]\nwidth=32\nheight=32\nchannels=3\nbatch=4\nmean=128\nscale=0.02\nmomentum=0.9\n"
+    "[net]\nwidth=32\nheight=32\nchannels=3\nbatch=4\nimage_mean=128\nimage_scale=0.02\nmomentum=0.9\n"
     "learning_rate=0.02\nburn_in=5\npolicy=poly\npower=1\nmax_batches=40\nhue=.05\nsaturation=1.2\n"
     "exposure=1.2\n\n"
     + conv(16, stride=2)

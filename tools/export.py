@@ -22,8 +22,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--engine",
         choices=("darknet", "opencv"),
-        help="in sections that it knows: [ssd], [l2norm], mean= and scale= become others, or what "
-        "OUT's .json says how to compute; AlexeyAB's Darknet, or OpenCV's DNN",
+        help="in sections that it knows: [ssd], [l2norm], image_mean= and image_scale= become "
+        "others, or what OUT's .json says how to compute; AlexeyAB's Darknet, or OpenCV's DNN",
     )
     return parser.parse_args()
 

@@ -112,9 +112,10 @@ class Section:
         return tuple(self._number(key, item) for item in self._items(key))
 
     def number_lists(self, key: str) -> list[tuple[float, ...]]:
-        """Lists of finite numbers with bars between them, such as 2|2,3|2."""
+        """Lists of finite numbers, some may be empty, with bars between them: 2|2,3|"""
         lists = self.text(key).split("|")
-        return [tuple(self._number(key, i) for i in text.rstrip(",").split(",")) for text in lists]
+        items = [text.rstrip(",").split(",") if text else [] for text in lists]
+        return [tuple(self._number(key, item) for item in row) for row in items]
 
     def flag(self, key: str, default: bool = False) -> bool:
         return self.integer(key, int(default), minimum=-(2**31)) != 0

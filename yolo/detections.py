@@ -126,7 +126,9 @@ def suppress(boxes: Tensor, confidences: Tensor, nms: Nms | None) -> Detections:
         found &= nms.kept(boxes, confidences)
     which, classes = found.nonzero(as_tuple=True)
     kept = Detections(boxes[which], classes, confidences[which, classes])
-    return kept.surest(nms.per_image) if nms and nms.per_image else kept
+    if nms and (nms.per_class or nms.per_image):
+        return kept.surest(nms.per_image or None)
+    return kept
 
 
 def _confident(head: BoxHead, decoded: Tensor, thresh: float) -> list[tuple[Tensor, Tensor]]:

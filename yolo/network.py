@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from yolo.cfg import Cfg
 from yolo.layers import IMAGE, Layer, Shape, kind_of
 
 State = dict[int, dict[str, Tensor]]  # section index → its tensors in file order
+PREPARATION = ("image_mean", "image_scale")  # keys of [net]; Darknet has a scale= of its own
 MOST_CHANNELS = 2**20  # of all sections together; the largest networks have a tenth of it
 
 
@@ -32,6 +33,7 @@ class Network(nn.Module):
         with torch.device("meta"):
             for section in cfg.layers:
                 layers.append(kind_of(section)(section, layers, self.image))
+                _check_sources(layers)
         self.layers = tuple(layers)
         self._check_channels()
         self.sections = nn.ModuleList(layers)
@@ -87,8 +89,8 @@ class Network(nn.Module):
     def forward(self, x: Tensor, collect: Iterable[int] | None = None) -> dict[int, Tensor]:
         """(N, C, H, W) in [0, 1] → the outputs of the sections in `collect`, by default the heads'.
 
-        The sections see (255·x − mean)·scale where [net] has these keys. Other outputs are freed
-        as soon as nothing needs them.
+        The sections see (255·x − image_mean)·image_scale where [net] has these keys. Other
+        outputs are freed as soon as nothing needs them.
         """
         wanted = set(self.heads if collect is None else collect)
         uses = {i: len(users) for i, users in self.consumers.items()}
@@ -181,6 +183,16 @@ class Network(nn.Module):
         return max((i for i, kind in enumerate(types) if kind != "cost"), default=0)
 
 
+def _check_sources(layers: Sequence[Layer]) -> None:
+    """Raises CfgError where the last of the sections is fed by one that nothing may use."""
+    for source in layers[-1].sources:
+        if source != IMAGE and not layers[source].feeds:
+            name = layers[source].section.name
+            raise layers[-1].section.error(
+                f"is fed by an [{name}], whose output is a list of boxes"
+            )
+
+
 def image_shape(cfg: Cfg) -> Shape:
     """The input that [net] asks for; raises CfgError where it is missing."""
     net = cfg.net
@@ -194,17 +206,18 @@ def image_shape(cfg: Cfg) -> Shape:
 
 
 def _preparation(cfg: Cfg, image: Shape) -> tuple[tuple[float, ...] | None, float]:
-    """mean= of 8-bit colours and scale= of [net], mean None where neither is given."""
+    """What [net] says of 8-bit colours: the mean, None where it says nothing, and the scale."""
     net = cfg.net
-    if not net.has("mean") and not net.has("scale"):
+    if not any(net.has(key) for key in PREPARATION):
         return None, 1.0
-    mean, scale = net.numbers("mean", (0.0,)), net.number("scale", 1.0)
+    mean, scale = net.numbers("image_mean", (0.0,)), net.number("image_scale", 1.0)
     if len(mean) == 1:
         mean *= image.channels
     if len(mean) != image.channels:
-        raise net.error(f"mean has {len(mean)} values for {image.channels} channels", "mean")
+        values = f"{len(mean)} values for {image.channels} channels"
+        raise net.error(f"image_mean has {values}", "image_mean")
     if scale <= 0:
-        raise net.error(f"scale={scale:g}: expected more than 0", "scale")
+        raise net.error(f"image_scale={scale:g}: expected more than 0", "image_scale")
     return mean, scale
 
 

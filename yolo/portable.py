@@ -1,8 +1,9 @@
 """A network in sections that Darknet knows, for engines that read cfg and weights.
 
 [ssd] is left out: what enters it is the result. [l2norm] becomes a [normalization] over all
-channels and a depthwise convolution with its factors; mean= and scale= of [net] are one in front
-of all others. For engines without dilation= kernels are as large as they reach, with zeros.
+channels and a depthwise convolution with its factors; image_mean= and image_scale= of [net]
+are one in front of all others. For engines without dilation= kernels are as large as they reach,
+with zeros.
 """
 
 from __future__ import annotations
@@ -22,10 +23,9 @@ from yolo.layers import IMAGE, Layer
 from yolo.layers.base import resolve
 from yolo.layers.convolutional import Convolutional
 from yolo.layers.l2norm import L2Norm
-from yolo.network import Network, State
+from yolo.network import PREPARATION, Network, State
 
 SHARING = "share_index"  # refers to another section, too, though that doesn't feed it
-PREPARATION = ("mean", "scale")  # keys of [net] that Darknet doesn't know
 DEPTHWISE = """[convolutional]
 filters={channels}
 groups={channels}
@@ -96,6 +96,8 @@ def without_norms(network: Network) -> tuple[Portable, list[Tail]]:
     tails = [_behind(plain, layer) for layer in plain.layers if isinstance(layer, L2Norm)]
     if not tails:
         return portable(plain, dilation=False), []
+    for tail in tails:
+        _check_tail(*tail)  # type: ignore[arg-type]
     gone = {layer.section.index for tail in tails for layer in tail}
     made = _Assembly(plain, dilation=False)
     made.prepare()
@@ -125,6 +127,14 @@ def _behind(network: Network, norm: L2Norm) -> list[Layer]:
         found.append(layer)
         members.add(layer.section.index)
     return found
+
+
+def _check_tail(norm: L2Norm, *others: Layer) -> None:
+    if norm.sources[0] == IMAGE:
+        raise norm.section.error("sees the image: no engine without such a section can run it")
+    for layer in others:
+        if isinstance(layer, L2Norm):
+            raise layer.section.error("stands behind another one: only Darknet can run it")
 
 
 def _tail(network: Network, norm: Layer, *others: Layer) -> Tail:
@@ -175,7 +185,8 @@ class _Assembly:
         self._connect(layer)
         index = layer.section.index
         self.places[index] = len(self.parts)
-        tensors = {name: tensor.detach() for name, tensor in layer.stored().items()}
+        holder = layer.owner if layer.owner and not self.dilation else layer
+        tensors = {name: tensor.detach() for name, tensor in holder.stored().items()}
         if "weights" in tensors and self._is_widened(layer):
             tensors["weights"] = _widened(tensors["weights"], layer.dilation)
         if tensors:
@@ -189,12 +200,19 @@ class _Assembly:
         moved = cfg.edited({part.section.index: self._edits(part) for part in kept})
         net = self.net or moved.source(moved.net, PREPARATION)
         texts = (
-            part if isinstance(part, str) else moved.source(moved.layers[part.section.index])
+            part
+            if isinstance(part, str)
+            else moved.source(moved.layers[part.section.index], self._dropped)
             for part in self.parts
         )
         text = "\n\n".join(part.strip() for part in (net, *texts)) + "\n"
         made = Cfg(text.encode("utf-8", "surrogateescape"), cfg.path)
         return Portable(Network.with_state(made, self.state), self.places)
+
+    @property
+    def _dropped(self) -> tuple[str, ...]:
+        """Keys that no section keeps: a widened kernel is a section's own."""
+        return () if self.dilation else (SHARING,)
 
     def _depthwise(self, weights: Tensor, biases: Tensor) -> None:
         """A factor and a shift for every channel of the section before."""

@@ -12,17 +12,18 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from torch import Tensor
 
 from yolo.cfg import Cfg
-from yolo.errors import DarknetError
+from yolo.errors import CfgError, DarknetError
 from yolo.network import Network
 from yolo.weights import save_weights
 
 CHILD = Path(__file__).with_name("child.py")
+Form = TypeVar("Form")
 LIMIT = 600.0  # seconds for one run
 # what Darknet says where it then goes on with something else
 UNKNOWN = {
@@ -51,6 +52,14 @@ class Engine(Protocol):
         Raises EngineError.
         """
         ...
+
+
+def formed(name: str, make: Callable[[], Form]) -> Form:
+    """The network in the engine's sections; raises EngineError where it can't be."""
+    try:
+        return make()
+    except CfgError as error:
+        raise EngineError(f"{name} can't run it: {error}") from error
 
 
 def with_variances(network: Network, change: Callable[[Tensor], Tensor]) -> Network:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pruning.engines.base import LIMIT, EngineError, outputs, run_child, with_variances
+from pruning.engines.base import LIMIT, EngineError, formed, outputs, run_child, with_variances
 from yolo.cfg import Cfg
 from yolo.files import read_bytes
 from yolo.layers.convolutional import BN_EPSILON
@@ -42,7 +42,7 @@ class Darknet:
         Darknet's output is that of its last section, so a [route] is added: it copies its
         sources behind one another, also where their widths and heights differ.
         """
-        form = portable(network, dilation=self.pointers)
+        form = formed(self.name, lambda: portable(network, dilation=self.pointers))
         at = {layer: form.places[layer] for layer in layers}
         found = self._run(form.cfg_like(cfg), form.network, x, list(at.values()))
         return {layer: found[place] for layer, place in at.items()}

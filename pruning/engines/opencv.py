@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pruning.engines.base import LIMIT, EngineError, outputs, run_child, with_variances
+from pruning.engines.base import LIMIT, EngineError, formed, outputs, run_child, with_variances
 from yolo.cfg import Cfg
 from yolo.layers.activations import ACTIVATIONS
 from yolo.layers.convolutional import BN_EPSILON
@@ -35,7 +35,7 @@ class OpenCV:
         OpenCV knows no norm over channels: what stands behind an [l2norm] is a network of its own,
         and the norm is taken between the two.
         """
-        form, tails = without_norms(network)
+        form, tails = formed(self.name, lambda: without_norms(network))
         sources = [tail.source for tail in tails]
         found = self._part(form.cfg_like(cfg), form, x, (*layers, *sources))
         for tail in tails:
@@ -45,7 +45,7 @@ class OpenCV:
 
     def latency(self, cfg: Cfg, network: Network, runs: int = 10) -> float:
         """Median milliseconds of one forward pass; raises EngineError."""
-        form, tails = without_norms(network)
+        form, tails = formed(self.name, lambda: without_norms(network))
         parts = [(form.cfg_like(cfg), form.network)]
         parts += [(tail.portable.network.cfg, tail.portable.network) for tail in tails]
         return sum(self._milliseconds(*part, runs) for part in parts)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from yolo.heads.ssd import Ssd
 
 LARGEST = 2**24  # numbers in a temporary tensor
+LEAST_OVERLAP = 1e-6  # bbox_util.cpp
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class MultiboxLoss:
         self.head = head
         self.overlap = head.section.number("overlap", 0.5)
         self.neg_pos = head.section.number("neg_pos", 3.0)
+        if head.section.integer("random", 0, -(2**31)):
+            raise head.section.error("random= (inputs of several sizes) isn't for prior boxes")
         for key, value in (("overlap", self.overlap), ("neg_pos", self.neg_pos)):
             if value <= 0:
                 raise head.section.error(f"{key}={value:g}: expected more than 0", key)
@@ -50,6 +53,7 @@ class MultiboxLoss:
         """
         rows = x[..., 0].transpose(1, 2).float()
         boxes = targets.boxes.to(rows)
+        boxes = boxes[(boxes[:, 4:] > 0).all(1)]
         priors = self.head.priors.to(rows)
         found = assign(priors, boxes, len(x), self.overlap)
         truths = boxes[found.truths]
@@ -106,7 +110,7 @@ def _best_truths(priors: Tensor, boxes: Tensor, images: int) -> tuple[Tensor, Te
 
 
 def _best_priors(priors: Tensor, boxes: Tensor) -> Tensor:
-    """A prior for every truth (M,), none twice in an image, -1 where none is left.
+    """A prior for every truth (M,), none twice in an image, -1 where none that overlaps is left.
 
     The best pair of an image comes first, then the best of what is left. In every round all pairs
     are made of which each is the best for the other.
@@ -122,7 +126,7 @@ def _best_priors(priors: Tensor, boxes: Tensor) -> Tensor:
         rivals = overlaps[left[:, None], prior].masked_fill(images[left, None] != images[left], -1)
         wins = (value == rivals.max(0).values).nonzero()[:, 0]
         wins = wins[_first_of_each(images[left[wins]] * len(priors) + prior[wins])]
-        found[left[wins]] = prior[wins].where(value[wins] >= 0, -1)
+        found[left[wins]] = prior[wins].where(value[wins] > LEAST_OVERLAP, -1)
         for image, taken in zip(images[left[wins]].tolist(), prior[wins].tolist(), strict=True):
             overlaps[images == image, taken] = -1
         rest = torch.ones_like(left, dtype=torch.bool)

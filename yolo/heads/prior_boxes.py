@@ -14,15 +14,15 @@ CLIP_NUMBERS = 2  # a value of clip=
 
 
 @dataclass(frozen=True)
-class Source:
+class PriorOptions:
     """What one map gives boxes of: sizes and step in pixels of the input, ratios width / height.
 
-    `largest` and `step` may be missing: then there is no box between two sizes, and the places lie
-    evenly on the input.
+    With `largest` 0 there is no box between two sizes; without `step` the places lie evenly on the
+    input.
     """
 
     smallest: float
-    largest: float | None
+    largest: float
     ratios: tuple[float, ...]
     step: float | None
 
@@ -37,21 +37,21 @@ class Source:
         return squares + others
 
 
-def read_sources(section: Section, count: int) -> list[Source]:
+def read_sources(section: Section, count: int) -> list[PriorOptions]:
     """The `count` maps of an [ssd] section; raises CfgError for lists of another length."""
     smallest = _listed(section, "min_sizes", count)
-    largest = _listed(section, "max_sizes", count) if section.has("max_sizes") else [None] * count
+    largest = _listed(section, "max_sizes", count, 0) if section.has("max_sizes") else [0] * count
     steps = _listed(section, "steps", count) if section.has("steps") else [None] * count
     for small, large in zip(smallest, largest, strict=True):
-        if large is not None and large <= small:
+        if 0 < large <= small:
             raise section.error(f"max_sizes has {large:g} where min_sizes has {small:g}")
     ratios = _ratios(section, count)
     columns = zip(smallest, largest, ratios, steps, strict=True)
-    return [Source(*row) for row in columns]
+    return [PriorOptions(*row) for row in columns]
 
 
 def prior_boxes(
-    sources: Sequence[Source],
+    sources: Sequence[PriorOptions],
     maps: Sequence[tuple[int, int]],
     image: tuple[int, int],
     offset: float = 0.5,
@@ -83,13 +83,14 @@ def prior_boxes(
     return boxes.float()
 
 
-def _listed(section: Section, key: str, count: int) -> list[float]:
-    """One positive number a map."""
+def _listed(section: Section, key: str, count: int, least: float | None = None) -> list[float]:
+    """One number a map, above 0 or at least `least`."""
     values = section.numbers(key)
     if len(values) != count:
         raise section.error(f"{key} has {len(values)} values for {count} maps", key)
-    if min(values) <= 0:
-        raise section.error(f"{key} has {min(values):g}: expected more than 0", key)
+    lowest = min(values)
+    if lowest <= 0 if least is None else lowest < least:
+        raise section.error(f"{key} has {lowest:g}: expected more than 0", key)
     return list(values)
 
 

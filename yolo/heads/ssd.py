@@ -32,6 +32,7 @@ class Ssd(BoxHead):
     enter NMS with `nms`, of an image `keep_top_k` are left, 0 for all.
     """
 
+    feeds = False
     follows = False
     refers = ("loc", "conf")
 
@@ -40,14 +41,16 @@ class Ssd(BoxHead):
         loc, conf = (len(section.integers(key)) for key in self.refers)
         if loc != conf:
             raise section.error(f"loc has {loc} layers, conf has {conf}", "conf")
+        if len(set(self.sources)) < len(self.sources):
+            raise section.error("the same layer is listed twice in loc and conf", "conf")
         self.image = image
         self.classes = section.integer("classes", 20, 1)
         self.entries = COORDINATES + 1 + self.classes
         self.variance = section.numbers("variance", (0.1, 0.1, 0.2, 0.2))
         if len(self.variance) != COORDINATES or min(self.variance) <= 0:
             raise section.error("variance: expected 4 numbers above 0", "variance")
-        self.conf_thresh = section.number("conf_thresh", 0.01)
-        self.nms = section.number("nms", 0.45)
+        self.conf_thresh = self._share("conf_thresh", 0.01)
+        self.nms = self._share("nms", 0.45)
         self.top_k = section.integer("top_k", 400)
         self.keep_top_k = section.integer("keep_top_k", 200)
         self.offset, self.clip = (
@@ -57,6 +60,7 @@ class Ssd(BoxHead):
         self.maps = self._maps()
         self.prior_sources = read_sources(section, len(self.maps))
         self._check_channels()
+        self._check_priors()
         self.out_shape = self.bounded(Shape(self.entries, len(self.priors), 1))
 
     @functools.cached_property
@@ -110,6 +114,12 @@ class Ssd(BoxHead):
         sizes = (boxes[:, 2:] / priors[:, 2:]).log()
         return torch.cat((centres, sizes), 1) / boxes.new_tensor(self.variance)
 
+    def _share(self, key: str, default: float) -> float:
+        value = self.section.number(key, default)
+        if not 0 <= value <= 1:
+            raise self.section.error(f"{key}={value:g}: expected 0 to 1", key)
+        return value
+
     def _maps(self) -> list[tuple[int, int]]:
         """Heights and widths; the two layers of a map must have the same."""
         count = len(self.inputs) // 2
@@ -124,6 +134,20 @@ class Ssd(BoxHead):
                 )
             maps.append((loc.height, loc.width))
         return maps
+
+    def _check_priors(self) -> None:
+        """Sizes and steps are pixels of one input; with another they would lie anywhere."""
+        size = (self.image.width, self.image.height)
+        for source, (height, width) in zip(self.prior_sources, self.maps, strict=True):
+            for length, count in zip(size, (width, height), strict=True):
+                step = source.step or length / count
+                if (count - 1 + self.offset) * step > length + step / 2:
+                    raise self.section.error(
+                        f"{count} places with a step of {step:g} reach beyond an input of "
+                        f"{size[0]}x{size[1]}: steps, min_sizes and max_sizes are for another one"
+                    )
+        if not (self.priors[:, 2:] > 0).all():
+            raise self.section.error("a prior box has no area")
 
     def _check_channels(self) -> None:
         count = len(self.maps)

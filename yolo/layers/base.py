@@ -45,6 +45,7 @@ class Layer(nn.Module):
     """
 
     is_head = False
+    feeds = True  # others may use its output
     follows = True  # the section before it feeds it
     refers: tuple[str, ...] = ()  # keys with the indices of others that do
     plain_type: str | None = None  # of a Bayesian section: the section that its means make

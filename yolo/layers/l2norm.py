@@ -35,8 +35,10 @@ class L2Norm(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W)"""
-        norm = x.float().square().sum(1, keepdim=True).add(self.eps).rsqrt().to(x)
-        return x * norm * self.factors[:, None, None]
+        # half floats have no room for squares, nor for what one over a norm of 0 is
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        norm = wide.square().sum(1, keepdim=True).add(self.eps).rsqrt()
+        return (wide * norm * self.factors[:, None, None]).to(x)
 
     def macs(self) -> int:
         return self.out_shape.elements
