@@ -162,7 +162,8 @@ class Report:
             good, left = b.accuracy.score, a.accuracy.score
             share = f"{left / good:.1%}" if good else "-"
             rows.append([b.accuracy.score_name, f"{good:.4f}", f"{left:.4f}", share])
-        return table(rows, f"{self.strategy}, percent {self.percent:g}", numbers=(1, 2, 3))
+        share = "" if self.bayesian else f", percent {self.percent:g}"
+        return table(rows, f"{self.strategy}{share}", numbers=(1, 2, 3))
 
     def _proof_table(self) -> str:
         rows = [["proof, at the tensors that enter the heads", "relative L2", ""]]

@@ -81,14 +81,16 @@ class BayesianReport:
 
     def tables(self) -> str:
         """The report as a person reads it."""
-        rows = [["index", "section", "groups", "left", "log α from", "to", "threshold", ""]]
+        rows = [["index", "section", "groups", "left", "from", "to", "threshold", ""]]
         for row in self.groups:
             limit = f"{row.threshold:.2f}" if math.isfinite(row.threshold) else "-"
             counts = f"{row.before:,}", f"{row.after:,}"
             ends = f"{row.least:.1f}", f"{row.most:.1f}"
             rows.append([str(row.index), row.section, *counts, *ends, limit, row.note])
         groups = table(
-            rows, "groups: filters of convolutions, inputs of others", (0, 2, 3, 4, 5, 6)
+            rows,
+            "groups: filters or inputs, by their log α (ghs: negative log-mode)",
+            (0, 2, 3, 4, 5, 6),
         )
         lines = [groups, self.rates.table()]
         if self.reduced:
