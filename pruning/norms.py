@@ -16,7 +16,8 @@ from yolo.layers.convolutional import Convolutional
 from yolo.layers.l2norm import L2Norm
 from yolo.network import Network
 
-# sections that make or pass a constant in proportion, if their activation does
+# sections out of which a constant k times as large (k > 0) comes k times as large, if their
+# activation is one of those that do so
 PASSING = (
     *("convolutional", "bayesian_convolutional", "shortcut", "route", "maxpool", "upsample"),
     *("activation", "dropout", "l2norm"),

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from yolo.errors import DarknetError
 from yolo.layers.activations import ACTIVATIONS
 from yolo.network import Network
-from yolo.portable import Portable, normalized, without_norms
+from yolo.portable import Floats, Portable, computed, without_norms
 from yolo.weights import Header, weights_writer
 
 
@@ -27,16 +26,18 @@ class OpenCVNetwork:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        form, self.tails = without_norms(network)
-        wanted = [*network.head_inputs, *(tail.source for tail in self.tails)]
-        self.first = _Part(form, wanted)
-        self.behind = [_Part(tail.portable, wanted) for tail in self.tails]
+        self.first, self.tails = without_norms(network)
+        self.wanted = [*network.head_inputs, *(tail.source for tail in self.tails)]
+        forms = [self.first, *(tail.portable for tail in self.tails)]
+        self.parts = {id(form): _Part(form, self.wanted) for form in forms}
 
     def __call__(self, x: Tensor) -> dict[int, Tensor]:
         """(N, C, H, W) in [0, 1] → the outputs of the heads, as Network.forward"""
-        arrays = self.first(x.cpu().numpy())
-        for tail, part in zip(self.tails, self.behind, strict=True):
-            arrays |= part(normalized(arrays[tail.source], tail.eps))
+
+        def compute(form: Portable, x: Floats, wanted: Sequence[int]) -> dict[int, Floats]:
+            return self.parts[id(form)](x)
+
+        arrays = computed(self.first, self.tails, x.cpu().numpy(), compute, self.wanted)
         given = {i: torch.from_numpy(array) for i, array in arrays.items()}
         layers = self.network.layers
         with torch.inference_mode():
@@ -68,7 +69,7 @@ class _Part:
             raise self._error(error) from error
         self.names = {i: self._blob(form.places[i]) for i in wanted if i in form.places}
 
-    def __call__(self, x: NDArray[np.float32]) -> dict[int, NDArray[np.float32]]:
+    def __call__(self, x: Floats) -> dict[int, Floats]:
         """(N, C, H, W) → the outputs, by the original's sections"""
         try:
             self.net.setInput(x)

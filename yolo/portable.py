@@ -8,7 +8,7 @@ with zeros.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -51,6 +51,10 @@ class Portable:
     def cfg_like(self, cfg: Cfg) -> Cfg:
         """`cfg`, the original's in some form, where nothing had to be changed; else the new one."""
         return self.network.cfg.strict() if self.is_new else cfg
+
+
+Floats = NDArray[np.float32]
+Compute = Callable[[Portable, Floats, Sequence[int]], dict[int, Floats]]
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,21 @@ def without_norms(network: Network) -> tuple[Portable, list[Tail]]:
     return made.finished(), [_tail(plain, *tail) for tail in tails]
 
 
-def normalized(x: NDArray[np.float32], eps: float) -> NDArray[np.float32]:
+def computed(
+    first: Portable, tails: Sequence[Tail], x: Floats, compute: Compute, wanted: Sequence[int]
+) -> dict[int, Floats]:
+    """The outputs of sections of the original, where an engine computes part after part.
+
+    `compute` is given a part, its input and the sections that are asked for, those of other parts
+    among them.
+    """
+    found = compute(first, x, [*wanted, *(tail.source for tail in tails)])
+    for tail in tails:
+        found |= compute(tail.portable, normalized(found[tail.source], tail.eps), wanted)
+    return found
+
+
+def normalized(x: Floats, eps: float) -> Floats:
     """What enters a Tail, from the output of its source: (N, C, H, W)"""
     return np.asarray(x / np.sqrt(np.square(x).sum(1, keepdims=True) + eps), np.float32)
 

@@ -12,7 +12,7 @@ from yolo.cfg import Cfg
 from yolo.layers.activations import ACTIVATIONS
 from yolo.layers.convolutional import BN_EPSILON
 from yolo.network import Network
-from yolo.portable import Portable, normalized, without_norms
+from yolo.portable import Floats, Portable, computed, without_norms
 
 EPSILON = 1e-6  # OpenCV divides by sqrt(variance + 1e-6)
 
@@ -36,11 +36,11 @@ class OpenCV:
         and the norm is taken between the two.
         """
         form, tails = formed(self.name, lambda: without_norms(network))
-        sources = [tail.source for tail in tails]
-        found = self._part(form.cfg_like(cfg), form, x, (*layers, *sources))
-        for tail in tails:
-            given = normalized(found[tail.source], tail.eps)
-            found |= self._part(tail.portable.network.cfg, tail.portable, given, layers)
+
+        def compute(part: Portable, x: Floats, wanted: Sequence[int]) -> dict[int, Floats]:
+            return self._part(part.cfg_like(cfg), part, x, wanted)
+
+        found = computed(form, tails, x, compute, layers)
         return {layer: found[layer] for layer in layers}
 
     def latency(self, cfg: Cfg, network: Network, runs: int = 10) -> float:
