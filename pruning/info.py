@@ -11,9 +11,12 @@ from pruning.channels import ChannelGraph
 from pruning.rules import has_filters
 from yolo.cfg import Cfg
 from yolo.checkpoint import is_checkpoint
+from yolo.layers import Layer
 from yolo.models import load_model
 from yolo.network import Network
 from yolo.weights import Header, load_weights, weights_size
+
+LISTED = 3  # inputs of a section that a table has room for
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def describe(cfg: str, weights: str | None = None, cutoff: int | None = None) ->
             SectionInfo(
                 i,
                 layer.section.type,
-                " + ".join(map(str, layer.inputs)),
+                _inputs(layer),
                 str(layer.out_shape),
                 layer.count_parameters(),
                 layer.macs(),
@@ -96,3 +99,10 @@ def describe(cfg: str, weights: str | None = None, cutoff: int | None = None) ->
 
 def _number(value: int) -> str:
     return f"{value:,}" if value else ""
+
+
+def _inputs(layer: Layer) -> str:
+    """What feeds a section, or how many sections where that would be a long list."""
+    if len(layer.inputs) > LISTED:
+        return f"{len(layer.inputs)} sections"
+    return " + ".join(map(str, layer.inputs))
