@@ -33,6 +33,7 @@ STORED = {
     "shortcut, per_feature": ("from=-2,-3\nweights_type=per_feature\n", [(3, 1)]),
     "shortcut, per_channel": ("from=-2,-3\nweights_type=per_channel\n", [(3, 2)]),
     "implicit": ("filters=6\natoms=2\n", [(6, 2)]),
+    "l2norm": ("", [(2,)]),
 }
 # Where torch keeps them.
 ATTRIBUTES = {
@@ -57,6 +58,7 @@ ATTRIBUTES = {
     "shortcut, per_feature": ["weight"],
     "shortcut, per_channel": ["weight"],
     "implicit": ["weight"],
+    "l2norm": ["factors"],
 }
 EVERY = (
     NET
