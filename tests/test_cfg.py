@@ -269,7 +269,7 @@ ERRORS = {
         NET + "[crop]\ncrop_width=9\ncrop_height=2\n",
         "x.cfg:6: [crop] crop_width=9: expected",
     ),
-    "lrn": (NET + "[lrn]\nsize=9\n", "x.cfg:6: [lrn] size=9 reaches beyond 4x6x8 channels"),
+    "lrn": (NET + "[lrn]\nsize=10\n", "x.cfg:6: [lrn] size=10 reaches beyond 4x6x8 channels"),
     "local": (NET + "[local]\nsize=3\npad=2\n", "x.cfg:5: [local] pad=2 with size=3: Darknet"),
     "dropout": (NET + "[dropout]\nprobability=1\n", "x.cfg:6: [dropout] probability=1.0: expected"),
     "softmax": (NET + "[softmax]\ntemperature=0\n", "x.cfg:6: [softmax] temperature=0 divides by"),

@@ -553,7 +553,7 @@ def help_of(path: Path, place: Path, *forms: str) -> tuple[str, float]:
 def test_help_is_fast_and_complete(path: Path, tmp_path: Path) -> None:
     text, seconds = help_of(path, tmp_path)
     assert seconds < 1
-    forms = re.findall(r"^    ([a-z0-9-]+) +\S", text, re.MULTILINE) if "FORM" in text else []
+    forms = re.findall(r"^    ([a-z0-9-]+)(?: +\S|$)", text, re.MULTILINE) if "FORM" in text else []
     whole = "".join([text, *(help_of(path, tmp_path, form)[0] for form in forms)])
     assert options_of(path) <= set(re.findall(r"--[a-z][a-z-]*", whole))
     assert "None" not in whole
