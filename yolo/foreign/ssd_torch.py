@@ -72,7 +72,7 @@ def _classes(cfg: Cfg, tensors: StateDict) -> int | None:
     if name not in tensors.tensors:
         return None
     shape = tensors.tensors[name].shape
-    filters, boxes = shape[0] if shape else 0, len(head.prior_sources[0].shapes)
+    filters, boxes = shape[0] if shape else 0, len(head.prior_options[0].shapes)
     if filters % boxes or filters < 2 * boxes:
         wrong = f"{boxes} prior boxes need a filter for the background and for every class"
         raise WeightsError(f"{tensors.path}: {name} has {filters} filters, but {wrong}")

@@ -37,7 +37,7 @@ class PriorOptions:
         return squares + others
 
 
-def read_sources(section: Section, count: int) -> list[PriorOptions]:
+def read_options(section: Section, count: int) -> list[PriorOptions]:
     """The `count` maps of an [ssd] section; raises CfgError for lists of another length."""
     smallest = _listed(section, "min_sizes", count)
     largest = _listed(section, "max_sizes", count, 0) if section.has("max_sizes") else [0] * count
@@ -51,7 +51,7 @@ def read_sources(section: Section, count: int) -> list[PriorOptions]:
 
 
 def prior_boxes(
-    sources: Sequence[PriorOptions],
+    options: Sequence[PriorOptions],
     maps: Sequence[tuple[int, int]],
     image: tuple[int, int],
     offset: float = 0.5,
@@ -65,12 +65,12 @@ def prior_boxes(
     """
     size = torch.tensor((image[1], image[0]), dtype=torch.float64)
     found = []
-    for source, (height, width) in zip(sources, maps, strict=True):
+    for own, (height, width) in zip(options, maps, strict=True):
         evenly = size / torch.tensor((width, height))
-        step = torch.tensor((source.step,) * 2) if source.step else evenly
+        step = torch.tensor((own.step,) * 2) if own.step else evenly
         rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
         centres = (torch.stack((columns, rows), 2) + offset) * step.double() / size
-        shapes = torch.tensor(source.shapes, dtype=torch.float64) / size
+        shapes = torch.tensor(own.shapes, dtype=torch.float64) / size
         boxes = centres[:, :, None].expand(-1, -1, len(shapes), -1)
         found.append(torch.cat((boxes, shapes.expand_as(boxes)), 3).reshape(-1, 4))
     boxes = torch.cat(found)

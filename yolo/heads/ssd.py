@@ -16,7 +16,7 @@ from torch import Tensor
 from yolo.cfg import Section
 from yolo.heads.base import BoxHead
 from yolo.heads.multibox_loss import MultiboxLoss
-from yolo.heads.prior_boxes import CLIP_NUMBERS, prior_boxes, read_sources
+from yolo.heads.prior_boxes import CLIP_NUMBERS, prior_boxes, read_options
 from yolo.layers.base import Layer, Shape, register
 from yolo.nms import Nms
 
@@ -53,12 +53,10 @@ class Ssd(BoxHead):
         self.nms = self._share("nms", 0.45)
         self.top_k = section.integer("top_k", 400)
         self.keep_top_k = section.integer("keep_top_k", 200)
-        self.offset, self.clip = (
-            section.number("offset", 0.5),
-            section.integer("clip", 0, 0, CLIP_NUMBERS),
-        )
+        self.offset = section.number("offset", 0.5)
+        self.clip = section.integer("clip", 0, 0, CLIP_NUMBERS)
         self.maps = self._maps()
-        self.prior_sources = read_sources(section, len(self.maps))
+        self.prior_options = read_options(section, len(self.maps))
         self._check_channels()
         self._check_priors()
         self.out_shape = self.bounded(Shape(self.entries, len(self.priors), 1))
@@ -68,7 +66,7 @@ class Ssd(BoxHead):
         """Centre x, y, width, height relative to the input: (P, 4)"""
         size = self.image.height, self.image.width
         with torch.device("cpu"):  # a network is built on the meta device
-            return prior_boxes(self.prior_sources, self.maps, size, self.offset, self.clip)
+            return prior_boxes(self.prior_options, self.maps, size, self.offset, self.clip)
 
     @functools.cached_property
     def rule(self) -> MultiboxLoss:
@@ -97,7 +95,7 @@ class Ssd(BoxHead):
         return own if thresh is None else replace(own, thresh=thresh)
 
     def widths(self, classes: int) -> dict[int, int]:
-        boxes = [len(source.shapes) for source in self.prior_sources]
+        boxes = [len(options.shapes) for options in self.prior_options]
         conf = self.sources[len(boxes) :]
         return {i: count * (1 + classes) for i, count in zip(conf, boxes, strict=True)}
 
@@ -138,7 +136,7 @@ class Ssd(BoxHead):
     def _check_priors(self) -> None:
         """Sizes and steps are pixels of one input; with another they would lie anywhere."""
         size = (self.image.width, self.image.height)
-        for source, (height, width) in zip(self.prior_sources, self.maps, strict=True):
+        for source, (height, width) in zip(self.prior_options, self.maps, strict=True):
             for length, count in zip(size, (width, height), strict=True):
                 step = source.step or length / count
                 if (count - 1 + self.offset) * step > length + step / 2:
@@ -151,7 +149,7 @@ class Ssd(BoxHead):
 
     def _check_channels(self) -> None:
         count = len(self.maps)
-        for number, source in enumerate(self.prior_sources):
+        for number, source in enumerate(self.prior_options):
             boxes = len(source.shapes)
             for key, at, width in (("loc", 0, COORDINATES), ("conf", count, 1 + self.classes)):
                 given = self.inputs[at + number].channels
