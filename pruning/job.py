@@ -33,7 +33,7 @@ from yolo.datasets.loader import evaluation_loader
 from yolo.device import choose_device
 from yolo.errors import PlanError
 from yolo.evaluate import check_classes, evaluate
-from yolo.files import Writer, write_files
+from yolo.files import Writer, content_writer, write_files
 from yolo.models import load_model
 from yolo.network import Network, State
 from yolo.randomize import check_memory
@@ -89,9 +89,9 @@ class Result:
         paths = result_files(folder, stem)
         report = self.report.to_json(paths).encode()
         return [
-            (paths["cfg"], lambda file: file.write(self.smaller.cfg.to_bytes())),
+            (paths["cfg"], content_writer(self.smaller.cfg.to_bytes())),
             (paths["weights"], weights_writer(self.smaller, self.header)),
-            (paths["json"], lambda file: file.write(report)),
+            (paths["json"], content_writer(report)),
         ]
 
     def write(self, folder: Path, stem: str) -> dict[str, Path]:

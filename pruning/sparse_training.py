@@ -11,7 +11,7 @@ from pruning.channels import ChannelGraph
 from pruning.figures import gamma_history
 from pruning.sparsity import Look, Penalty, look, strength
 from pruning.strategies import Wish
-from yolo.files import Writer
+from yolo.files import Writer, content_writer
 from yolo.network import Network
 from yolo.png import png
 from yolo.training.records import Row
@@ -55,7 +55,7 @@ class SparseTraining:
     def writers(self, folder: Path) -> Sequence[tuple[Path, Writer]]:
         """gammas.png: the distribution of |γ| over the epochs."""
         picture = png(gamma_history([gammas.numpy() for gammas in self.gammas]))
-        return [(folder / "gammas.png", lambda file: file.write(picture))]
+        return [(folder / "gammas.png", content_writer(picture))]
 
     def state(self) -> list[Tensor]:
         return self.gammas

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tiny_data import painted
 
 from yolo.cfg import Cfg
 from yolo.datasets.augment import CUTMIX, CUTMIX_OR_MOSAIC, MIXUP, MOSAIC, NONE, Augmentation
@@ -28,17 +29,6 @@ from yolo.errors import CfgError
 ALEXEY_LIB = os.environ.get("ALEXEY_LIB")
 with_library = pytest.mark.skipif(not ALEXEY_LIB, reason="needs ALEXEY_LIB, a Darknet library")
 WIDTH, HEIGHT = 96, 64
-
-
-def painted(random: np.random.Generator) -> Sample:
-    """A white rectangle on black, with its box"""
-    width, height = (int(n) for n in random.integers(60, 140, 2))
-    w, h = (int(random.integers(n // 8, n // 3)) for n in (width, height))
-    x, y = int(random.integers(0, width - w)), int(random.integers(0, height - h))
-    image = np.zeros((height, width, 3), np.uint8)
-    image[y : y + h, x : x + w] = 255
-    box = [[1, (x + w / 2) / width, (y + h / 2) / height, w / width, h / height]]
-    return Sample(image, np.array(box, np.float32), np.zeros(0, np.float32), "", (width, height))
 
 
 def corners(boxes: NDArray[np.float32]) -> NDArray[np.float32]:

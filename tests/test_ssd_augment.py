@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tiny_data import painted
 
 from yolo.boxes import iou
 from yolo.cfg import Cfg
@@ -164,21 +165,10 @@ def test_the_sides_of_patches_are_spread() -> None:
     assert (low[free > 40] / free[free > 40]).mean() == pytest.approx(0.5, abs=0.02)
 
 
-def painted(random: np.random.Generator) -> Sample:
-    """A white rectangle on black, with its box"""
-    width, height = (int(n) for n in random.integers(60, 140, 2))
-    w, h = (int(random.integers(n // 4, n // 2)) for n in (width, height))
-    x, y = int(random.integers(0, width - w)), int(random.integers(0, height - h))
-    image = np.zeros((height, width, 3), np.uint8)
-    image[y : y + h, x : x + w] = 255
-    box = np.array([[1, (x + w / 2) / width, (y + h / 2) / height, w / width, h / height]])
-    return Sample(image, box.astype(np.float32), NO_LABELS, "", (width, height))
-
-
 def augmented(how: Augmentation, seed: int) -> Sample:
     random = np.random.default_rng(seed)
-    own = painted(random)
-    sample = detector_sample(own, lambda: painted(random), how, WIDTH, HEIGHT, random)
+    own = painted(random, 4, 2)
+    sample = detector_sample(own, lambda: painted(random, 4, 2), how, WIDTH, HEIGHT, random)
     assert sample.image.shape == (HEIGHT, WIDTH, 3)
     assert sample.image.dtype == np.uint8
     return sample

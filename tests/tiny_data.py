@@ -5,6 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from yolo.datasets.sample import NO_LABELS, Sample
+
 NET = """[net]
 width=32
 height=32
@@ -133,3 +135,14 @@ def _data(folder: Path, key: str) -> Path:
     path = folder / "x.data"
     path.write_text(f"classes=2\ntrain=train.txt\nvalid=valid.txt\n{key}=x.names\n")
     return path
+
+
+def painted(random: np.random.Generator, least: int = 8, most: int = 3) -> Sample:
+    """A white rectangle on black, with its box: its sides are from 1/least to 1/most of theirs."""
+    width, height = (int(n) for n in random.integers(60, 140, 2))
+    w, h = (int(random.integers(n // least, n // most)) for n in (width, height))
+    x, y = int(random.integers(0, width - w)), int(random.integers(0, height - h))
+    image = np.zeros((height, width, 3), np.uint8)
+    image[y : y + h, x : x + w] = 255
+    box = [[1, (x + w / 2) / width, (y + h / 2) / height, w / width, h / height]]
+    return Sample(image, np.array(box, np.float32), NO_LABELS, "", (width, height))

@@ -294,7 +294,7 @@ def _make_bayesian(args: Arguments) -> int:
 
 def _convert_ssd_torch(args: Arguments) -> int:
     from yolo.cfg import Cfg
-    from yolo.files import Writer, write_files
+    from yolo.files import Writer, content_writer, write_files
 
     cfg, out = Cfg.load(args.cfg), Path(args.out)
     if out.suffix != ".weights":
@@ -309,7 +309,7 @@ def _convert_ssd_torch(args: Arguments) -> int:
     content = made.cfg.to_bytes()
     writers: list[tuple[Path, Writer]] = [(out, weights_writer(made.network, Header()))]
     if not is_there:
-        writers.append((beside, lambda file: file.write(content)))
+        writers.append((beside, content_writer(content)))
     elif content != cfg.to_bytes():
         raise DarknetError(
             f"{args.file}: has other classes than {beside}, or other prior boxes (clip=2): "

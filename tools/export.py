@@ -43,7 +43,7 @@ def main() -> int:
         raise DarknetError(f"{target}: --engine {args.engine} reads .weights")
     from yolo.checkpoint import Checkpoint, checkpoint_writer
     from yolo.deployment import Deployment
-    from yolo.files import Writer, write_files
+    from yolo.files import Writer, content_writer, write_files
     from yolo.models import load_model
     from yolo.weights import weights_writer
 
@@ -59,7 +59,7 @@ def main() -> int:
     else:
         writers = [
             (target, weights_writer(network, header)),
-            (target.with_suffix(".cfg"), lambda file: file.write(cfg)),
+            (target.with_suffix(".cfg"), content_writer(cfg)),
         ]
     written = [path for path, _ in writers]
     check_outputs(written, [args.source, args.cfg])

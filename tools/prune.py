@@ -14,7 +14,6 @@ from yolo.results import POINTS
 
 if TYPE_CHECKING:
     from pruning.job import Result
-    from yolo.files import Writer
 
 PERCENT = 0.5  # where none is asked for
 
@@ -112,7 +111,7 @@ def main() -> int:
     extra = _extra_files(args, folder, stem)
     from pruning.job import Job, prune, result_files
     from pruning.strategies import Wish
-    from yolo.files import write_files
+    from yolo.files import content_writer, write_files
     from yolo.models import is_random
 
     wish = Wish(
@@ -151,7 +150,7 @@ def main() -> int:
         made = [(path, contents[kind]()) for kind, path in extra.items()]
         made += _histograms(result, Path(args.figures), stem) if args.figures else []
         writers = [] if args.dry_run else result.writers(folder, stem)
-        write_files([*writers, *((path, _writer(content)) for path, content in made)])
+        write_files([*writers, *((path, content_writer(content)) for path, content in made)])
     finally:
         steps.close()
     print(result.report.tables(proof=not args.dry_run))
@@ -197,10 +196,6 @@ def _histograms(result: Result, folder: Path, stem: str) -> list[tuple[Path, byt
         picture = png(histogram(values, threshold, title))
         found.append((folder / f"{stem}-groups-{index}.png", picture))
     return found
-
-
-def _writer(content: bytes) -> Writer:
-    return lambda file: file.write(content)
 
 
 def _proofs(text: str | None) -> tuple[str, ...] | None:

@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from yolo.files import Writer
+from yolo.files import Writer, content_writer
 from yolo.heads.ssd import Ssd
 from yolo.network import Network
 from yolo.portable import Portable, portable, without_norms
 from yolo.weights import Header, weights_writer
-
-ENGINES = ("darknet", "opencv")
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Deployment:
 
     @classmethod
     def of(cls, network: Network, engine: str, stem: str) -> Deployment:
-        """`engine` is one of ENGINES; raises CfgError where it can't be."""
+        """`engine` is darknet or opencv; raises CfgError where it can't be."""
         if engine == "darknet":
             return cls(network, [Part(stem, portable(network))])
         form, tails = without_norms(network)
@@ -56,10 +54,10 @@ class Deployment:
             network = part.form.network
             cfg = network.cfg.strict().to_bytes()
             found.append((folder / f"{part.stem}.weights", weights_writer(network, header)))
-            found.append((folder / f"{part.stem}.cfg", _writes(cfg)))
+            found.append((folder / f"{part.stem}.cfg", content_writer(cfg)))
         if self.says_more:
             path = folder / f"{self.parts[0].stem}.json"
-            found.append((path, _writes(self.to_json().encode())))
+            found.append((path, content_writer(self.to_json().encode())))
         return found
 
     def to_json(self) -> str:
@@ -102,10 +100,6 @@ class Deployment:
         """Where the output of a section of the original is."""
         part = next(p for p in self.parts if index in p.form.places)
         return {"file": f"{part.stem}.cfg", "section": part.form.places[index]}
-
-
-def _writes(content: bytes) -> Writer:
-    return lambda file: file.write(content)
 
 
 def _short_rows(text: str) -> str:

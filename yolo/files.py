@@ -67,7 +67,12 @@ def write_files(writers: Sequence[tuple[Path, Writer]]) -> None:
 
 def write_file(path: str | os.PathLike[str], content: bytes) -> None:
     """Write one file atomically; raises DarknetError."""
-    write_files([(Path(path), lambda file: file.write(content))])
+    write_files([(Path(path), content_writer(content))])
+
+
+def content_writer(content: bytes) -> Writer:
+    """What writes a content that is there already."""
+    return lambda file: file.write(content)
 
 
 def _rename(complete: list[tuple[str, Path]]) -> None:

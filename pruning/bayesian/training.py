@@ -10,7 +10,7 @@ from pruning.bayesian.cut import BayesianCut, parsed, undrop
 from pruning.bayesian.figures import overview
 from pruning.bayesian.precision import Compression
 from pruning.channels import ChannelGraph
-from yolo.files import Writer
+from yolo.files import Writer, content_writer
 from yolo.network import Network
 from yolo.png import png
 from yolo.training.records import Row
@@ -63,7 +63,7 @@ class BayesianTraining:
         if self._cut is None:
             return []
         picture = png(overview(self._cut.panels()))
-        return [(folder / "groups.png", lambda file: file.write(picture))]
+        return [(folder / "groups.png", content_writer(picture))]
 
     def state(self) -> None:
         """Nothing that a break could lose."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from yolo.checkpoint import Checkpoint, checkpoint_writer, load_checkpoint
 from yolo.errors import DarknetError, TrainingError
-from yolo.files import Writer, check_writable, write_files
+from yolo.files import Writer, check_writable, content_writer, write_files
 from yolo.network import Network
 from yolo.training.curves import curves
 from yolo.training.records import Row, Step
@@ -121,7 +121,7 @@ class Run:
         if self.best >= 0 and self.best_path.exists():  # else it is another training's
             found.append(("best", load_checkpoint(self.best_path)))
         cfg = found[0][1].cfg.to_bytes()
-        writers = [(self.folder / f"{self.name}.cfg", lambda file: file.write(cfg))]
+        writers = [(self.folder / f"{self.name}.cfg", content_writer(cfg))]
         for which, checkpoint in found:
             writer = weights_writer(checkpoint.network(), checkpoint.header)
             writers.append((self.folder / f"{self.name}_{which}.weights", writer))
@@ -155,8 +155,8 @@ class Run:
         table, picture = history_csv(self.history), curves(self.history, self.name)
         writers: list[tuple[Path, Writer]] = [
             (self.last_path, checkpoint_writer(last)),
-            (self.folder / "history.csv", lambda file: file.write(table)),
-            (self.folder / "curves.png", lambda file: file.write(picture)),
+            (self.folder / "history.csv", content_writer(table)),
+            (self.folder / "curves.png", content_writer(picture)),
         ]
         if self._new_best:
             writers.append((self.best_path, checkpoint_writer(self._new_best)))

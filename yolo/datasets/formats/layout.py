@@ -12,7 +12,7 @@ from yolo.datasets.formats.classes import class_label
 from yolo.datasets.formats.folder import MARK, check_target, place_file, replaced
 from yolo.datasets.formats.pictures import Dataset, Picture, Polygon, Skipped
 from yolo.errors import DataError
-from yolo.files import Writer, write_files
+from yolo.files import content_writer, write_files
 
 Progress = Callable[[Iterable[Picture | Skipped], int], Iterable[Picture | Skipped]]
 SPLITS = ("train", "valid")
@@ -76,7 +76,7 @@ def write(dataset: Dataset, place: Place, progress: Progress = lambda p, _: p) -
             (folder / f"{key}.txt").write_text(lines, encoding="utf-8")
         top = folder if place.top == place.folder else place.top
         texts = _texts(dataset, place, written.lists, is_classifier=written.boxes is None)
-        write_files([(top / name, _writer(text)) for name, text in texts.items()])
+        write_files([(top / name, content_writer(text.encode())) for name, text in texts.items()])
     return written.summary(place.top / f"{dataset.name}.data", dataset.notes)
 
 
@@ -173,7 +173,3 @@ def _texts(
 
 def _lines(items: Iterable[str]) -> str:
     return "".join(f"{item}\n" for item in items)
-
-
-def _writer(text: str) -> Writer:
-    return lambda file: file.write(text.encode())
