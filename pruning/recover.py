@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -195,12 +196,17 @@ class Folding:
         return total
 
     def _padded(self) -> Iterator[tuple[int, Convolutional]]:
-        """The sections to which no shift makes up for constants: padded, or behind a norm."""
+        """The sections that `needs_channel` is true of, but for depthwise ones."""
         for i, layer in enumerate(self.graph.network.layers):
-            if not isinstance(layer, Convolutional) or depthwise(layer):
-                continue
-            if layer.padding or i in self.behind:
+            if needs_channel(layer, self.behind) and not depthwise(layer):
                 yield i, layer
+
+
+def needs_channel(layer: Layer, behind: Collection[int]) -> TypeGuard[Convolutional]:
+    """Whether no shift makes up for constants that enter: padding is seen, or a norm divides."""
+    if not isinstance(layer, Convolutional):
+        return False
+    return layer.padding > 0 or layer.section.index in behind
 
 
 def _inside(layer: Convolutional, axis: int) -> Tensor:
@@ -248,8 +254,7 @@ def absorb(layer: Layer, tensors: Tensors, ids: Ids, fold: Fold, source: int) ->
     exact = np.zeros_like(dropped)
     values = fold.constants.silenced[source] * torch.from_numpy(dropped)
     rule, weights = rule_of(layer), tensors["weights"]
-    by_channel = layer.section.index in fold.behind
-    if isinstance(layer, Convolutional) and (layer.padding or by_channel):
+    if needs_channel(layer, fold.behind):
         emitted = fold.constants.emitted[source]
         emitted = emitted * torch.from_numpy(fold.emission[ids]).to(emitted)
         return _absorb_padded(
