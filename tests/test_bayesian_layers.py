@@ -246,6 +246,20 @@ def test_a_plain_model_is_where_a_training_starts(build, tmp_path):
         torch.testing.assert_close(network(x)[0], plain(x)[0], rtol=0.1, atol=0.1)
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.01])
+def test_small_weights_begin_with_small_variances(scale, build, tmp_path):
+    plain = build(NET + CONV.format("gnj").replace("bayesian_", "").replace("prior=gnj\n", ""))
+    plain.layers[0].conv.weight.data.normal_().mul_(scale)
+    save_weights(plain, tmp_path / "x.weights")
+    network = Network(Cfg((NET + CONV.format("gnj")).encode()))
+    load_weights(network, tmp_path / "x.weights")
+    initialize(network)
+    layer = network.layers[0]
+    square = layer.conv.weight.square().mean().item()
+    expected = min(0.01 * square, math.exp(-9))
+    assert layer.weight_logvar.exp().mean().item() == pytest.approx(expected, rel=0.02)
+
+
 def test_initial_scales_of_a_horseshoe_are_about_one():
     network = Network(Cfg((NET + CONV.format("ghs")).encode()))
     initialize(network)

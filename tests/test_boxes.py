@@ -1,5 +1,6 @@
 """Overlaps of boxes against scalar formulas written from the papers, and their properties."""
 
+import itertools
 import math
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yolo.boxes import KINDS, iou
+from yolo.boxes import KINDS, iou, overlaps
 
 places = st.floats(-1, 2, width=32)
 sides = st.floats(0.03125, 2, width=32)
@@ -102,6 +103,18 @@ def test_broadcast():
         assert table.shape == (3, 5)
         assert table[2, 3].item() == pytest.approx(one(a[2, 0].tolist(), b[3].tolist(), kind))
     assert iou(a[:, 0], b[:0, None]).shape == (0, 3)
+
+
+@given(st.lists(boxes, max_size=8), st.sampled_from([0.0, 0.25, 0.45, 0.9]))
+def test_overlaps_of_all_with_all(some, thresh):
+    some = [*some, (0.5, 0.5, 0.0, 0.0), (0.5, 0.5, 0.0, 0.0)]  # without any area
+    found = overlaps(torch.tensor([some, some[::-1]]), thresh)
+    assert found.shape == (2, len(some), len(some))
+    for table, order in zip(found, (some, some[::-1]), strict=True):
+        for row, column in itertools.product(range(len(some)), repeat=2):
+            value = one(order[row], order[column])
+            if abs(value - thresh) > 1e-5 or value == 0:
+                assert table[row, column].item() == (column > row and value > thresh)
 
 
 def test_another_kind():

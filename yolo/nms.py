@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from yolo.boxes import iou
+from yolo.boxes import iou, overlaps
 
 LARGEST = 2**22  # numbers in a temporary tensor
 CACHED = 2**18  # … in one that several passes go over
@@ -63,8 +63,7 @@ class Nms:
         for start in range(0, confidences.shape[1], step):
             some = slice(start, start + step)
             mine = boxes[which[:, some]].transpose(0, 1)  # (classes, K, 4)
-            overlap = iou(mine[:, :, None], mine[:, None]) > self.thresh
-            stay = _greedy(overlap.triu(1), found[:, some].T > 0)
+            stay = _greedy(overlaps(mine, self.thresh), found[:, some].T > 0)
             kept[:, some] = kept[:, some].scatter(0, which[:, some], stay.T)
         return kept
 

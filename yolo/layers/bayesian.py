@@ -23,6 +23,8 @@ from yolo.layers.convolutional import Convolutional
 from yolo.layers.priors import FIRST_LOGVAR, PRIORS, Horseshoe, NormalJeffreys
 
 KEYS = ("prior", "clip_var", "tau0")  # beside those of the plain section
+# of the mean square of given weights: small ones of wide sections would drown in e^FIRST_LOGVAR
+FIRST_SHARE = 0.01
 LEAST_VARIANCE = 1e-16  # of an output; the root has no gradient at 0
 
 
@@ -72,7 +74,13 @@ class Bayesian(Layer):
     def first(self, name: str) -> Tensor | None:
         if name in self.prior.slots():
             return self.prior.first(name)
-        return torch.tensor(FIRST_LOGVAR) if name.endswith("_logvar") else None
+        if not name.endswith("_logvar"):
+            return None
+        weights = self._linear.weight
+        if weights.is_meta or name != "weights_logvar":
+            return torch.tensor(FIRST_LOGVAR)
+        known = (FIRST_SHARE * weights.detach().square().mean()).log()
+        return known.clamp(max=FIRST_LOGVAR)
 
     @torch.no_grad()
     def excess(self) -> Tensor:
