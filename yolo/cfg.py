@@ -211,9 +211,24 @@ class Cfg:
 
     def source(self, section: Section, without: Collection[str] = ()) -> str:
         """A section's lines as they stand, up to the next one's header, but for some keys."""
-        end = next((s.line for s in self.sections if s.line > section.line), len(self._lines))
         gone = {section.options[key].line for key in without if key in section.options}
-        return "\n".join(self._lines[i] for i in range(section.line, end) if i not in gone)
+        return "\n".join(self._lines[i] for i in self._range(section) if i not in gone)
+
+    def replaced(self, texts: Mapping[int, str]) -> Cfg:
+        """A copy in which other sections, if any, stand for some: {section index: their text}.
+
+        What is commented between the sections stays.
+        """
+        lines = list(self._lines)
+        for index in sorted(texts, reverse=True):
+            section = self.layers[index]
+            ending = "\r" if lines[section.line].endswith("\r") else ""
+            end = max(n for n in self._range(section) if _bare(lines[n])) + 1
+            new = [line + ending for line in texts[index].split("\n")] if texts[index] else []
+            while not new and end < len(lines) - 1 and not lines[end].translate(BLANKS):
+                end += 1
+            lines[section.line : end] = new
+        return self._with(lines)
 
     def appended(self, text: str) -> Cfg:
         """A copy with sections behind the last one."""
@@ -238,6 +253,11 @@ class Cfg:
                 lines.append(bare)
         return self._with(lines)
 
+    def _range(self, section: Section) -> range:
+        """The lines from a section's header up to the next one's."""
+        end = next((s.line for s in self.sections if s.line > section.line), len(self._lines))
+        return range(section.line, end)
+
     def _with(self, lines: list[str]) -> Cfg:
         return Cfg("\n".join(lines).encode("utf-8", "surrogateescape"), self.path)
 
@@ -245,8 +265,8 @@ class Cfg:
         sections: list[Section] = []
         options: dict[str, Option] = {}
         for number, raw in enumerate(self._lines):
-            line = raw.translate(BLANKS)
-            if not line or line[0] in "#;\0":
+            line = _bare(raw)
+            if not line:
                 continue
             if line[0] == "[":
                 name = self._section_name(line, number)
@@ -263,6 +283,12 @@ class Cfg:
         if not line.endswith("]"):
             raise CfgError(f"{self.path}:{number + 1}: expected [section], found {_short(line)}")
         return line[1:-1]
+
+
+def _bare(line: str) -> str:
+    """What Darknet reads of a line: nothing of a comment."""
+    bare = line.translate(BLANKS)
+    return "" if bare[:1] in ("#", ";", "\0") else bare
 
 
 def _printable(text: str) -> str:

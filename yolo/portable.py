@@ -20,19 +20,11 @@ from torch import Tensor
 from yolo.cfg import Cfg
 from yolo.heads.ssd import Ssd
 from yolo.layers import IMAGE, Layer
-from yolo.layers.base import resolve
 from yolo.layers.convolutional import Convolutional
 from yolo.layers.l2norm import L2Norm
 from yolo.network import PREPARATION, Network, State
+from yolo.sections import SHARING, depthwise, renumbered, route
 
-SHARING = "share_index"  # refers to another section, too, though that doesn't feed it
-DEPTHWISE = """[convolutional]
-filters={channels}
-groups={channels}
-size=1
-stride=1
-pad=0
-activation=linear"""
 NORMALIZATION = """[normalization]
 size={size}
 alpha=1
@@ -237,21 +229,16 @@ class _Assembly:
         channels = len(weights)
         tensors = {"biases": biases, "weights": weights.reshape(channels, 1, 1, 1)}
         self.state[len(self.parts)] = tensors
-        self.parts.append(DEPTHWISE.format(channels=channels))
+        self.parts.append(depthwise(channels))
 
     def _connect(self, layer: Layer) -> None:
         """See that what fed the section stands before it."""
         before = self.places[layer.section.index - 1] if layer.follows else len(self.parts) - 1
         if before != len(self.parts) - 1:
-            self.parts.append(f"[route]\nlayers={before}")
+            self.parts.append(route(before))
 
     def _edits(self, layer: Layer) -> dict[str, object]:
-        section = layer.section
-        found: dict[str, object] = {}
-        for key in (*layer.refers, SHARING):
-            if section.has(key):
-                old = (resolve(section, key, index) for index in section.integers(key))
-                found[key] = ",".join(str(self.places[index]) for index in old)
+        found = renumbered(layer, self.places)
         if self._is_widened(layer):
             reach, padding = layer.dilation * (layer.size - 1) + 1, layer.padding * layer.dilation
             found |= {"size": reach, "pad": 0, "padding": padding, "dilation": 1}
