@@ -40,9 +40,9 @@ def kept_channels(graph: ChannelGraph, report: Report) -> Figure:
     ticks = [int(t) for t in axes.get_xticks() if 0 <= t < len(indices)]
     axes.set_xticks(ticks, [str(indices[t]) for t in ticks])
     left = report.after.parameters / report.before.parameters
-    name = Path(report.cfg).stem
+    name, far = Path(report.cfg).stem, report.target or f"{report.percent:g}"
     axes.set_title(
-        f"{name}, {report.strategy} {report.percent:g}: {left:.0%} of the parameters, "
+        f"{name}, {report.strategy} {far}: {left:.0%} of the parameters, "
         f"{report.after.macs / report.before.macs:.0%} of the MACs",
         loc="left",
     )

@@ -1,17 +1,76 @@
-"""A score for each channel, and for each group of channels."""
+"""A score for each channel, and for each group of channels.
+
+An importance is a function of a Model. It gives scores of the channels of every section with
+filters, out of which --group makes one a group, or scores of the groups themselves.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pruning.channels import ChannelGraph
+from pruning.recover import tensors_of
+from pruning.rules import Weighted, depthwise, rule_of
+from yolo.errors import PlanError
+from yolo.layers import Layer
+from yolo.layers.convolutional import Convolutional
 from yolo.network import State
 
 Scores = NDArray[np.float64]
+ChannelScores = dict[int, Scores]  # section with filters → a score for each of its outputs
 
 
-def channel_scores(graph: ChannelGraph, state: State) -> dict[int, Scores]:
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What an importance may look at; `evidence` is what was measured on images, if anything."""
+
+    graph: ChannelGraph
+    state: State
+    evidence: Any = None
+    seed: int = 0
+
+    def weights(self, section: int) -> Tensor:
+        """The weights that a section computes with, be they its own or shared ones."""
+        return tensors_of(self.graph.network, self.state, section)["weights"]
+
+
+@dataclass(frozen=True, eq=False)
+class Importance:
+    """The scores of all groups (groups,), and of the single channels that they are made of."""
+
+    groups: Scores
+    channels: ChannelScores
+
+    @classmethod
+    def of(cls, model: Model, name: str, how: str) -> Importance:
+        """`name` is one of IMPORTANCES, `how` of options.GROUP_SCORES.
+
+        Raises PlanError where a score is not a number.
+        """
+        graph, found = model.graph, IMPORTANCES[name](model)
+        channels = found if isinstance(found, dict) else _of_channels(graph, found)
+        for i, values in channels.items():
+            if np.isnan(values).any():
+                where = graph.network.cfg.layers[i]
+                what = f"importance {name} is not a number for channel {np.isnan(values).argmax()}"
+                raise PlanError(str(where.error(what)))
+        groups = group_scores(graph, found, how) if isinstance(found, dict) else found
+        return cls(groups, channels)
+
+    def divided(self, graph: ChannelGraph, by: Scores) -> Importance:
+        """The scores over a number for each group (groups,)."""
+        channels = {i: values / by[graph.outputs[i]] for i, values in self.channels.items()}
+        return Importance(self.groups / by, channels)
+
+
+def channel_scores(graph: ChannelGraph, state: State) -> ChannelScores:
     """|γ| of every output channel of a section with filters; without BN its filter's L2 norm.
 
     Both are the standard deviation that the channel has before its activation, the norm for
@@ -29,7 +88,7 @@ def channel_scores(graph: ChannelGraph, state: State) -> dict[int, Scores]:
     return scores
 
 
-def group_scores(graph: ChannelGraph, channels: dict[int, Scores], how: str = "first") -> Scores:
+def group_scores(graph: ChannelGraph, channels: ChannelScores, how: str = "first") -> Scores:
     """One score a group from those of its channels; `how` is one of options.GROUP_SCORES.
 
     `first` takes the first convolution of a chain (as coldlarry's shortcut pruning does); `union`
@@ -48,3 +107,109 @@ def group_scores(graph: ChannelGraph, channels: dict[int, Scores], how: str = "f
             np.add.at(total, ids, values)
         np.add.at(count, ids, 1)
     return total / np.maximum(count, 1) if how == "mean" else total
+
+
+def _of_channels(graph: ChannelGraph, groups: Scores) -> ChannelScores:
+    """Every channel has the score of its group."""
+    return {i: groups[graph.outputs[i]] for i in graph.producers}
+
+
+def _bn(model: Model) -> ChannelScores:
+    return channel_scores(model.graph, model.state)
+
+
+def _norms(model: Model, order: int) -> ChannelScores:
+    return {
+        i: _numbers(torch.linalg.vector_norm(filters, order, dim=1, dtype=torch.float64))
+        for i, filters in _filters(model)
+    }
+
+
+def _l1(model: Model) -> ChannelScores:
+    """Σ|w| of a filter as it is stored, its BN scale not counted, as Li et al. (ICLR 2017) do.
+
+    It grows with the filter's size: compare it within a layer rather than globally.
+    """
+    return _norms(model, 1)
+
+
+def _l2(model: Model) -> ChannelScores:
+    """√Σw² of a filter as it is stored: He et al., Soft Filter Pruning (IJCAI 2018)."""
+    return _norms(model, 2)
+
+
+def _fpgm(model: Model) -> ChannelScores:
+    """Sum of a filter's distances to the others of its section.
+
+    Where it is least, the filter lies nearest to their geometric median, and others can stand for
+    it. He et al., Filter Pruning via Geometric Median (CVPR 2019).
+    """
+    return {i: _numbers(torch.cdist(f, f).sum(1)) for i, f in _filters(model)}
+
+
+def _lamp(model: Model) -> ChannelScores:
+    """A filter's squared norm over the sum of all in its section that are at least as large.
+
+    The largest of every section has 1, so that sections of any scale can be compared. Lee et al.,
+    Layer-Adaptive Sparsity for the Magnitude-based Pruning (ICLR 2021), filters for weights.
+    """
+    found = {}
+    for i, norms in _l2(model).items():
+        squares = norms**2
+        ascending = np.sort(squares)
+        # sums from the back: rest[n] is that of ascending[n:]
+        rest = np.cumsum(ascending[::-1])[::-1][np.searchsorted(ascending, squares)]
+        found[i] = np.divide(squares, rest, out=np.zeros_like(squares), where=rest != 0)
+    return found
+
+
+def _bn_next(model: Model) -> ChannelScores:
+    """|γ| (or the norm) times the L2 norm of all weights that the channel meets.
+
+    These are its group's in every section that weighs it, behind whatever passes it on; a
+    [connected] sees a channel H·W times. What nothing weighs has 0.
+    """
+    graph = model.graph
+    energy = np.zeros(graph.size)
+    for i, layer in enumerate(graph.network.layers):
+        if isinstance(rule_of(layer), Weighted) and not depthwise(layer):
+            np.add.at(energy, graph.inputs[i][0], _input_energy(layer, model.weights(i)))
+    outgoing = np.sqrt(energy)
+    return {i: values * outgoing[graph.outputs[i]] for i, values in _bn(model).items()}
+
+
+def _input_energy(layer: Layer, weights: Tensor) -> Scores:
+    """Σw² of all weights for each input channel: (C,)"""
+    if isinstance(layer, Convolutional):
+        parts = weights.unflatten(0, (layer.groups, -1)).flatten(3).transpose(1, 2)
+        rows = parts.flatten(0, 1).flatten(1)
+    else:
+        columns = weights.flatten(0, -2).unflatten(1, (layer.inputs[0].channels, -1))
+        rows = columns.transpose(0, 1).flatten(1)
+    return _numbers(torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).square())
+
+
+def _random(model: Model) -> Scores:
+    """A number in [0, 1) for each group: what the others have to beat."""
+    return np.random.default_rng(model.seed).random(model.graph.size)
+
+
+def _filters(model: Model) -> list[tuple[int, Tensor]]:
+    """The filters (n, weights) of every section that has some."""
+    return [(i, model.weights(i).flatten(1)) for i in model.graph.producers]
+
+
+def _numbers(scores: Tensor) -> Scores:
+    return scores.double().cpu().numpy()
+
+
+# options.IMPORTANCES says them in words
+IMPORTANCES: dict[str, Callable[[Model], ChannelScores | Scores]] = {
+    "bn": _bn,
+    "l1": _l1,
+    "l2": _l2,
+    "fpgm": _fpgm,
+    "lamp": _lamp,
+    "bn-next": _bn_next,
+    "random": _random,
+}

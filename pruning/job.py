@@ -11,6 +11,7 @@ import torch
 from pruning.bayesian.cut import BAYESIAN, BayesianCut
 from pruning.bayesian.report import BayesianReport
 from pruning.channels import ChannelGraph
+from pruning.costs import Costs
 from pruning.engines import Darknet, Engine, EngineError, OpenCV
 from pruning.options import ENGINES
 from pruning.plan import Plan
@@ -105,11 +106,12 @@ def result_files(folder: Path, stem: str) -> dict[str, Path]:
     return {kind: folder / f"{stem}.{kind}" for kind in ("cfg", "weights", "json")}
 
 
-def make_plan(job: Job, graph: ChannelGraph, folding: Folding) -> Plan:
+def make_plan(job: Job, graph: ChannelGraph, folding: Folding, header: Header) -> Plan:
     """The saved plan, or one that fulfils the wish; raises PlanError."""
     if job.plan is not None:
         return Plan.load(job.plan)
-    return select(graph, folding.state, job.wish, folding)
+    measures = Costs(graph, header).measures()
+    return select(graph, folding.state, job.wish, folding, measures=measures)
 
 
 def prune(job: Job) -> Result:
@@ -128,7 +130,7 @@ def prune(job: Job) -> Result:
     state = network.state()
     graph = ChannelGraph(network)
     folding = Folding(graph, state, job.fold)
-    plan = bayesian.plan(graph) if bayesian else make_plan(job, graph, folding)
+    plan = bayesian.plan(graph) if bayesian else make_plan(job, graph, folding, header)
     fold = folding.fold(plan.alive(graph), plan.mean)
     job.progress("cutting")
     smaller = _smaller(graph, state, fold)
@@ -146,6 +148,7 @@ def prune(job: Job) -> Result:
         proof,
         changes(graph, smaller, fold),
         _bayesian_report(job, bayesian, graph, fold, images) if bayesian else None,
+        plan.target,
     )
     return Result(plan, graph, fold, smaller, header, report, bayesian)
 
@@ -154,8 +157,10 @@ def _bayesian(job: Job, network: Network) -> BayesianCut | None:
     """The cut that thresholds make, where they are what is asked for."""
     wish, thresholds = job.wish, job.thresholds
     if wish.strategy == BAYESIAN and job.plan is None:
-        if wish.percent or wish.group != Wish.group or wish.rounding is not None:
-            raise PlanError(f"{BAYESIAN} cuts at thresholds: it has no percent, group or rounding")
+        bare = Wish(BAYESIAN, 0.0, keep_min=wish.keep_min, spare=wish.spare, only=wish.only)
+        if replace(wish, percent=wish.percent or 0.0) != bare:
+            what = "keep-min, spare and only are all that counts beside them"
+            raise PlanError(f"{BAYESIAN} cuts at thresholds: {what}")
         return BayesianCut.of(network, "auto" if thresholds is None else thresholds, wish)
     if job.reduced:
         raise PlanError(f"reduced precision is for strategy {BAYESIAN}, which knows the posteriors")

@@ -5,9 +5,25 @@ STRATEGIES = {
     "regular": "normal, then every count rounded up to a power of two, from 8",
     "shortcut": "everything that can be cut, what shortcuts couple included",
     "tiny": "normal, for networks without shortcuts",
+    "slim": "everything; what is coupled stays as long as any of it is above the threshold, and "
+    "every layer keeps --layer-keep",
 }
 ALL_STRATEGIES = STRATEGIES | {
     "bayesian": "the groups of Bayesian sections at or above --thresholds; wants a .pt"
+}
+IMPORTANCES = {
+    "bn": "|γ|, the filter's L2 norm without BN",
+    "l1": "Σ|w| of the filter",
+    "l2": "the filter's L2 norm",
+    "fpgm": "distance to the other filters of the section",
+    "lamp": "share of the filter's energy among those that are not smaller",
+    "bn-next": "bn times the norm of the weights that see the channel",
+    "random": "drawn, see --seed",
+}
+COMPARISONS = {
+    "global": "all with all",
+    "layer": "every layer loses the same share",
+    "isomorphic": "layers of equal shapes with each other, all shapes lose the same share",
 }
 GROUP_SCORES = {
     "first": "of the first convolution of a chain",

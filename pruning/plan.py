@@ -23,15 +23,19 @@ class Plan:
 
     Constant channels aren't listed. `mean` names the families, by section and channel, so narrow
     that their constants are folded by their mean; None leaves that to whoever applies the plan.
+    `percent` is None where it was made for a `target` (targets.parse_targets).
     """
 
     strategy: str
-    percent: float
+    percent: float | None
     keep: Mapping[int, tuple[int, ...]] = field(repr=False)
     mean: tuple[Name, ...] | None = None
+    target: str | None = None
 
     def to_json(self) -> str:
-        data: dict[str, object] = {"strategy": self.strategy, "percent": self.percent}
+        asked = {"percent": self.percent, "target": self.target}
+        data: dict[str, object] = {"strategy": self.strategy}
+        data |= {name: value for name, value in asked.items() if value is not None}
         if self.mean is not None:
             data["mean"] = list(self.mean)
         data["keep"] = {}
@@ -50,12 +54,15 @@ class Plan:
         try:
             data = json.loads(read_bytes(path, "plan"))
             keep = {int(section): _channels(kept) for section, kept in data["keep"].items()}
-            mean = data.get("mean")
+            mean, percent, target = (data.get(key) for key in ("mean", "percent", "target"))
+            if not isinstance(target, str | None):
+                raise TypeError("expected a text")
             return cls(
                 str(data["strategy"]),
-                float(data["percent"]),
+                None if percent is None and target is not None else float(percent),
                 keep,
                 None if mean is None else tuple(_name(name) for name in mean),
+                target,
             )
         except (
             ArithmeticError,
@@ -75,8 +82,9 @@ class Plan:
         graph: ChannelGraph,
         alive: Mask,
         strategy: str,
-        percent: float,
+        percent: float | None,
         mean: tuple[Name, ...] | None = None,
+        target: str | None = None,
     ) -> Plan:
         """The plan that keeps these groups."""
         keep = {}
@@ -84,7 +92,7 @@ class Plan:
             kept = np.flatnonzero(alive[graph.outputs[i]])
             if has_filters(layer) and len(kept) < layer.out_shape.channels:
                 keep[i] = tuple(kept.tolist())
-        return cls(strategy, percent, keep, mean)
+        return cls(strategy, percent, keep, mean, target)
 
     def alive(self, graph: ChannelGraph) -> Mask:
         """The groups that the plan keeps; raises PlanError for one that the graph can't follow."""

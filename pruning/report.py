@@ -70,13 +70,14 @@ class LayerChange:
 class Report:
     """All that is known of one cut.
 
-    `in_question` counts the channels that `percent` is a share of, before and after.
+    `in_question` counts the channels that `percent` is a share of, before and after. `percent` is
+    None where a `target` was asked for.
     """
 
     cfg: str
     weights: str
     strategy: str
-    percent: float
+    percent: float | None
     fold: str
     in_question: tuple[int, int] | None
     before: Cost
@@ -84,6 +85,12 @@ class Report:
     proof: Proof
     layers: Sequence[LayerChange]
     bayesian: BayesianReport | None = None
+    target: str | None = None
+
+    @property
+    def asked(self) -> str:
+        """How far the cut was to go, for a title."""
+        return f"percent {self.percent:g}" if self.target is None else self.target
 
     @property
     def reached(self) -> float | None:
@@ -121,6 +128,8 @@ class Report:
             ],
             "files": {kind: str(files[kind]) for kind in ("cfg", "weights")},
         }
+        if self.target is not None:
+            data["target"] = self.target
         if self.bayesian:
             data["bayesian"] = self.bayesian.to_json()
         return json.dumps(data, indent=2) + "\n"
@@ -162,7 +171,7 @@ class Report:
             good, left = b.accuracy.score, a.accuracy.score
             share = f"{left / good:.1%}" if good else "-"
             rows.append([b.accuracy.score_name, f"{good:.4f}", f"{left:.4f}", share])
-        share = "" if self.bayesian else f", percent {self.percent:g}"
+        share = "" if self.bayesian else f", {self.asked}"
         return table(rows, f"{self.strategy}{share}", numbers=(1, 2, 3))
 
     def _proof_table(self) -> str:

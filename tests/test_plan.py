@@ -56,10 +56,13 @@ names = st.tuples(st.integers(0, 99), st.integers(0, 99))
     st.floats(0, 1, exclude_max=True),
     st.dictionaries(st.integers(0, 99), st.lists(st.integers(0, 99)).map(tuple), max_size=5),
     st.none() | st.lists(names, max_size=3).map(tuple),
+    st.none() | st.text(max_size=8),
+    st.booleans(),
 )
-def test_json_keeps_all_of_a_plan(tmp_path_factory, strategy, percent, keep, mean):
+def test_json_keeps_all_of_a_plan(tmp_path_factory, strategy, percent, keep, mean, target, without):
     path = tmp_path_factory.getbasetemp() / "plan.json"
-    plan = Plan(strategy, percent, keep, mean)
+    asked = None if without and target is not None else percent
+    plan = Plan(strategy, asked, keep, mean, target)
     plan.save(path)
     assert Plan.load(path) == plan
 
@@ -73,6 +76,9 @@ def test_the_file_is_what_the_documentation_says(tmp_path):
     }
     (tmp_path / "x").write_text('{"strategy": "s", "percent": 0, "keep": {"12": [0, 3]}}')
     assert Plan.load(tmp_path / "x") == Plan("s", 0, {12: (0, 3)})
+    plan = Plan("normal", None, {12: (0, 3)}, target="macs=0.5")
+    asked = {"strategy": "normal", "target": "macs=0.5"}
+    assert json.loads(plan.to_json()) == asked | {"keep": {"12": [0, 3]}}
 
 
 @pytest.mark.parametrize(
@@ -81,6 +87,10 @@ def test_the_file_is_what_the_documentation_says(tmp_path):
         "", "{", "[]", "null", "3", "\xff\xfe", "{}", '{"keep": {}}',
         '{"strategy": "s", "percent": "x", "keep": {}}',
         '{"strategy": "s", "percent": 1' + "0" * 400 + ', "keep": {}}',
+        '{"strategy": "s", "keep": {}}',
+        '{"strategy": "s", "percent": null, "keep": {}}',
+        '{"strategy": "s", "percent": "x", "target": "macs=0.5", "keep": {}}',
+        '{"strategy": "s", "target": 0.5, "keep": {}}',
         '{"strategy": "s", "percent": 0, "keep": []}',
         '{"strategy": "s", "percent": 0, "keep": {"x": [0]}}',
         '{"strategy": "s", "percent": 0, "keep": {"1": 0}}',

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench_bayesian import bayesian_rows
+from bench_select import select_rows
 from bench_ssd import ssd_rows
 from bench_train import train_rows
 from command import Help, Parser, Steps, run
@@ -38,11 +39,11 @@ def arguments() -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=Help)
     parser.add_argument(
         "what",
-        choices=("core", "train", "bayesian", "ssd"),
-        help="core: reading, graph, cut, writing; train: steps, evaluation, loading; bayesian: "
-        "steps, thresholds and rates, export; ssd: detecting, loss",
+        choices=("core", "select", "train", "bayesian", "ssd"),
+        help="core: reading, graph, cut, writing; select: budgets, importances; train: steps, "
+        "evaluation, loading; bayesian: steps, thresholds and rates, export; ssd: detecting, loss",
     )
-    parser.add_argument("--cfg", default=str(CFG), help="the network of core")
+    parser.add_argument("--cfg", default=str(CFG), help="the network of core and select")
     parser.add_argument("--repeat", type=int, default=5, metavar="N", help="runs a median is of")
     parser.add_argument("--json", metavar="FILE", help="write the figures, too")
     return parser.parse_args()
@@ -55,11 +56,13 @@ def main() -> int:
         repeat = max(args.repeat, 1)
         if args.what == "core":
             rows = _core(args.cfg, Path(folder), repeat, steps)
+        elif args.what == "select":
+            rows = select_rows(args.cfg, repeat, steps)
         else:
             measure = {"train": train_rows, "bayesian": bayesian_rows, "ssd": ssd_rows}[args.what]
             rows = measure(Path(folder), repeat, steps)
     steps.close()
-    title = args.cfg if args.what == "core" else args.what
+    title = args.cfg if args.what in ("core", "select") else args.what
     from terminaltables import AsciiTable
 
     table = AsciiTable([["", "measured", "bare", "ratio", "target"], *rows], f" {title} ")

@@ -6,16 +6,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from command import Help, Parser, Steps, check_outputs, listed, run, sections
+from command import Help, Parser, Steps, check_outputs, listed, run
+from wishes import add_wish_arguments, check_wish, stem_of, wish_of
 
-from pruning.options import ALL_STRATEGIES, ENGINES, FOLDS, GROUP_SCORES
-from yolo.errors import DarknetError, PlanError
+from pruning.options import ENGINES, FOLDS
+from yolo.errors import DarknetError
 from yolo.results import POINTS
 
 if TYPE_CHECKING:
     from pruning.job import Result
-
-PERCENT = 0.5  # where none is asked for
 
 
 def arguments() -> argparse.Namespace:
@@ -33,41 +32,7 @@ def arguments() -> argparse.Namespace:
         required=True,
         help="its weights, or a .pt; random[:SEED] makes trained-looking ones",
     )
-    what = parser.add_argument_group("what is cut")
-    what.add_argument(
-        "--strategy", choices=ALL_STRATEGIES, default="normal", help=listed(ALL_STRATEGIES)
-    )
-    what.add_argument(
-        "--percent",
-        type=float,
-        help=f"share of the channels in question, in [0, 1); default: {PERCENT}",
-    )
-    what.add_argument(
-        "--group", choices=GROUP_SCORES, help="score of coupled channels; default: first"
-    )
-    what.add_argument(
-        "--keep-min", type=int, default=1, metavar="N", help="channels that every layer keeps"
-    )
-    what.add_argument(
-        "--round", type=int, metavar="N", help="round every count up to a multiple of N"
-    )
-    what.add_argument(
-        "--thresholds",
-        metavar="T",
-        help="of log α for the strategy bayesian, in place of --percent, --group and --round: a "
-        "number, one for each Bayesian section as in -3,-5,auto, or auto, the default: in the gap "
-        "between the two piles that a section's groups make",
-    )
-    what.add_argument(
-        "--reduced", action="store_true", help="write the weights of bayesian in reduced precision"
-    )
-    what.add_argument("--spare", type=sections, default=(), metavar="I,J", help="don't cut these")
-    what.add_argument("--only", type=sections, metavar="I,J", help="cut only these")
-    what.add_argument(
-        "--plan",
-        metavar="FILE",
-        help="apply a saved plan; the other options here are then without effect",
-    )
+    add_wish_arguments(parser)
     how = parser.add_argument_group("how")
     how.add_argument("--fold", choices=FOLDS, default="auto", help=listed(FOLDS))
     how.add_argument(
@@ -93,7 +58,9 @@ def arguments() -> argparse.Namespace:
     )
     out = parser.add_argument_group("output")
     out.add_argument("--out", default="pruned", metavar="DIR", help="for the files")
-    out.add_argument("--name", metavar="STEM", help="of the files; default: CFG-STRATEGY-PERCENT")
+    out.add_argument(
+        "--name", metavar="STEM", help="of the files; default: CFG-STRATEGY-PERCENT, or the target"
+    )
     out.add_argument("--save-plan", metavar="FILE", help="write the plan")
     out.add_argument("--json", metavar="FILE", help="write the report there, too")
     out.add_argument("--figures", metavar="DIR", help="draw what is kept of every section")
@@ -107,28 +74,18 @@ def main() -> int:
     _check(args)
     steps = Steps()
     steps("starting")
-    folder, stem = Path(args.out), args.name or _stem(args)
+    folder, stem = Path(args.out), args.name or stem_of(args)
     extra = _extra_files(args, folder, stem)
     from pruning.job import Job, prune, result_files
-    from pruning.strategies import Wish
     from yolo.files import content_writer, write_files
     from yolo.models import is_random
 
-    wish = Wish(
-        args.strategy,
-        _percent(args),
-        args.group or Wish.group,
-        args.keep_min,
-        args.spare,
-        args.only,
-        args.round,
-    )
     runs = 0 if args.dry_run else args.runs
     proofs = () if args.dry_run else verify
     job = Job(
         args.cfg,
         args.weights,
-        wish,
+        wish_of(args),
         fold=args.fold,
         plan=args.plan,
         verify=proofs,
@@ -210,32 +167,11 @@ def _proofs(text: str | None) -> tuple[str, ...] | None:
 
 
 def _check(args: argparse.Namespace) -> None:
-    for name, least in (("keep_min", 1), ("round", 1), ("runs", 0)):
-        value = getattr(args, name)
-        if value is not None and value < least:
-            raise DarknetError(f"--{name.replace('_', '-')} {value}: expected at least {least}")
+    check_wish(args)
+    if args.runs < 0:
+        raise DarknetError(f"--runs {args.runs}: expected at least 0")
     if args.points and not args.data:
         raise DarknetError(f"--points {args.points}: needs --data")
-    useless = ("percent", "group", "round") if args.strategy == "bayesian" else ("thresholds",)
-    for name in () if args.plan else useless:
-        value = getattr(args, name)
-        if value is not None:
-            raise PlanError(f"--{name} {value}: the strategy {args.strategy} has no use for it")
-
-
-def _percent(args: argparse.Namespace) -> float:
-    """The share to cut; thresholds take its place in a Bayesian network."""
-    if args.percent is None:
-        return 0.0 if args.strategy == "bayesian" else PERCENT
-    return args.percent
-
-
-def _stem(args: argparse.Namespace) -> str:
-    stem = Path(args.cfg or args.weights).stem
-    if args.plan or args.strategy == "bayesian":
-        kind = "plan" if args.plan else args.strategy
-        return f"{stem.removesuffix('-bayesian')}-{kind}"
-    return f"{stem}-{args.strategy}-{_percent(args):g}"
 
 
 if __name__ == "__main__":

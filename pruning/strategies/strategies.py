@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from pruning.channels import ChannelGraph, Family
 from yolo.errors import PlanError
 
@@ -13,14 +11,17 @@ Candidates = Callable[[ChannelGraph], list[Family]]
 
 @dataclass(frozen=True)
 class Strategy:
-    """A name (pruning/options.py says it in words), the families that may be cut, and a rounding.
+    """A name (pruning/options.py says it in words), the families that may be cut, and defaults.
 
-    `rounding` is a multiple, 0 for powers of two, None for none.
+    `rounding` is a multiple, 0 for powers of two, None for none; `layer_keep` the share of its
+    channels that every family keeps.
     """
 
     name: str
     candidates: Candidates
     rounding: int | None = None
+    group: str = "first"
+    layer_keep: float = 0.0
 
 
 def _everything(graph: ChannelGraph) -> list[Family]:
@@ -46,13 +47,7 @@ _KNOWN = (
     Strategy("regular", _normal, rounding=0),
     Strategy("shortcut", _everything),
     Strategy("tiny", _tiny),
+    # slim_prune.py of tanluren/yolov3-channel-and-layer-pruning, for all that couples channels
+    Strategy("slim", _everything, group="union", layer_keep=0.01),
 )
 STRATEGIES = {strategy.name: strategy for strategy in _KNOWN}
-
-
-def touched_sections(graph: ChannelGraph, sections: tuple[int, ...]) -> np.ndarray:
-    """The groups that have a channel in any of these sections' outputs."""
-    found = np.zeros(graph.size, bool)
-    for section in sections:
-        found[graph.outputs[section]] = True
-    return found

@@ -1,0 +1,78 @@
+"""What a cut has to fulfil, as a user writes it: macs=0.5,bytes=2M."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from yolo.errors import PlanError
+
+UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
+VALUE = re.compile(r"(\d+\.?\d*(?:e[+-]?\d+)?|\.\d+)([kMG]?)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A number that a target bounds from above; `text` says for --help what is counted.
+
+    `share`: a value below 1 is a share of the original's. Cutting makes the number smaller, so
+    that a cut goes on until it fits; where it `grows`, a cut goes as far as it fits.
+    """
+
+    text: str
+    share: bool = False
+    grows: bool = False
+
+
+KINDS = {
+    "channels": Kind("of all sections with filters", share=True),
+    "params": Kind("learnable numbers", share=True),
+    "macs": Kind("multiplications for one image", share=True),
+    "bytes": Kind("of the .weights file", share=True),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """At most `limit` of what `name` counts, or at most this share of the original's."""
+
+    name: str
+    limit: float
+    share: bool
+    text: str
+
+    @property
+    def grows(self) -> bool:
+        return KINDS[self.name].grows
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def parse_targets(text: str) -> tuple[Target, ...]:
+    """macs=0.5,bytes=2M → two targets, no name twice; raises PlanError."""
+    found = tuple(_target(part.strip()) for part in text.split(","))
+    names = [target.name for target in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise PlanError(f"target {text}: {name} is there twice")
+    return found
+
+
+def _target(text: str) -> Target:
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not equals:
+        raise PlanError(f"target {text!r}: expected NAME=VALUE as in macs=0.5")
+    if name not in KINDS:
+        raise PlanError(f"target {text}: {name!r} is none of {', '.join(KINDS)}")
+    match, kind = VALUE.fullmatch(value), KINDS[name]
+    digits, unit = match.groups() if match else ("nan", "")
+    number = float(digits) * UNITS[unit]
+    share = kind.share and not unit and number < 1
+    # nobody means 1 or 1.5 of the original
+    means = 0 < number < 1 if share else number > 1 and (bool(unit) or number.is_integer())
+    if not math.isfinite(number) or (kind.share and not means):
+        either = f"a share of the original below 1 as in {name}=0.5, or a number with k, M or G"
+        raise PlanError(f"target {text}: expected {either if kind.share else 'a number'}")
+    return Target(name, number, share, f"{name}={value}")

@@ -1,0 +1,184 @@
+"""Importances: what they score, against loops and against weights that are taken away."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from random_cfg import sample, samples
+from test_strategies import NET, conv
+
+from pruning import importance
+from pruning.channels import ChannelGraph
+from pruning.importance import IMPORTANCES, Importance, Model, channel_scores
+from pruning.options import GROUP_SCORES
+from pruning.options import IMPORTANCES as SAID
+from pruning.recover import Folding
+from pruning.rules import Weighted, depthwise, rule_of
+from pruning.strategies import Wish, select
+from yolo.errors import PlanError
+
+SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=30)
+names = st.sampled_from(tuple(IMPORTANCES))
+
+
+def model(found, **more):
+    return Model(ChannelGraph(found.network), found.state, **more)
+
+
+def filters(found, section):
+    return found.state[section]["weights"].flatten(1).tolist()
+
+
+def test_the_names_that_commands_list_are_those_of_the_importances():
+    assert list(SAID) == list(IMPORTANCES)
+
+
+@SLOW
+@given(samples(), names, st.sampled_from(tuple(GROUP_SCORES)))
+def test_every_importance_scores_every_group(found, name, how):
+    given_ = model(found)
+    scores = Importance.of(given_, name, how)
+    assert scores.groups.shape == (given_.graph.size,)
+    assert list(scores.channels) == given_.graph.producers
+    for i, values in scores.channels.items():
+        assert values.shape == (given_.graph.network.layers[i].out_shape.channels,)
+        assert (values >= 0).all()
+    assert np.isfinite(scores.groups).all()
+
+
+@SLOW
+@given(samples())
+def test_norms_and_distances_against_loops(found):
+    given_ = model(found)
+    l1, l2, fpgm = (IMPORTANCES[name](given_) for name in ("l1", "l2", "fpgm"))
+    for i in given_.graph.producers:
+        rows = filters(found, i)
+        for c, row in enumerate(rows):
+            assert l1[i][c] == pytest.approx(sum(map(abs, row)))
+            assert l2[i][c] == pytest.approx(math.hypot(*row))
+            away = sum(math.dist(row, other) for other in rows)
+            assert fpgm[i][c] == pytest.approx(away, rel=1e-6, abs=1e-6)
+
+
+@SLOW
+@given(samples())
+def test_lamp_against_loops(found):
+    given_ = model(found)
+    scores = IMPORTANCES["lamp"](given_)
+    for i in given_.graph.producers:
+        energies = [sum(w * w for w in row) for row in filters(found, i)]
+        assert scores[i].max() == 1
+        for c, energy in enumerate(energies):
+            rest = sum(other for other in energies if other >= energy)
+            # equal sums in another order may differ in their last digit
+            near = sum(other for other in energies if other >= energy * (1 - 1e-12))
+            assert energy / near * 0.999999 <= scores[i][c] <= energy / rest * 1.000001
+
+
+@SLOW
+@given(samples())
+def test_what_comes_next_is_the_energy_that_goes_with_a_group(found):
+    """Zero what a group's channels meet, section by section, and see how much is missing."""
+    given_ = model(found)
+    graph, scales = given_.graph, channel_scores(given_.graph, found.state)
+    scores = IMPORTANCES["bn-next"](given_)
+    energy = np.zeros(graph.size)
+    for i, layer in enumerate(graph.network.layers):
+        rule = rule_of(layer)
+        if not isinstance(rule, Weighted) or depthwise(layer):
+            continue
+        (ids,), whole = graph.inputs[i], given_.weights(i)
+        for group in np.unique(ids):
+            without = whole.clone()
+            for channel in np.flatnonzero(ids == group):
+                rule.rewire(without, len(ids), int(channel), None)
+            energy[group] += float((whole - without).square().sum())
+    for i, values in scores.items():
+        expected = scales[i] * np.sqrt(energy[graph.outputs[i]])
+        np.testing.assert_allclose(values, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_what_comes_next_looks_through_all_that_passes_channels_on():
+    """Depthwise convolution, pool and route lie between; a connected section sees 4 places."""
+    text = NET + conv(4) + conv(4, groups=4) + "[maxpool]\nsize=4\nstride=4\n"
+    found = sample(text + "[route]\nlayers=-1\n[connected]\noutput=5\n")
+    found.state[0]["scales"][:] = torch.tensor([1.0, 2, 3, 4])
+    found.state[4]["weights"][:] = 0
+    found.state[4]["weights"][:, 4:8] = 0.5  # channel 1 in its 4 places
+    scores = IMPORTANCES["bn-next"](model(found))
+    np.testing.assert_allclose(scores[0], [0, 2 * 0.5 * math.sqrt(4 * 5), 0, 0])
+    assert (scores[1] > 0).tolist() == [False, True, False, False]
+    assert (scores[4] == 0).all()  # nothing weighs the network's output
+
+
+def test_filters_that_others_can_stand_for_go_first():
+    found = sample(NET + conv(4, size=1) + conv(3))
+    rows = torch.tensor([[5.0, 0, 0], [5, 0, 0], [5, 0.1, 0], [-5, 0, 0]])
+    found.state[0]["weights"][:] = rows[:, :, None, None]
+    graph = ChannelGraph(found.network)
+    wish = Wish("normal", 0.25, importance="fpgm")
+    plan = select(graph, found.state, wish, Folding(graph, found.state, "none"))
+    assert plan.keep[0] in ((0, 2, 3), (1, 2, 3))
+
+
+@SLOW
+@given(samples(), st.floats(1e-3, 1e3))
+def test_lamp_doesnt_see_the_scale_of_a_section(found, factor):
+    given_ = model(found)
+    before = IMPORTANCES["lamp"](given_)
+    for i in given_.graph.producers:
+        found.state[i]["weights"].mul_(factor)
+        factor = -2 / factor
+    after = IMPORTANCES["lamp"](given_)
+    for i, values in before.items():
+        np.testing.assert_allclose(after[i], values, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", IMPORTANCES)
+def test_dead_sections_have_scores(name):
+    found = sample(NET + conv(4) + conv(4) + conv(3))
+    for tensors in found.state.values():
+        for tensor in tensors.values():
+            tensor.zero_()
+    scores = Importance.of(model(found), name, "sum")
+    assert np.isfinite(scores.groups).all()
+    assert name == "random" or not scores.groups.any()
+
+
+@pytest.mark.parametrize("name", [name for name in IMPORTANCES if name != "random"])
+def test_what_is_no_number_is_refused(name):
+    found = sample(NET + conv(4) + conv(4, batch_normalize=0) + conv(3))
+    found.state[1]["weights"][2] = torch.nan
+    message = rf"x.cfg:\d+: \[convolutional\] importance {name} is not a number for channel \d"
+    with pytest.raises(PlanError, match=message):
+        Importance.of(model(found), name, "first")
+
+
+def test_random_scores_are_drawn_for_groups():
+    found = sample(NET + conv(40) + conv(40) + "[shortcut]\nfrom=0\n" + conv(3))
+    one, again, other = (
+        Importance.of(model(found, seed=seed), "random", "sum") for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(one.groups, again.groups)
+    assert (one.groups != other.groups).any()
+    np.testing.assert_array_equal(one.channels[0], one.channels[1])
+    assert len(set(one.channels[0].tolist())) == 40
+
+
+@pytest.mark.parametrize("group", GROUP_SCORES)
+def test_an_importance_may_score_groups_from_what_was_measured(monkeypatch, group):
+    def measured(given_):
+        scores = np.zeros(given_.graph.size)
+        scores[given_.graph.outputs[1]] = given_.evidence
+        return scores
+
+    monkeypatch.setitem(importance.IMPORTANCES, "measured", measured)
+    found = sample(NET + conv(4) + conv(4) + "[shortcut]\nfrom=0\n" + conv(3))
+    graph = ChannelGraph(found.network)
+    wish = Wish("shortcut", 0.5, group, importance="measured")
+    folding = Folding(graph, found.state, "none")
+    plan = select(graph, found.state, wish, folding, evidence=np.array([3.0, 1, 2, 4]))
+    assert plan.keep == {0: (0, 3), 1: (0, 3)}
