@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pruning.calibration.elimination import least_squares
+from pruning.calibration.evidence import Evidence
 from pruning.channels import ChannelGraph
 from pruning.recover import tensors_of
 from pruning.rules import Weighted, depthwise, rule_of
@@ -23,6 +24,7 @@ from yolo.layers import Layer
 from yolo.layers.convolutional import Convolutional
 from yolo.network import State
 
+LEAST_SQUARES = "least-squares"
 Scores = NDArray[np.float64]
 ChannelScores = dict[int, Scores]  # section with filters → a score for each of its outputs
 
@@ -33,8 +35,14 @@ class Model:
 
     graph: ChannelGraph
     state: State
-    evidence: Any = None
+    evidence: Evidence | None = None
     seed: int = 0
+
+    def seen(self, importance: str) -> Evidence:
+        """The evidence; raises PlanError where there is none."""
+        if self.evidence is None:
+            raise PlanError(f"importance {importance}: needs images: --calibrate")
+        return self.evidence
 
     def weights(self, section: int) -> Tensor:
         """The weights that a section computes with, be they its own or shared ones."""
@@ -194,6 +202,24 @@ def _random(model: Model) -> Scores:
     return np.random.default_rng(model.seed).random(model.graph.size)
 
 
+def _activation(model: Model) -> ChannelScores:
+    """The variance of a channel's output: what a constant in its place leaves out."""
+    return {i: _numbers(model.seen("activation").energy[i]) for i in model.graph.producers}
+
+
+def _taylor(model: Model) -> ChannelScores:
+    """How far the heads move without a channel, squared, to first order.
+
+    Molchanov et al., Importance Estimation for Neural Network Pruning (CVPR 2019), with random
+    directions of the heads in place of a loss, so that no labels are needed.
+    """
+    return {i: _numbers(model.seen("taylor").taylor[i]) for i in model.graph.producers}
+
+
+def _least_squares(model: Model) -> Scores:
+    return least_squares(model.graph, model.state, model.seen(LEAST_SQUARES))
+
+
 def _filters(model: Model) -> list[tuple[int, Tensor]]:
     """The filters (n, weights) of every section that has some."""
     return [(i, model.weights(i).flatten(1)) for i in model.graph.producers]
@@ -212,4 +238,8 @@ IMPORTANCES: dict[str, Callable[[Model], ChannelScores | Scores]] = {
     "lamp": _lamp,
     "bn-next": _bn_next,
     "random": _random,
+    "activation": _activation,
+    "taylor": _taylor,
+    LEAST_SQUARES: _least_squares,
 }
+MEASURED = ("activation", "taylor", LEAST_SQUARES)  # those that want images

@@ -7,13 +7,19 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from pruning.bayesian.cut import BAYESIAN, BayesianCut
 from pruning.bayesian.report import BayesianReport
+from pruning.calibration.evidence import gather
+from pruning.calibration.images import batches, calibration_images
+from pruning.calibration.reconstruct import METHODS
+from pruning.calibration.recovery import recover, split
 from pruning.channels import ChannelGraph
 from pruning.costs import Costs
 from pruning.engines import Darknet, Engine, EngineError, OpenCV
-from pruning.options import ENGINES
+from pruning.importance import MEASURED
+from pruning.options import CALIBRATION_IMAGES, ENGINES, RECOVERIES
 from pruning.plan import Plan
 from pruning.recover import Fold, Folding
 from pruning.report import Cost, Report, changes, cost
@@ -53,7 +59,9 @@ class Job:
     tell the accuracy before and after, `points` the rule for mAP (results.POINTS), `workers` the
     processes that read them. The strategy bayesian takes `thresholds`, None for auto, in place of
     the wish's percent, which is 0 then, group and rounding; `reduced` writes its weights in reduced
-    precision.
+    precision. `calibrate` names a folder, list or data set whose images tell which channels can be
+    made up for, and do so as `recover` (options.RECOVERIES) says: None is reconstruct with images,
+    else fold.
     """
 
     cfg: str | None
@@ -70,6 +78,9 @@ class Job:
     workers: int = 2
     thresholds: str | None = None
     reduced: bool = False
+    calibrate: str | None = None
+    calibration_images: int = CALIBRATION_IMAGES
+    recover: str | None = None
     progress: Callable[[str], None] = field(default=lambda step: None, repr=False)
 
 
@@ -106,12 +117,18 @@ def result_files(folder: Path, stem: str) -> dict[str, Path]:
     return {kind: folder / f"{stem}.{kind}" for kind in ("cfg", "weights", "json")}
 
 
-def make_plan(job: Job, graph: ChannelGraph, folding: Folding, header: Header) -> Plan:
+def make_plan(job: Job, folding: Folding, header: Header, images: Tensor | None) -> Plan:
     """The saved plan, or one that fulfils the wish; raises PlanError."""
     if job.plan is not None:
         return Plan.load(job.plan)
+    graph, evidence = folding.graph, None
     measures = Costs(graph, header).measures()
-    return select(graph, folding.state, job.wish, folding, measures=measures)
+    if images is not None and job.wish.importance in (None, *MEASURED):
+        known, _ = split(images)
+        job.progress(f"looking at {len(known)} images")
+        evidence = gather(graph.network, batches(known))
+        job.progress("planning")
+    return select(graph, folding.state, job.wish, folding, evidence=evidence, measures=measures)
 
 
 def prune(job: Job) -> Result:
@@ -120,8 +137,12 @@ def prune(job: Job) -> Result:
     given, header = load_model(job.cfg, job.weights)
     original = given.plain()
     images = _images(job, original)
-    if job.runs or job.verify != ():
+    method = _method(job)
+    if job.runs or job.verify != () or job.calibrate:
         check_memory(original)
+    calibration = None
+    if job.calibrate:
+        calibration = calibration_images(job.calibrate, original, job.calibration_images)
     job.progress("planning")
     bayesian = _bayesian(job, given)
     network = given.plain() if bayesian else original
@@ -129,12 +150,19 @@ def prune(job: Job) -> Result:
         network.store(bayesian.reduced(network.state()))
     state = network.state()
     graph = ChannelGraph(network)
-    folding = Folding(graph, state, job.fold)
-    plan = bayesian.plan(graph) if bayesian else make_plan(job, graph, folding, header)
+    folding = Folding(graph, state, "none" if method == "none" else job.fold)
+    plan = bayesian.plan(graph) if bayesian else make_plan(job, folding, header, calibration)
     fold = folding.fold(plan.alive(graph), plan.mean)
     job.progress("cutting")
     smaller = _smaller(graph, state, fold)
-    proof = _prove(job, graph, fold, smaller)
+    masked, difference = _prove_cut(job, graph, fold, smaller)
+    recovery = None
+    if method in METHODS and calibration is not None:
+        step = f"{method}: section {{}} of {len(smaller.layers)}"
+        smaller, recovery = recover(
+            method, graph, fold, smaller, calibration, lambda i: job.progress(step.format(i))
+        )
+    proof = Proof(masked, difference, _prove_engines(job, graph.network, smaller))
     before, after = (_measured(job, net, header, images) for net in (original, smaller))
     report = Report(
         given.cfg.path,
@@ -149,6 +177,7 @@ def prune(job: Job) -> Result:
         changes(graph, smaller, fold),
         _bayesian_report(job, bayesian, graph, fold, images) if bayesian else None,
         plan.target,
+        recovery,
     )
     return Result(plan, graph, fold, smaller, header, report, bayesian)
 
@@ -199,15 +228,34 @@ def _in_question(wish: Wish, graph: ChannelGraph, fold: Fold) -> tuple[int, int]
     return graph.count(allowed), graph.count(allowed & fold.kept)
 
 
-def _prove(job: Job, graph: ChannelGraph, fold: Fold, smaller: Network) -> Proof:
+def _method(job: Job) -> str:
+    """How a cut is made up for; raises PlanError for what can't be done."""
+    method = job.recover or ("reconstruct" if job.calibrate else "fold")
+    if method not in RECOVERIES:
+        raise PlanError(f"recover {method}: expected one of {', '.join(RECOVERIES)}")
+    if method in METHODS and not job.calibrate:
+        raise PlanError(f"recover {method}: needs images: --calibrate")
+    if job.calibrate and job.wish.strategy == BAYESIAN and job.plan is None:
+        raise PlanError(f"{BAYESIAN} cuts what carries nothing: there is nothing to calibrate")
+    return method
+
+
+def _prove_cut(
+    job: Job, graph: ChannelGraph, fold: Fold, smaller: Network
+) -> tuple[Comparison, Comparison]:
     wanted = tuple(ENGINES) if job.verify is None else job.verify
-    masked, difference = Comparison(None, "not run"), Comparison(None, "not run")
-    if "torch" in wanted:
-        job.progress("comparing with the masked network")
-        state = graph.network.state()
-        masked, difference = prove_cut(graph, state, fold, smaller.cfg, smaller.state())
-        if difference.value is not None and difference.value > SINGLE and not masked.note:
-            difference = replace(difference, note="see the constants of each section")
+    if "torch" not in wanted:
+        return Comparison(None, "not run"), Comparison(None, "not run")
+    job.progress("comparing with the masked network")
+    state = graph.network.state()
+    masked, difference = prove_cut(graph, state, fold, smaller.cfg, smaller.state())
+    if difference.value is not None and difference.value > SINGLE and not masked.note:
+        difference = replace(difference, note="see the constants of each section")
+    return masked, difference
+
+
+def _prove_engines(job: Job, whole: Network, smaller: Network) -> dict[str, Comparison]:
+    wanted = tuple(ENGINES) if job.verify is None else job.verify
     found = {}
     for name in ("opencv", "darknet"):
         if name not in wanted:
@@ -221,8 +269,8 @@ def _prove(job: Job, graph: ChannelGraph, fold: Fold, smaller: Network) -> Proof
                 raise
             found[name] = Comparison(None, str(error))
             continue
-        found[name] = prove_engine(engine, graph.network, smaller)
-    return Proof(masked, difference, found)
+        found[name] = prove_engine(engine, whole, smaller)
+    return found
 
 
 def _images(job: Job, network: Network) -> EvaluationLoader | None:

@@ -19,6 +19,17 @@ IMPORTANCES = {
     "lamp": "share of the filter's energy among those that are not smaller",
     "bn-next": "bn times the norm of the weights that see the channel",
     "random": "drawn, see --seed",
+    "activation": "variance of the channel's output on the images of --calibrate",
+    "taylor": "how far the heads move without it, to first order, on these images",
+    "least-squares": "how far they move where the weights of the others make up for it as well as "
+    "they can",
+}
+CALIBRATION_IMAGES = 64
+RECOVERIES = {
+    "none": "constants of channels are dropped",
+    "fold": "constants are kept, see --fold",
+    "bn": "outputs get back their means and variances",
+    "reconstruct": "weights are solved anew, section by section, by least squares",
 }
 COMPARISONS = {
     "global": "all with all",

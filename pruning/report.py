@@ -13,6 +13,7 @@ import thop
 import torch
 
 from pruning.bayesian.report import BayesianReport
+from pruning.calibration.recovery import Recovery
 from pruning.channels import ChannelGraph
 from pruning.recover import Fold
 from pruning.rules import has_filters
@@ -86,6 +87,7 @@ class Report:
     layers: Sequence[LayerChange]
     bayesian: BayesianReport | None = None
     target: str | None = None
+    recovery: Recovery | None = None
 
     @property
     def asked(self) -> str:
@@ -130,6 +132,8 @@ class Report:
         }
         if self.target is not None:
             data["target"] = self.target
+        if self.recovery:
+            data["recovery"] = self.recovery.to_json()
         if self.bayesian:
             data["bayesian"] = self.bayesian.to_json()
         return json.dumps(data, indent=2) + "\n"
@@ -139,6 +143,8 @@ class Report:
         tables = [self._layer_table(), self._cost_table()]
         if self.bayesian:
             tables.insert(0, self.bayesian.tables())
+        if self.recovery:
+            tables.append(str(self.recovery))
         return "\n".join([*tables, self._proof_table()] if proof else tables)
 
     def _layer_table(self) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from command import Help, Parser, Steps, check_outputs, listed, run
 from wishes import add_wish_arguments, check_wish, stem_of, wish_of
 
-from pruning.options import ENGINES, FOLDS
+from pruning.options import CALIBRATION_IMAGES, ENGINES, FOLDS, RECOVERIES
 from yolo.errors import DarknetError
 from yolo.results import POINTS
 
@@ -35,6 +35,24 @@ def arguments() -> argparse.Namespace:
     add_wish_arguments(parser)
     how = parser.add_argument_group("how")
     how.add_argument("--fold", choices=FOLDS, default="auto", help=listed(FOLDS))
+    how.add_argument(
+        "--calibrate",
+        metavar="IMAGES",
+        help="a folder, a .txt list or a .data file (its images to train on): unlabeled images "
+        "that tell which channels can be made up for, and by which weights",
+    )
+    how.add_argument(
+        "--calibration-images",
+        type=int,
+        default=CALIBRATION_IMAGES,
+        metavar="N",
+        help=f"how many of them, evenly spread; default: {CALIBRATION_IMAGES}",
+    )
+    how.add_argument(
+        "--recover",
+        choices=RECOVERIES,
+        help=f"{listed(RECOVERIES)}; default: reconstruct with images, else fold",
+    )
     how.add_argument(
         "--verify",
         metavar="LIST",
@@ -95,6 +113,9 @@ def main() -> int:
         points=args.points,
         thresholds=args.thresholds,
         reduced=args.reduced,
+        calibrate=args.calibrate,
+        calibration_images=args.calibration_images,
+        recover=args.recover,
         progress=steps,
     )
     try:
@@ -170,6 +191,8 @@ def _check(args: argparse.Namespace) -> None:
     check_wish(args)
     if args.runs < 0:
         raise DarknetError(f"--runs {args.runs}: expected at least 0")
+    if args.calibration_images < 1:
+        raise DarknetError(f"--calibration-images {args.calibration_images}: expected at least 1")
     if args.points and not args.data:
         raise DarknetError(f"--points {args.points}: needs --data")
 

@@ -65,7 +65,9 @@ def _add_how_far(group: argparse._ArgumentGroup) -> None:
 
 def _add_order(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--importance", choices=IMPORTANCES, help=f"{listed(IMPORTANCES)}; default: bn"
+        "--importance",
+        choices=IMPORTANCES,
+        help=f"{listed(IMPORTANCES)}; default: bn, or least-squares with images",
     )
     group.add_argument(
         "--group",
@@ -77,9 +79,8 @@ def _add_order(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--per-mac",
-        action="store_true",
-        default=None,
-        help="divide a score by the MACs that go with it",
+        action=argparse.BooleanOptionalAction,
+        help="divide a score by the MACs that go with it; default for least-squares",
     )
     group.add_argument("--seed", type=int, default=0, metavar="N", help="of --importance random")
 
@@ -130,9 +131,9 @@ def wish_of(args: argparse.Namespace) -> Wish:
         args.only,
         _rounding(args.round),
         target=_target(args),
-        importance=args.importance or Wish.importance,
+        importance=args.importance,
         compare=args.compare or Wish.compare,
-        per_mac=bool(args.per_mac),
+        per_mac=args.per_mac,
         layer_keep=args.layer_keep,
         seed=args.seed,
     )

@@ -11,7 +11,7 @@ import numpy as np
 from pruning.channels import ChannelGraph, Family
 from pruning.costs import Costs
 from pruning.coupling import Ids
-from pruning.importance import Importance, Model, Scores
+from pruning.importance import LEAST_SQUARES, Importance, Model, Scores
 from pruning.recover import Folding
 from pruning.strategies.wish import Wish
 
@@ -53,8 +53,10 @@ class Ranking:
 def rank(model: Model, wish: Wish, folding: Folding) -> Ranking:
     """Rank what a wish allows to be cut; raises PlanError."""
     graph, families = model.graph, wish.families(model.graph)
-    importance = Importance.of(model, wish.importance, wish.group_score)
-    if wish.per_mac:
+    name = wish.importance or ("bn" if model.evidence is None else LEAST_SQUARES)
+    importance = Importance.of(model, name, wish.group_score)
+    # what is lost of the heads is a price: it is worth the MACs that it buys
+    if name == LEAST_SQUARES if wish.per_mac is None else wish.per_mac:
         importance = importance.divided(graph, _macs(graph, families))
     nothing = np.zeros(graph.size, bool)
     found = []

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from pruning.calibration.evidence import Evidence
 from pruning.channels import ChannelGraph
 from pruning.costs import Costs, Measure
 from pruning.importance import Model
@@ -24,7 +24,7 @@ def select(
     wish: Wish,
     folding: Folding,
     *,
-    evidence: Any = None,
+    evidence: Evidence | None = None,
     measures: Mapping[str, Measure] | None = None,
 ) -> Plan:
     """The plan that fulfils a wish; raises PlanError where it can't be reached.

@@ -23,7 +23,8 @@ class Wish:
     which targets.parse_targets reads. `importance`, `group` and `compare` are names of options.py;
     `per_mac` divides a score by the MACs that go with it. Every family keeps `keep_min` channels
     and the share `layer_keep` of them. `rounding` is a multiple to round counts up to, 0 for powers
-    of two. None leaves it to the strategy.
+    of two. None leaves it to the strategy. Without an importance it is least-squares, per MAC,
+    where images have been seen, else bn.
     """
 
     strategy: str
@@ -35,9 +36,9 @@ class Wish:
     rounding: int | None = None
     _: KW_ONLY
     target: str | None = None
-    importance: str = "bn"
+    importance: str | None = None
     compare: str = "global"
-    per_mac: bool = False
+    per_mac: bool | None = None
     layer_keep: float | None = None
     seed: int = 0  # of the importance `random`
 

@@ -37,11 +37,12 @@ class Connected(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, outputs, 1, 1)"""
-        x = self.weigh(x.flatten(1))
-        if self.bn is not None:
-            x = self.bn(x)
-        return self.activation.onto(x)[:, :, None, None]
+        return self.activation.onto(self.normalize(self.weigh(x.flatten(1))))[:, :, None, None]
 
     def weigh(self, x: Tensor) -> Tensor:
         """What enters BN: (N, inputs) → (N, outputs)"""
         return self.linear(x)
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """BN where there is one."""
+        return x if self.bn is None else self.bn(x)

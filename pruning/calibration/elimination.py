@@ -1,0 +1,129 @@
+"""Which channels the others can make up for: groups eliminated one by one, weights solved anew.
+
+Removing input channels S of a section and solving its other weights anew costs
+tr(W_S [(Σ⁻¹)_SS]⁻¹ W_Sᵀ) of its outputs' mean square, Σ the covariance of its inputs: Hassibi,
+Stork and Wolff, Optimal Brain Surgeon (ICNN 1993), for whole channels as in Kurtić, Frantar and
+Alistarh, ZipLM (NeurIPS 2023). Taps of a kernel count as inputs of their own with the same
+covariance, which keeps the systems as small as the channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pruning.calibration.evidence import Evidence, mixes
+from pruning.channels import ChannelGraph, Family
+from pruning.coupling import Ids
+from pruning.recover import tensors_of
+from yolo.network import State
+
+Losses = NDArray[np.float64]
+RIDGE = 1e-2  # of the mean variance of a section's inputs
+
+
+def least_squares(graph: ChannelGraph, state: State, evidence: Evidence) -> Losses:
+    """What the heads lose with each group (groups,), their weakest fellows gone before.
+
+    Of a family, the group whose loss is least goes first; then the losses of the others are those
+    that are left. Scores grow along that order; they are 0 where nothing weighs a group.
+    """
+    scores = np.zeros(graph.size)
+    for family in graph.families:
+        losses = eliminate(_systems(graph, state, evidence, family), family.slots)
+        scores[family.groups] = losses[None]
+    return scores
+
+
+@dataclass
+class System:
+    """One section, or one of its groups, of which a family feeds channels.
+
+    `inverse` (C, C) is that of the inputs' covariance, `weighed` (C, C) is WᵀW, each output with
+    what the heads feel of it; `places` (slots, s) are the channels of every slot.
+    """
+
+    inverse: Tensor
+    weighed: Tensor
+    places: Tensor
+
+    def losses(self, slots: Tensor) -> Tensor:
+        """What goes with each of these slots: (slots,)"""
+        at = self.places[slots]
+        rows, columns = at[:, :, None], at[:, None]
+        solved = torch.linalg.solve(self.inverse[rows, columns], self.weighed[rows, columns])
+        return solved.diagonal(dim1=1, dim2=2).sum(1)
+
+    def remove(self, slot: int) -> None:
+        """Solve the other weights anew without a slot."""
+        at = self.places[slot]
+        gain = torch.linalg.solve(self.inverse[at][:, at], self.inverse[at])  # (s, C)
+        inverse, weighed = self.inverse, self.weighed
+        self.weighed = (
+            weighed
+            - weighed[:, at] @ gain
+            - gain.T @ weighed[at]
+            + gain.T @ weighed[at][:, at] @ gain
+        )
+        self.inverse = inverse - inverse[:, at] @ gain
+
+
+def eliminate(systems: list[System], slots: int) -> Losses:
+    """The losses of a family's slots (slots,) as they go, the cheapest first."""
+    losses = np.zeros(slots)
+    left = torch.arange(slots)
+    highest = 0.0
+    while len(left):
+        found = sum((system.losses(left) for system in systems), torch.zeros(len(left)).double())
+        place = int(found.argmin())
+        highest = max(highest, float(found[place]))
+        slot = int(left[place])
+        losses[slot] = highest
+        left = torch.cat((left[:place], left[place + 1 :]))
+        for system in systems:
+            system.remove(slot)
+    return losses
+
+
+def _systems(graph: ChannelGraph, state: State, evidence: Evidence, family: Family) -> list[System]:
+    slot_of = np.full(graph.size, -1)
+    slot_of[family.groups] = np.arange(family.slots)
+    found = []
+    for i, layer in enumerate(graph.network.layers):
+        if not mixes(layer):
+            continue
+        slots = slot_of[graph.inputs[i][0]]
+        if (slots < 0).all():
+            continue
+        covariance, effect = evidence.covariance[i], evidence.effect[i]
+        groups, channels = covariance.shape[:2]
+        weights = (
+            tensors_of(graph.network, state, i)["weights"]
+            .double()
+            .flatten(1)
+            .unflatten(1, (channels, -1))
+        )
+        weights = (weights * effect.sqrt()[:, None, None]).unflatten(0, (groups, -1))
+        for part, inside in enumerate(slots.reshape(groups, channels)):
+            places = _places(inside, family.slots)
+            if places is not None:
+                weighed = torch.einsum("oct,odt->cd", weights[part], weights[part])
+                found.append(System(_inverse(covariance[part]), weighed, places))
+    return found
+
+
+def _places(slots: Ids, count: int) -> Tensor | None:
+    """The channels of every slot: (slots, s); None where there are none."""
+    order = np.argsort(slots, kind="stable")
+    order = order[slots[order] >= 0]
+    return torch.from_numpy(order.reshape(count, -1)) if len(order) else None
+
+
+def _inverse(covariance: Tensor) -> Tensor:
+    size = float(covariance.diagonal().mean()) or 1.0
+    ridge = RIDGE * size * torch.eye(len(covariance), dtype=covariance.dtype)
+    return torch.linalg.inv(covariance + ridge)

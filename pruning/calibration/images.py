@@ -1,0 +1,65 @@
+"""The images that calibrate a cut: of a folder, a list or a data set; labels aren't needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from yolo.datasets.data import Data
+from yolo.datasets.images import (
+    Floats,
+    Pixels,
+    center_crop_darknet,
+    letterbox_darknet,
+    read_image,
+    resize_darknet,
+)
+from yolo.detections import gives_boxes
+from yolo.errors import DataError
+from yolo.network import Network
+from yolo.sources import find_sources
+
+DATA = (".data", ".yaml", ".yml")
+BATCH = 2**21  # numbers of a batch of images
+
+
+def calibration_images(given: str, network: Network, count: int) -> Tensor:
+    """Up to `count` images, evenly spread over all that there are: (N, C, H, W) in [0, 1]
+
+    `given` is a folder, a .txt list or an image, or a .data or .yaml file, of which it takes images
+    to train on; they are prepared as for an evaluation. Raises DataError.
+    """
+    channels = network.image.channels
+    if given.endswith(DATA):
+        items = Data.load(given).items("train")
+        read, total = items.reader(channels), len(items)
+        pictures = (read(i) for i in _spread(total, count))
+    else:
+        paths = [source.path for source in find_sources([given]) if not source.is_video]
+        if not paths:
+            raise DataError(f"{given}: no pictures there")
+        pictures = (read_image(paths[i], channels) for i in _spread(len(paths), count))
+    found = [_prepared(picture, network) for picture in pictures]
+    return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2).contiguous()
+
+
+def batches(images: Tensor) -> Sequence[Tensor]:
+    """Images (N, C, H, W) in parts that fit into memory, at least eight where there are as many."""
+    most = max(1, min(BATCH // images[0].numel(), len(images) // 8))
+    return images.split(most)
+
+
+def _spread(total: int, count: int) -> list[int]:
+    return sorted({round(i) for i in np.linspace(0, total - 1, min(count, total))})
+
+
+def _prepared(picture: Pixels, network: Network) -> Floats:
+    width, height = network.image.width, network.image.height
+    if not gives_boxes(network):
+        return center_crop_darknet(picture, width, height)
+    if network.cfg.net.flag("letter_box"):
+        return letterbox_darknet(picture, width, height)[0]
+    return resize_darknet(picture, width, height)

@@ -1,0 +1,219 @@
+"""What a cut takes from every section's outputs, given back: weights that make up for it.
+
+Section by section, in order, weights and bias become such that the outputs, from what the smaller
+network has there, are nearly those that the whole network had. No labels are needed: any images do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pruning.calibration.outputs import Outputs
+from pruning.calibration.places import seen_and_given
+from pruning.channels import ChannelGraph
+from pruning.recover import Fold
+from yolo.layers import Layer
+from yolo.layers.connected import Connected
+from yolo.layers.convolutional import Convolutional
+from yolo.network import Network, State
+
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the mean variance of what a section sees
+MIDDLE = RIDGES[2]  # where there are too few images to choose
+HELD_OUT = 4  # every so many-th batch tells which ridge is the best
+SAMPLES, PER_WEIGHT = (
+    16384,
+    4,
+)  # places: at least so many, and so many for each of an output's weights
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over samples of what a section sees, x (G, S, n), and of what it should give (G, S, m).
+
+    G are the section's groups, n the weights of an output, m the outputs of a group.
+    """
+
+    count: int
+    x: Tensor  # (G, n)
+    y: Tensor  # (G, m)
+    xx: Tensor  # (G, n, n)
+    xy: Tensor  # (G, n, m)
+    yy: Tensor  # (G, m)
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor) -> Moments:
+        """In float64: differences of large sums follow."""
+        wide_x, wide_y = x.double(), y.double()
+        products = (x.mT @ x).double(), (x.mT @ y).double()
+        return cls(x.shape[1], wide_x.sum(1), wide_y.sum(1), *products, wide_y.square().sum(1))
+
+    def __add__(self, other: Moments) -> Moments:
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Moments(*(a + b for a, b in pairs))
+
+    def centred(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Sums of products of deviations from the means: xx, xy, yy."""
+        x, y = self.x / self.count, self.y / self.count
+        return (
+            self.xx - x[:, :, None] * self.x[:, None],
+            self.xy - x[:, :, None] * self.y[:, None],
+            self.yy - y * self.y,
+        )
+
+    def bias(self, weights: Tensor) -> Tensor:
+        """What is to be added to the outputs of weights (G, n, m), in the mean: (G, m)"""
+        return (self.y - (self.x[:, None] @ weights)[:, 0]) / self.count
+
+
+Method = Callable[[Moments, Moments | None, Tensor], Tensor]
+
+
+def matched(known: Moments, held_out: Moments | None, first: Tensor) -> Tensor:
+    """Each output's weights (G, n, m) times a number, so that its variance is what it was.
+
+    With the bias that is what new BN statistics do.
+    """
+    xx, _, yy = (known + held_out if held_out else known).centred()
+    variance = (first * (xx @ first)).sum(1)
+    gain = (yy.clamp(min=0) / variance.clamp(min=1e-30)).sqrt()
+    return first * torch.where(variance > 1e-12 * yy, gain, torch.ones_like(gain))[:, None]
+
+
+def solved(known: Moments, held_out: Moments | None, first: Tensor) -> Tensor:
+    """Weights (G, n, m) that give y from x with the least squared error, not far from `first`.
+
+    He, Zhang and Sun: Channel Pruning for Accelerating Very Deep Neural Networks (ICCV 2017),
+    equation 5, as ridge regression of what `first` leaves. Each output takes the ridge that does
+    best on held out samples, or stays as it is where none does better; then all samples count.
+    """
+    if held_out is None:
+        return _ridge(known, first, MIDDLE)
+    tried = [first, *(_ridge(known, first, ridge) for ridge in RIDGES)]
+    best = torch.stack([_error(held_out, known, weights) for weights in tried]).argmin(0)
+    total, weights = known + held_out, first
+    for number, ridge in enumerate(RIDGES, 1):
+        mine = best == number
+        if mine.any():
+            weights = torch.where(mine[:, None], _ridge(total, first, ridge), weights)
+    return weights
+
+
+def _ridge(moments: Moments, first: Tensor, ridge: float) -> Tensor:
+    xx, xy, _ = moments.centred()
+    size = xx.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-30)
+    system = xx + (ridge * size)[:, None, None] * torch.eye(xx.shape[1]).to(xx)
+    factor, failed = torch.linalg.cholesky_ex(system)
+    change = torch.cholesky_solve(xy - xx @ first, factor)
+    return first + torch.where((failed == 0)[:, None, None], change, torch.zeros_like(change))
+
+
+def _error(moments: Moments, known: Moments, weights: Tensor) -> Tensor:
+    """Squared error of each output on samples other than those that give the bias: (G, m)"""
+    xx, xy, yy = moments.centred()
+    spread = yy - 2 * (weights * xy).sum(1) + (weights * (xx @ weights)).sum(1)
+    return spread + moments.count * (moments.bias(weights) - known.bias(weights)).square()
+
+
+METHODS: dict[str, Method] = {"bn": matched, "reconstruct": solved}
+
+
+@dataclass(frozen=True)
+class Target:
+    """The outputs (K,) of the whole section that a smaller one gives, and which are constants."""
+
+    outputs: Tensor
+    constant: Tensor
+
+    @classmethod
+    def of(cls, graph: ChannelGraph, fold: Fold, section: int) -> Target:
+        ids = graph.outputs[section]
+        kept = torch.from_numpy(fold.kept[ids]).nonzero()[:, 0]
+        return cls(kept, torch.from_numpy(fold.carriers[ids])[kept])
+
+
+def reconstruct(
+    method: str,
+    graph: ChannelGraph,
+    fold: Fold,
+    smaller: Network,
+    batches: Sequence[Tensor],
+    progress: Callable[[int], object] = lambda section: None,
+) -> State:
+    """New tensors of the network that a fold makes, from images (N, C, H, W) in [0, 1].
+
+    `method` is one of METHODS. Every HELD_OUT-th batch chooses how far weights may go. Activations
+    of all images are held at a time, those of one place in the network; in files where they are
+    too large. `progress` is told of every section.
+    """
+    whole = graph.network
+    mine = Network.with_state(smaller.cfg, smaller.state())
+    state = mine.state()
+    theirs, ours = Outputs(whole, batches), Outputs(mine, batches)
+    with torch.no_grad():
+        for i, layer in enumerate(mine.layers):
+            progress(i)
+            if layer.is_head:
+                continue
+            target = Target.of(graph, fold, i)
+            alike = ours.inputs_are(theirs, i)
+            if not alike and isinstance(layer, Convolutional | Connected) and not layer.owner:
+                pairs = _pairs(layer, whole.layers[i], target, ours.inputs(i), theirs.inputs(i))
+                state[i] = _made_up(layer, whole.layers[i], target, METHODS[method], pairs)
+                mine.store({i: state[i]})
+            theirs.compute(i)
+            if alike and len(target.outputs) == whole.layers[i].out_shape.channels:
+                ours.share(theirs, i)
+            else:
+                ours.compute(i)
+    return state
+
+
+Pairs = Sequence[tuple[Tensor, Tensor]]
+
+
+def _pairs(
+    layer: Layer, full: Layer, target: Target, ours: Sequence[Tensor], theirs: Sequence[Tensor]
+) -> Pairs:
+    """What a section sees, and what it should give, batch by batch."""
+    images = sum(map(len, ours))
+    per_output = layer.stored()["weights"][0].numel()
+    places = -(-max(SAMPLES, PER_WEIGHT * per_output) // images)
+    random = torch.Generator().manual_seed(layer.section.index)
+    found = []
+    for x, y in zip(ours, theirs, strict=True):
+        given = full.weigh(y.flatten(1) if isinstance(full, Connected) else y)  # type: ignore
+        found.append(seen_and_given(layer, x, given[:, target.outputs], places, random))
+    return found
+
+
+def _made_up(
+    layer: Layer, full: Layer, target: Target, method: Method, pairs: Pairs
+) -> dict[str, Tensor]:
+    """The tensors of a section with the weights and biases that a method finds."""
+    sums: dict[bool, Moments] = {}
+    for number, pair in enumerate(pairs, 1):
+        moments, held_out = Moments.of(*pair), number % HELD_OUT == 0
+        sums[held_out] = sums[held_out] + moments if held_out in sums else moments
+    tensors = dict(layer.stored())
+    weights, alive = tensors["weights"], ~target.constant
+    groups = getattr(layer, "groups", 1)
+    first = weights.double().flatten(1).unflatten(0, (groups, -1)).mT
+    found = method(sums[False], sums.get(True), first)
+    total = sums[False] + sums[True] if True in sums else sums[False]
+    bias = total.bias(found).flatten().to(weights)
+    new = found.mT.flatten(0, 1).reshape(weights.shape).to(weights)
+    tensors["weights"] = torch.where(_rows(alive, weights), new, weights)
+    if "scales" in tensors:
+        given = full.stored()["mean"][target.outputs] - bias
+        tensors["mean"] = torch.where(alive, given, tensors["mean"])
+    else:
+        tensors["biases"] = torch.where(alive, bias, tensors["biases"])
+    return {name: tensor.detach() for name, tensor in tensors.items()}
+
+
+def _rows(mask: Tensor, like: Tensor) -> Tensor:
+    return mask.reshape(-1, *[1] * (like.dim() - 1))

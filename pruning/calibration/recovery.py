@@ -1,0 +1,90 @@
+"""What is gained by making up for a cut, on images that didn't take part in it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pruning.calibration.images import batches
+from pruning.calibration.reconstruct import reconstruct
+from pruning.channels import ChannelGraph
+from pruning.recover import Fold
+from yolo.network import Network
+
+WITNESSES = 8  # every so many-th image is kept for the comparison
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """By how much the heads' inputs differ from the whole network's, before and after.
+
+    Errors are relative L2 over `witnesses` images, which calibrated nothing. Where there is no
+    gain, nothing is changed: `kept` is False.
+    """
+
+    method: str
+    images: int
+    witnesses: int
+    before: float
+    after: float
+    seconds: float
+
+    @property
+    def kept(self) -> bool:
+        return self.after < self.before
+
+    def __str__(self) -> str:
+        change = f"{self.before:.3f} to {self.after:.3f}"
+        found = "" if self.kept else "; not better, so the fold stays"
+        return (
+            f"{self.method}: {self.images} images, {self.seconds:.0f} s; error of what enters the "
+            f"heads, on {self.witnesses} other images: {change}{found}"
+        )
+
+    def to_json(self) -> dict[str, object]:
+        return {**vars(self), "kept": self.kept}
+
+
+def split(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Images to calibrate with, and those that judge it; all are both where there are too few."""
+    judges = torch.arange(len(images)) % WITNESSES == WITNESSES - 1
+    return (images[~judges], images[judges]) if judges.any() else (images, images)
+
+
+def recover(
+    method: str,
+    graph: ChannelGraph,
+    fold: Fold,
+    smaller: Network,
+    images: Tensor,
+    progress: Callable[[int], object] = lambda section: None,
+) -> tuple[Network, Recovery]:
+    """The network that a fold makes, made up for, and what that gains.
+
+    `method` is one of reconstruct.METHODS, images are (N, C, H, W) in [0, 1].
+    """
+    known, judges = split(images)
+    start = time.perf_counter()
+    state = reconstruct(method, graph, fold, smaller, batches(known), progress)
+    seconds = time.perf_counter() - start
+    better = Network.with_state(smaller.cfg, state)
+    before, after = (head_error(graph.network, net, judges) for net in (smaller, better))
+    found = Recovery(method, len(known), len(judges), before, after, seconds)
+    return (better if found.kept else smaller), found
+
+
+@torch.no_grad()
+def head_error(whole: Network, smaller: Network, images: Tensor) -> float:
+    """Relative L2 of all that enters the heads, each tensor in shares of its own size: the mean."""
+    heads = whole.head_inputs
+    errors, sizes = torch.zeros(len(heads)).double(), torch.zeros(len(heads)).double()
+    for batch in batches(images):
+        expected, found = whole(batch, collect=heads), smaller(batch, collect=heads)
+        for number, i in enumerate(heads):
+            errors[number] += (found[i] - expected[i]).double().square().sum()
+            sizes[number] += expected[i].double().square().sum()
+    return float((errors / sizes.clamp(min=1e-30)).sqrt().mean())
