@@ -18,7 +18,7 @@ from test_surgery import cuts
 from pruning import targets
 from pruning.channels import ChannelGraph
 from pruning.costs import Costs, Spent
-from pruning.importance import IMPORTANCES, Model
+from pruning.importance import IMPORTANCES, MEASURED, Model
 from pruning.job import Job, prune
 from pruning.options import COMPARISONS, FOLDS, GROUP_SCORES
 from pruning.options import STRATEGIES as SAID
@@ -37,6 +37,7 @@ from yolo.network import Network
 from yolo.randomize import randomize
 from yolo.weights import Header, save_weights, weights_size
 
+DATA_FREE = tuple(name for name in IMPORTANCES if name not in MEASURED)
 SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=40)
 CFGS = sorted(path.name for path in (ROOT / "cfg").glob("*.cfg") if "bayesian" not in path.stem)
 modes = st.sampled_from(tuple(FOLDS))
@@ -113,7 +114,7 @@ def test_costs_of_the_networks_that_we_bring(name):
 
 
 @SLOW
-@given(samples(), modes, st.sampled_from(tuple(COMPARISONS)), st.sampled_from(tuple(IMPORTANCES)))
+@given(samples(), modes, st.sampled_from(tuple(COMPARISONS)), st.sampled_from(DATA_FREE))
 def test_every_order_takes_the_worst_slots_of_a_family_first(found, mode, compare, importance):
     trial = Trial(found, mode, percent=0.0, compare=compare, importance=importance)
     way = trial.way()
@@ -561,7 +562,7 @@ def test_files_are_named_for_the_target(here, line, options, stem):
     assert {path.name for path in Path("out").iterdir()} - {f"{stem}-channels.png"} == made
 
 
-@pytest.mark.parametrize("importance", IMPORTANCES)
+@pytest.mark.parametrize("importance", DATA_FREE)
 @pytest.mark.parametrize("compare", COMPARISONS)
 def test_every_way_to_choose(here, line, importance, compare):
     options = ("--importance", importance, "--compare", compare, "--per-mac", "--round", "pow2")

@@ -11,6 +11,7 @@ from random_cfg import sample, samples
 from test_strategies import NET, conv
 
 from pruning import importance
+from pruning.calibration.evidence import gather
 from pruning.channels import ChannelGraph
 from pruning.importance import IMPORTANCES, Importance, Model, channel_scores
 from pruning.options import GROUP_SCORES
@@ -19,13 +20,16 @@ from pruning.recover import Folding
 from pruning.rules import Weighted, depthwise, rule_of
 from pruning.strategies import Wish, select
 from yolo.errors import PlanError
+from yolo.network import Network
 
 SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=30)
 names = st.sampled_from(tuple(IMPORTANCES))
 
 
 def model(found, **more):
-    return Model(ChannelGraph(found.network), found.state, **more)
+    """With evidence from the sample's own input."""
+    evidence = gather(Network.with_state(found.network.cfg, found.state), [found.x])
+    return Model(ChannelGraph(found.network), found.state, evidence, **more)
 
 
 def filters(found, section):

@@ -74,6 +74,8 @@ class System:
 
 def eliminate(systems: list[System], slots: int) -> Losses:
     """The losses of a family's slots (slots,) as they go, the cheapest first."""
+    if not all(bool(s.inverse.isfinite().all() & s.weighed.isfinite().all()) for s in systems):
+        return np.full(slots, np.nan)
     losses = np.zeros(slots)
     left = torch.arange(slots)
     highest = 0.0
@@ -124,6 +126,8 @@ def _places(slots: Ids, count: int) -> Tensor | None:
 
 
 def _inverse(covariance: Tensor) -> Tensor:
+    if not covariance.isfinite().all():
+        return covariance
     size = float(covariance.diagonal().mean()) or 1.0
     ridge = RIDGE * size * torch.eye(len(covariance), dtype=covariance.dtype)
     return torch.linalg.inv(covariance + ridge)

@@ -81,7 +81,7 @@ class _Run:
         outputs = {IMAGE: network.prepared(self.images)}
         heads: dict[int, Tensor] = {}
         for i, layer in enumerate(network.layers):
-            if layer.is_head:
+            if layer.is_head and not network.consumers[i]:
                 continue
             xs = [outputs[source] for source in layer.sources]
             outputs[i] = self._section(i, layer, xs)

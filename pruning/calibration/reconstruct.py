@@ -156,7 +156,7 @@ def reconstruct(
     with torch.no_grad():
         for i, layer in enumerate(mine.layers):
             progress(i)
-            if layer.is_head:
+            if layer.is_head and not mine.consumers[i]:
                 continue
             target = Target.of(graph, fold, i)
             alike = ours.inputs_are(theirs, i)
