@@ -169,7 +169,7 @@ def prune(job: Job) -> Result:
         job.weights,
         plan.strategy,
         plan.percent,
-        job.fold,
+        folding.mode,
         _in_question(replace(job.wish, strategy=plan.strategy), graph, fold),
         before,
         after,
