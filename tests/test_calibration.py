@@ -74,7 +74,7 @@ def test_effects_are_those_of_the_jacobian(monkeypatch):
     network = build(CHAIN)
     x = images(network, 2)
     found = gather(network, [x])
-    scale = network(x)[2].detach().var((0, 2, 3)).rsqrt()
+    scale = network(x)[2].detach().var((0, 2, 3), correction=0).rsqrt()
     first, second = network.layers[1], network.layers[2]
     inside = network(x, collect=[0])[0].detach()
 
@@ -88,6 +88,14 @@ def test_effects_are_those_of_the_jacobian(monkeypatch):
     np.testing.assert_allclose(found.effect[1], expected, rtol=0.25)
     assert found.effect[1].sum() == pytest.approx(float(expected.sum()), rel=0.1)
     assert all((found.taylor[i] >= 0).all() for i in (0, 1))
+
+
+def test_single_images_of_a_classifier_tell_enough():
+    network = build(CHAIN + "[avgpool]\n[softmax]\n")
+    found = gather(network, images(network, 3).split(1))
+    for tensors in (found.covariance, found.effect, found.energy, found.taylor):
+        assert all(tensor.isfinite().all() for tensor in tensors.values())
+    assert (found.effect[0] > 0).all()
 
 
 def test_a_network_is_as_it_was_after_a_look():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,25 +44,42 @@ def mixes(layer: Layer) -> bool:
 
 def gather(
     network: Network,
-    batches: Iterable[Tensor],
+    batches: Sequence[Tensor],
     seed: int = 0,
     progress: Callable[[int], object] = lambda images: None,
 ) -> Evidence:
     """Run images (N, C, H, W) in [0, 1] through a network; nothing of it changes."""
     random = torch.Generator().manual_seed(seed)
+    scale = _scales(network, batches)
     sums = _Sums()
-    scale: dict[int, Tensor] = {}
     for batch in batches:
         run = _Run(network, batch)
-        for i, head in run.heads.items():
-            spread = head.detach().flatten(2) if head.dim() > 2 else head.detach()[..., None]
-            # one number a channel, from the first batch on: gradients of all batches add up
-            scale.setdefault(i, spread.var((0, 2)).clamp(min=LEAST_VARIANCE).rsqrt())
         sums.see(run, random)
         for _ in range(PROJECTIONS):
             sums.feel(run, run.gradients(scale, random))
         progress(len(batch))
     return sums.evidence()
+
+
+@torch.no_grad()
+def _scales(network: Network, batches: Sequence[Tensor]) -> dict[int, Tensor]:
+    """One over the deviation of every channel that enters a head: (C,)"""
+    sums: dict[int, tuple[int, Tensor, Tensor]] = {}
+    for batch in batches:
+        for i, head in network(batch, collect=network.head_inputs).items():
+            _add_moments(sums, i, head)
+    return {i: _variance(*moments).clamp(min=LEAST_VARIANCE).rsqrt() for i, moments in sums.items()}
+
+
+def _add_moments(sums: dict[int, tuple[int, Tensor, Tensor]], i: int, x: Tensor) -> None:
+    """Count, sum and sum of squares of every channel of (N, C, …), in float64."""
+    flat = x.double().transpose(0, 1).flatten(1)
+    count, first, second = sums.get(i, (0, torch.zeros(()), torch.zeros(())))
+    sums[i] = count + flat.shape[1], first + flat.sum(1), second + flat.square().sum(1)
+
+
+def _variance(count: int, first: Tensor, second: Tensor) -> Tensor:
+    return (second / count - (first / count).square()).clamp(min=0)
 
 
 class _Run:
@@ -150,10 +167,7 @@ class _Sums:
             _add(self.first, i, seen.double().sum(1))
             _add(self.second, i, (seen.mT @ seen).double())
         for i, y in run.made.items():
-            flat = y.double().transpose(0, 1).flatten(1)
-            count, first, second = self.made.get(i, (0, torch.zeros(()), torch.zeros(())))
-            sums = flat.sum(1), flat.square().sum(1)
-            self.made[i] = count + flat.shape[1], first + sums[0], second + sums[1]
+            _add_moments(self.made, i, y)
 
     @torch.no_grad()
     def feel(self, run: _Run, gradients: tuple[dict[int, Tensor], dict[int, Tensor]]) -> None:
@@ -172,10 +186,7 @@ class _Sums:
             count = self.places[i]
             mean = self.first[i] / count
             covariance[i] = second / count - mean[:, :, None] * mean[:, None]
-        energy = {
-            i: (second / count - (first / count).square()).clamp(min=0)
-            for i, (count, first, second) in self.made.items()
-        }
+        energy = {i: _variance(*moments) for i, moments in self.made.items()}
         effect = {i: total / runs for i, total in self.effect.items()}
         taylor = {i: total / runs for i, total in self.taylor.items()}
         return Evidence(covariance, effect, energy, taylor)
