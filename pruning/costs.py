@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor, nn
@@ -17,6 +18,17 @@ from yolo.layers import IMAGE, Layer
 from yolo.weights import FLOAT, Header
 
 Measure = Callable[[Plan, Fold], float]  # a number of the network that a plan and its fold make
+
+
+@runtime_checkable
+class Estimate(Protocol):
+    """A Measure that tells roughly what takes long to measure."""
+
+    def __call__(self, plan: Plan, fold: Fold) -> float: ...
+
+    def settle(self, plan: Plan, fold: Fold) -> float:
+        """Measure this cut; all that is told from now on is corrected by it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -66,8 +78,7 @@ class Costs:
 
     def of(self, kept: Mask) -> Spent:
         """The costs with these groups left, constant channels among them: Fold.kept (groups,)."""
-        widths = np.add.reduceat(kept[self._ids], self._starts, dtype=np.int64)
-        outputs, inputs = widths[:-1], widths[self._sources]
+        inputs, outputs = self.widths(kept)
         pairs = outputs * (inputs // self._groups)
         return Spent(
             int(outputs[self._filters].sum()),
@@ -75,6 +86,11 @@ class Costs:
             self._macs.at(outputs, pairs),
             self._header.size + FLOAT.itemsize * self._floats.at(outputs, pairs),
         )
+
+    def widths(self, kept: Mask) -> tuple[Ids, Ids]:
+        """The channels that enter every section, from its first source, and its own: (sections,)"""
+        widths = np.add.reduceat(kept[self._ids], self._starts, dtype=np.int64)
+        return widths[self._sources], widths[:-1]
 
     def measures(self) -> dict[str, Measure]:
         """What tells whether a target of each kind is met."""
@@ -100,7 +116,7 @@ def _of_tensors(layer: Layer, learned: bool) -> _Terms:
     for name, tensor in layer.stored().items():
         if learned and not isinstance(tensor, nn.Parameter):
             continue
-        if name == "weights" and _weighs(layer):
+        if name == "weights" and weighs(layer):
             pair += _pair(layer, tensor.numel())
         elif _per_channel(layer, tensor):
             each += tensor.numel() // layer.out_shape.channels
@@ -110,19 +126,19 @@ def _of_tensors(layer: Layer, learned: bool) -> _Terms:
 
 
 def _of_macs(layer: Layer) -> _Terms:
-    if _weighs(layer):
+    if weighs(layer):
         return 0, 0, _pair(layer, layer.macs())
     each, fixed = divmod(layer.macs(), layer.out_shape.channels)
     return fixed, each, 0
 
 
-def _weighs(layer: Layer) -> bool:
+def weighs(layer: Layer) -> bool:
     """Whether every output has weights for every input of its part."""
     return isinstance(rule_of(layer), Weighted) and not depthwise(layer)
 
 
 def _groups(layer: Layer) -> int:
-    return getattr(layer, "groups", 1) if _weighs(layer) else 1
+    return getattr(layer, "groups", 1) if weighs(layer) else 1
 
 
 def _pair(layer: Layer, number: int) -> int:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from pruning.channels import ChannelGraph
-from pruning.report import Report
+from pruning.compare import Comparison
+from pruning.report import Report, counted
+from pruning.rules import has_filters
+from pruning.shorter import Shorter
 from pruning.sparsity import SMALL
+from yolo.training.curves import COLOURS as CURVES
 
 KEPT, GONE = "#1b6ca8", "#d5dde5"
 MARK = "#c8553d"
@@ -22,33 +28,71 @@ LEAST_GAMMA = 1e-5  # smaller γ are drawn together with those that are 0
 BINS = 10  # of a histogram, for each power of ten
 
 
-def kept_channels(graph: ChannelGraph, report: Report) -> Figure:
+def kept_channels(shorter: Shorter, report: Report) -> Figure:
     """Bars of the channels of every section with filters: kept in front of what was there."""
-    after = {layer.index: layer.after for layer in report.layers}
-    indices = graph.producers
-    before = [graph.network.layers[i].out_shape.channels for i in indices]
+    layers = shorter.whole.layers
+    after = dict.fromkeys(range(len(layers)) - shorter.places.keys(), 0)
+    after |= {layer.index: layer.after for layer in report.layers}
+    indices = [i for i, layer in enumerate(layers) if has_filters(layer) and not layer.owner]
+    before = [layers[i].out_shape.channels for i in indices]
     kept = [after.get(i, width) for i, width in zip(indices, before, strict=True)]
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     axes = figure.add_subplot()
     places = range(len(indices))
     axes.bar(places, before, color=GONE, width=0.85, label="cut")
     axes.bar(places, kept, color=KEPT, width=0.85, label="kept")
-    axes.set_xlabel("section")
     axes.set_ylabel("channels")
-    axes.set_xlim(-0.6, len(indices) - 0.4)
-    axes.xaxis.set_major_locator(MaxNLocator(24, integer=True))
-    ticks = [int(t) for t in axes.get_xticks() if 0 <= t < len(indices)]
-    axes.set_xticks(ticks, [str(indices[t]) for t in ticks])
+    _count_sections(axes, indices)
     left = report.after.parameters / report.before.parameters
-    name, far = Path(report.cfg).stem, report.target or f"{report.percent:g}"
+    asked = f"{Path(report.cfg).stem}, {report.strategy}, {report.asked}"
     axes.set_title(
-        f"{name}, {report.strategy} {far}: {left:.0%} of the parameters, "
+        f"{asked}: {left:.0%} of the parameters, "
         f"{report.after.macs / report.before.macs:.0%} of the MACs",
         loc="left",
     )
     axes.legend(frameon=False, loc="upper left")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def section_latencies(report: Report) -> Figure:
+    """Bars of the milliseconds of every section, after the cut in front of before.
+
+    Raises ValueError where they weren't measured.
+    """
+    times = report.times
+    if times is None:
+        raise ValueError("no latencies to draw")
+    before = [section.before for section in times.sections]
+    after = [section.after or 0.0 for section in times.sections]
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    places = range(len(before))
+    axes.bar(places, before, color=GONE, width=0.85, label="before")
+    axes.bar(places, after, color=KEPT, width=0.5, label="after")
+    axes.set_ylabel("ms")
+    _count_sections(axes, [section.index for section in times.sections])
+    # what an engine does beside the sections counts, too
+    whole = [cost.profile.ms for cost in (report.before, report.after) if cost.profile]
+    left = f"{whole[0]:.1f} → {whole[1]:.1f} ms" if len(whole) == 2 else ""
+    threads = f"{times.threads} thread{'' if times.threads == 1 else 's'}"
+    axes.set_title(
+        f"{Path(report.cfg).stem}, {report.strategy}, {report.asked}: {left} in {times.engine}, "
+        f"{threads}",
+        loc="left",
+    )
+    axes.legend(frameon=False, loc="upper right")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _count_sections(axes: Axes, indices: Sequence[int]) -> None:
+    """An axis of bars for sections."""
+    axes.set_xlabel("section")
+    axes.set_xlim(-0.6, len(indices) - 0.4)
+    axes.xaxis.set_major_locator(MaxNLocator(24, integer=True))
+    ticks = [int(t) for t in axes.get_xticks() if 0 <= t < len(indices)]
+    axes.set_xticks(ticks, [str(indices[t]) for t in ticks])
 
 
 def gamma_history(history: Sequence[NDArray]) -> Figure:
@@ -114,3 +158,89 @@ def _densities(axes: Axes, history: Sequence[NDArray]) -> None:
     axes.set_ylabel("|γ|")
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+COLOURS = (*CURVES, "#8c6d46", "#d16ba5", "#6b7280", "#2aa7a7", "#b8a622")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+INK = "#444444"
+RECOVERED: dict[str, dict[str, Any]] = {
+    "none": {"linestyle": (0, (1, 2.5)), "fillstyle": "none"},
+    "fold": {"linestyle": (0, (4, 2)), "fillstyle": "none"},
+    "bn": {"linestyle": (0, (5, 1.5, 1, 1.5)), "fillstyle": "bottom"},
+    "reconstruct": {"linestyle": "-", "fillstyle": "full"},
+}
+
+
+def compared_cuts(comparison: Comparison, name: str) -> Figure:
+    """Scores over what is left of the MACs, and over milliseconds where they are known.
+
+    A line for every strategy (its marker), importance (its colour) and recovery (its dashes).
+    """
+    timed = comparison.whole_ms is not None
+    figure = Figure(figsize=(12.5 if timed else 8.5, 4.8), layout="constrained")
+    panels = figure.subplots(1, 2 if timed else 1, sharey=True, squeeze=False)[0]
+    lines = comparison.lines()
+    styles = _Styles(*([line[n] for line in lines] for n in range(3)))
+    left, right = panels[0], panels[-1]
+    for line, cuts in lines.items():
+        style = styles.of(*line)
+        scores = [cut.score for cut in cuts]
+        left.plot([cut.macs / comparison.original.macs for cut in cuts], scores, **style)
+        if timed:
+            # by MACs, too: times that don't follow them are seen as what they are
+            right.plot([comparison.ms(cut) or np.nan for cut in cuts], scores, **style)
+    left.set_title(f"{name}, {counted(sum(map(len, lines.values())), 'cut')}", loc="left")
+    left.set_ylabel(comparison.score_name)
+    left.set_xlabel("MACs, of the original's")
+    left.xaxis.set_major_formatter(PercentFormatter(1, 0, " %"))
+    if timed:
+        right.set_xlabel(f"ms in OpenCV, the original's: {comparison.whole_ms:.1f}")
+    for axes in panels:
+        if comparison.original.score is not None:
+            axes.axhline(comparison.original.score, color=MARK, linestyle="--", linewidth=1)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(handles=styles.legend(), frameon=False, loc="outside right upper")
+    return figure
+
+
+class _Styles:
+    """How the line of a strategy, an importance and a recovery looks."""
+
+    def __init__(self, *names: Sequence[str]) -> None:
+        strategies, importances, recoveries = (dict.fromkeys(found) for found in names)
+        self._markers = dict(zip(strategies, cycle(MARKERS), strict=False))
+        self._colours = dict(zip(importances, cycle(COLOURS), strict=False))
+        self._recoveries = {name: RECOVERED[name] for name in recoveries}
+
+    def of(self, strategy: str, importance: str, recovery: str) -> dict[str, Any]:
+        return {
+            "marker": self._markers[strategy],
+            "color": self._colours[importance],
+            **self._recoveries[recovery],
+            "markersize": 5,
+            "linewidth": 1.4,
+            "alpha": 0.85,
+        }
+
+    def legend(self) -> list[Line2D]:
+        """What each marker, colour and dash means, under headings, and the original."""
+        found = [Line2D([], [], color=MARK, linestyle="--", linewidth=1, label="original")]
+        meanings: dict[str, dict[str, dict[str, Any]]] = {
+            "strategy": {
+                name: {"marker": marker, "linestyle": "none"}
+                for name, marker in self._markers.items()
+            },
+            "importance": {
+                name: {"color": colour, "linewidth": 3} for name, colour in self._colours.items()
+            },
+            "recovery": {
+                name: {"marker": "o", "markersize": 5, **style}
+                for name, style in self._recoveries.items()
+            },
+        }
+        for title, entries in meanings.items():
+            found.append(Line2D([], [], linestyle="none", label=f"\n{title}"))
+            for name, style in entries.items():
+                found.append(Line2D([], [], **{"color": INK, "label": name, **style}))
+        return found

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from pruning.bayesian.cut import BAYESIAN, BayesianCut
@@ -14,37 +13,53 @@ from pruning.bayesian.report import BayesianReport
 from pruning.calibration.evidence import gather
 from pruning.calibration.images import batches, calibration_images
 from pruning.calibration.reconstruct import METHODS
-from pruning.calibration.recovery import recover, split
+from pruning.calibration.recovery import Recovery, recover, split
 from pruning.channels import ChannelGraph
-from pruning.costs import Costs
-from pruning.engines import Darknet, Engine, EngineError, OpenCV
+from pruning.engines import Darknet, Engine, EngineError, OpenCV, Profile
 from pruning.importance import MEASURED
+from pruning.latency import (
+    BRIEF,
+    measure_for,
+    opencv_profile,
+    section_times,
+    torch_profile,
+)
+from pruning.measures import Accuracy, Build, Lost, Measures, Stopwatch
 from pruning.options import CALIBRATION_IMAGES, ENGINES, RECOVERIES
 from pruning.plan import Plan
 from pruning.recover import Fold, Folding
-from pruning.report import Cost, Report, changes, cost
-from pruning.strategies import STRATEGIES, Wish, prunable, select
+from pruning.report import Cost, Report, block_changes, changes, cost
+from pruning.shorter import Shorter
+from pruning.strategies import (
+    LAYER,
+    STRATEGIES,
+    Wish,
+    channel_wish,
+    check_blocks,
+    choose_blocks,
+    prunable,
+    select,
+    wholes,
+)
 from pruning.surgery import operate
+from pruning.targets import parse_targets
 from pruning.verify import (
     SINGLE,
     Comparison,
     Proof,
-    latency,
+    prove_blocks,
     prove_cut,
     prove_engine,
     prove_plain,
 )
 from yolo.datasets.data import Data
-from yolo.datasets.evaluation import EvaluationLoader
 from yolo.datasets.loader import evaluation_loader
-from yolo.device import choose_device
 from yolo.errors import PlanError
-from yolo.evaluate import check_classes, evaluate
+from yolo.evaluate import check_classes
 from yolo.files import Writer, content_writer, write_files
 from yolo.models import load_model
 from yolo.network import Network, State
 from yolo.randomize import check_memory
-from yolo.results import Evaluation
 from yolo.weights import Header, weights_writer
 
 
@@ -61,7 +76,8 @@ class Job:
     the wish's percent, which is 0 then, group and rounding; `reduced` writes its weights in reduced
     precision. `calibrate` names a folder, list or data set whose images tell which channels can be
     made up for, and do so as `recover` (options.RECOVERIES) says: None is reconstruct with images,
-    else fold.
+    else fold. `latencies` is the table that a target in milliseconds is searched with, by default
+    one in the user's cache.
     """
 
     cfg: str | None
@@ -81,14 +97,20 @@ class Job:
     calibrate: str | None = None
     calibration_images: int = CALIBRATION_IMAGES
     recover: str | None = None
+    latencies: str | None = None
     progress: Callable[[str], None] = field(default=lambda step: None, repr=False)
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished and proven cut."""
+    """A finished and proven cut.
+
+    `plan` and `report` number sections as the given network does, `graph` and `fold` as what is
+    left of it without blocks does.
+    """
 
     plan: Plan
+    shorter: Shorter
     graph: ChannelGraph
     fold: Fold
     smaller: Network
@@ -117,26 +139,72 @@ def result_files(folder: Path, stem: str) -> dict[str, Path]:
     return {kind: folder / f"{stem}.{kind}" for kind in ("cfg", "weights", "json")}
 
 
-def make_plan(job: Job, folding: Folding, header: Header, images: Tensor | None) -> Plan:
-    """The saved plan, or one that fulfils the wish; raises PlanError."""
-    if job.plan is not None:
-        return Plan.load(job.plan)
+def _measures(
+    job: Job, original: Network, header: Header, accuracy: Accuracy | None, finish: Build
+) -> Measures:
+    """What tells of each kind of target whether a cut meets it; raises PlanError.
+
+    `finish` makes the network that is written.
+    """
+    wanted = [] if job.plan or job.wish.target is None else parse_targets(job.wish.target)
+    stopwatch = lost = None
+    for target in wanted:
+        if target.name == "map-drop":
+            if accuracy is None:
+                raise PlanError(f"target {target}: needs images that tell the accuracy: --data")
+            lost = Lost(original, finish, accuracy)
+        if target.name == "ms":
+            check_memory(original)
+            path = Path(job.latencies) if job.latencies else None
+            stopwatch = Stopwatch(original, path, _cut, measure_for(original), job.progress)
+    return Measures(header, stopwatch=stopwatch, lost=lost)
+
+
+def make_plan(
+    job: Job, shorter: Shorter, folding: Folding, measures: Measures, images: Tensor | None
+) -> Plan:
+    """The plan that fulfils the wish for the channels of what is left; raises PlanError."""
+    if job.wish.strategy == LAYER:
+        return Plan(LAYER, job.wish.percent, {}, target=job.wish.target)
     graph, evidence = folding.graph, None
-    measures = Costs(graph, header).measures()
     if images is not None and job.wish.importance in (None, *MEASURED):
         known, _ = split(images)
         job.progress(f"looking at {len(known)} images")
         evidence = gather(graph.network, batches(known))
         job.progress("planning")
-    return select(graph, folding.state, job.wish, folding, evidence=evidence, measures=measures)
+    return select(
+        graph,
+        folding.state,
+        job.wish,
+        folding,
+        evidence=evidence,
+        measures=measures(folding),
+        wholes=_wholes(job, shorter, measures),
+    )
+
+
+def _wholes(job: Job, shorter: Shorter, measures: Measures) -> dict[str, float] | None:
+    """Shares of a target are of the network as it was given, not of what is left of it."""
+    if not shorter.blocks:
+        return None
+    return wholes(shorter.whole, job.wish.target, measures)
+
+
+def _shorter(job: Job, saved: Plan | None, whole: Network, measures: Measures) -> Shorter:
+    """The network without the blocks that a saved plan or the wish takes; raises PlanError."""
+    if saved is not None:
+        return Shorter.planned(whole, saved)
+    return Shorter.of(whole, choose_blocks(whole, job.wish, measures))
 
 
 def prune(job: Job) -> Result:
     """Prune in memory and prove it; raises DarknetError, and ProofError where the proof fails."""
     job.progress("reading")
+    if job.plan is None:
+        check_blocks(job.wish)
     given, header = load_model(job.cfg, job.weights)
     original = given.plain()
-    images = _images(job, original)
+    accuracy = _accuracy(job, original)
     method = _method(job)
     if job.runs or job.verify != () or job.calibrate:
         check_memory(original)
@@ -145,41 +213,56 @@ def prune(job: Job) -> Result:
         calibration = calibration_images(job.calibrate, original, job.calibration_images)
     job.progress("planning")
     bayesian = _bayesian(job, given)
-    network = given.plain() if bayesian else original
+    whole = given.plain() if bayesian else original
     if bayesian and job.reduced:
-        network.store(bayesian.reduced(network.state()))
-    state = network.state()
-    graph = ChannelGraph(network)
+        whole.store(bayesian.reduced(whole.state()))
+    saved = None if job.plan is None else Plan.load(job.plan)
+
+    def finish(graph: ChannelGraph, fold: Fold) -> Network:
+        return _recovered(job, method, graph, fold, _cut(graph, fold), calibration)[0]
+
+    measures = _measures(job, original, header, accuracy, finish)
+    shorter = _shorter(job, saved, whole, measures)
+    without = _prove_blocks(job, shorter)
+    state = shorter.network.state()
+    graph = ChannelGraph(shorter.network)
     folding = Folding(graph, state, "none" if method == "none" else job.fold)
-    plan = bayesian.plan(graph) if bayesian else make_plan(job, folding, header, calibration)
+    strategy = job.wish.strategy if saved is None else saved.strategy
+    wish = channel_wish(replace(job.wish, strategy=strategy), shorter)
+    if saved is not None:
+        plan = shorter.inner(saved)
+    elif bayesian:
+        plan = bayesian.plan(graph)
+    else:
+        plan = make_plan(replace(job, wish=wish), shorter, folding, measures, calibration)
     fold = folding.fold(plan.alive(graph), plan.mean)
     job.progress("cutting")
-    smaller = _smaller(graph, state, fold)
+    smaller = _cut(graph, fold)
     masked, difference = _prove_cut(job, graph, fold, smaller)
-    recovery = None
-    if method in METHODS and calibration is not None:
-        step = f"{method}: section {{}} of {len(smaller.layers)}"
-        smaller, recovery = recover(
-            method, graph, fold, smaller, calibration, lambda i: job.progress(step.format(i))
-        )
-    proof = Proof(masked, difference, _prove_engines(job, graph.network, smaller))
-    before, after = (_measured(job, net, header, images) for net in (original, smaller))
+    smaller, recovery = _recovered(job, method, graph, fold, smaller, calibration, shorter)
+    proof = Proof(masked, difference, _prove_engines(job, whole, smaller), without)
+    before, after = (
+        _measured(job, net, header, accuracy, measures.stopwatch) for net in (original, smaller)
+    )
     report = Report(
         given.cfg.path,
         job.weights,
-        plan.strategy,
+        strategy,
         plan.percent,
         folding.mode,
-        _in_question(replace(job.wish, strategy=plan.strategy), graph, fold),
+        _in_question(wish, graph, fold),
         before,
         after,
         proof,
-        changes(graph, smaller, fold),
-        _bayesian_report(job, bayesian, graph, fold, images) if bayesian else None,
+        [replace(c, index=shorter.origins[c.index]) for c in changes(graph, smaller, fold)],
+        _bayesian_report(job, bayesian, graph, fold, accuracy) if bayesian else None,
         plan.target,
         recovery,
+        block_changes(shorter),
+        section_times(original, before.profile, after.profile, shorter.origins),
     )
-    return Result(plan, graph, fold, smaller, header, report, bayesian)
+    plan = replace(shorter.outer(plan), strategy=strategy)
+    return Result(plan, shorter, graph, fold, smaller, header, report, bayesian)
 
 
 def _bayesian(job: Job, network: Network) -> BayesianCut | None:
@@ -198,23 +281,46 @@ def _bayesian(job: Job, network: Network) -> BayesianCut | None:
     return None
 
 
+def _cut(graph: ChannelGraph, fold: Fold) -> Network:
+    """The network that a fold makes."""
+    return _smaller(graph, graph.network.state(), fold)
+
+
 def _smaller(graph: ChannelGraph, state: State, fold: Fold) -> Network:
     cfg, small = operate(graph, state, fold)
     untouched = bool(fold.kept.all() and not fold.carriers.any())
     return Network.with_state(graph.network.cfg if untouched else cfg.strict(), small)
 
 
+def _recovered(
+    job: Job,
+    method: str,
+    graph: ChannelGraph,
+    fold: Fold,
+    smaller: Network,
+    images: Tensor | None,
+    shorter: Shorter | None = None,
+) -> tuple[Network, Recovery | None]:
+    """The network that is written: made up for where there are images to do it with."""
+    if method not in METHODS or images is None:
+        return smaller, None
+
+    def progress(section: int) -> None:
+        job.progress(f"{method}: section {section} of {len(smaller.layers)}")
+
+    return recover(method, graph, fold, smaller, images, progress, shorter)
+
+
 def _bayesian_report(
-    job: Job, cut: BayesianCut, graph: ChannelGraph, fold: Fold, images: EvaluationLoader | None
+    job: Job, cut: BayesianCut, graph: ChannelGraph, fold: Fold, accuracy: Accuracy | None
 ) -> BayesianReport:
     masked = Comparison(None, "not run: the weights are rounded" if job.reduced else "not run")
     if not job.reduced and (job.verify is None or "torch" in job.verify):
         masked = prove_plain(cut.network, graph.network)
-    if images is None:
+    if accuracy is None:
         return BayesianReport.of(cut, masked, None)
-    state = cut.reduced(graph.network.state())
-    accuracy = _accuracy(job, _smaller(graph, state, fold), images)
-    return BayesianReport.of(cut, masked, accuracy)
+    reduced = _smaller(graph, cut.reduced(graph.network.state()), fold)
+    return BayesianReport.of(cut, masked, accuracy(reduced))
 
 
 def _in_question(wish: Wish, graph: ChannelGraph, fold: Fold) -> tuple[int, int] | None:
@@ -238,6 +344,15 @@ def _method(job: Job) -> str:
     if job.calibrate and job.wish.strategy == BAYESIAN and job.plan is None:
         raise PlanError(f"{BAYESIAN} cuts what carries nothing: there is nothing to calibrate")
     return method
+
+
+def _prove_blocks(job: Job, shorter: Shorter) -> Comparison | None:
+    if not shorter.blocks:
+        return None
+    if job.verify is not None and "torch" not in job.verify:
+        return Comparison(None, "not run")
+    job.progress("comparing with silent branches")
+    return prove_blocks(shorter)
 
 
 def _prove_cut(
@@ -273,37 +388,39 @@ def _prove_engines(job: Job, whole: Network, smaller: Network) -> dict[str, Comp
     return found
 
 
-def _images(job: Job, network: Network) -> EvaluationLoader | None:
+def _accuracy(job: Job, network: Network) -> Accuracy | None:
     """What tells the accuracy; raises DarknetError for data that the network isn't made for."""
     if job.data is None:
         return None
     data = Data.load(job.data)
     check_classes(network, data)
-    return evaluation_loader(data, network.cfg, workers=job.workers)
+    images = evaluation_loader(data, network.cfg, workers=job.workers)
+    return Accuracy(images, job.points, job.progress)
 
 
-def _accuracy(job: Job, network: Network, images: EvaluationLoader) -> Evaluation:
-    """How good the network is; it is computed where that is fastest."""
-    done, total = 0, len(images.items)
-
-    def progress(count: int) -> None:
-        nonlocal done
-        done += count
-        job.progress(f"evaluating: {done} of {total} images")
-
-    copy = Network.with_state(network.cfg, network.state())
-    return evaluate(copy.to(choose_device()), images, points=job.points, progress=progress)
-
-
-def _measured(job: Job, network: Network, header: Header, images: EvaluationLoader | None) -> Cost:
+def _measured(
+    job: Job,
+    network: Network,
+    header: Header,
+    accuracy: Accuracy | None,
+    stopwatch: Stopwatch | None,
+) -> Cost:
+    """What a network costs; where milliseconds were asked for, what decided is what is told."""
     times: dict[str, float | None] = {"torch": None, "opencv": None}
+    profile = stopwatch.measured(network) if stopwatch else None
     if job.runs:
         job.progress("measuring")
-        times["torch"] = latency(network, job.runs)
-        try:
-            engine = OpenCV(torch.get_num_threads())
-            times["opencv"] = engine.latency(network.cfg, network, job.runs)
-        except EngineError:
-            times["opencv"] = None
-    spent = cost(network, header, times)
-    return replace(spent, accuracy=_accuracy(job, network, images)) if images else spent
+        in_torch = torch_profile(network, job.runs, BRIEF)
+        times["torch"] = in_torch.ms
+        profile = profile or _in_opencv(job, network) or in_torch
+    if profile:
+        times["torch" if profile.engine.startswith("torch") else "opencv"] = profile.ms
+    spent = replace(cost(network, header, times), profile=profile)
+    return replace(spent, accuracy=accuracy(network)) if accuracy else spent
+
+
+def _in_opencv(job: Job, network: Network) -> Profile | None:
+    try:
+        return opencv_profile(network, job.runs, BRIEF)
+    except EngineError:
+        return None

@@ -8,9 +8,16 @@ STRATEGIES = {
     "slim": "everything; what is coupled stays as long as any of it is above the threshold, and "
     "every layer keeps --layer-keep",
 }
-ALL_STRATEGIES = STRATEGIES | {
-    "bayesian": "the groups of Bayesian sections at or above --thresholds; wants a .pt"
+BLOCK_STRATEGIES = {
+    "layer": "whole residual blocks, --blocks of them or until --target: first those whose branch "
+    "ends with the least mean |γ|",
+    "slim+layer": "--blocks of them, then slim for what is left; a --target counts both",
 }
+ALL_STRATEGIES = (
+    STRATEGIES
+    | BLOCK_STRATEGIES
+    | {"bayesian": "the groups of Bayesian sections at or above --thresholds; wants a .pt"}
+)
 IMPORTANCES = {
     "bn": "|γ|, the filter's L2 norm without BN",
     "l1": "Σ|w| of the filter",

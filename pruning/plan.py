@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -21,9 +21,11 @@ Name = tuple[int, int]  # of a family
 class Plan:
     """The kept output channels of every convolutional or connected section that is cut.
 
-    Constant channels aren't listed. `mean` names the families, by section and channel, so narrow
-    that their constants are folded by their mean; None leaves that to whoever applies the plan.
-    `percent` is None where it was made for a `target` (targets.parse_targets).
+    `blocks` are the [shortcut]s whose residual blocks go as a whole, before channels do; what stays
+    of one is named as its [shortcut]. Constant channels aren't listed. `mean` names the families,
+    by section and channel, so narrow that their constants are folded by their mean; None leaves
+    that to whoever applies the plan. `percent` is None where it was made for a `target`
+    (targets.parse_targets).
     """
 
     strategy: str
@@ -31,11 +33,14 @@ class Plan:
     keep: Mapping[int, tuple[int, ...]] = field(repr=False)
     mean: tuple[Name, ...] | None = None
     target: str | None = None
+    blocks: tuple[int, ...] = ()
 
     def to_json(self) -> str:
         asked = {"percent": self.percent, "target": self.target}
         data: dict[str, object] = {"strategy": self.strategy}
         data |= {name: value for name, value in asked.items() if value is not None}
+        if self.blocks:
+            data["blocks"] = list(self.blocks)
         if self.mean is not None:
             data["mean"] = list(self.mean)
         data["keep"] = {}
@@ -63,6 +68,7 @@ class Plan:
                 keep,
                 None if mean is None else tuple(_name(name) for name in mean),
                 target,
+                _channels(data.get("blocks", [])),
             )
         except (
             ArithmeticError,
@@ -93,6 +99,18 @@ class Plan:
             if has_filters(layer) and len(kept) < layer.out_shape.channels:
                 keep[i] = tuple(kept.tolist())
         return cls(strategy, percent, keep, mean, target)
+
+    def renumbered(self, places: Mapping[int, int]) -> Plan:
+        """The plan for a network in which sections have other places.
+
+        Raises PlanError for a section that has none there.
+        """
+        named = {*self.keep, *(section for section, _ in self.mean or ())}
+        for section in sorted(named - places.keys()):
+            raise PlanError(f"plan: section {section} doesn't exist, or goes with a block")
+        keep = {places[section]: kept for section, kept in self.keep.items()}
+        mean = self.mean and tuple((places[section], channel) for section, channel in self.mean)
+        return replace(self, keep=keep, mean=mean)
 
     def alive(self, graph: ChannelGraph) -> Mask:
         """The groups that the plan keeps; raises PlanError for one that the graph can't follow."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,14 @@ import thop
 import torch
 
 from pruning.bayesian.report import BayesianReport
+from pruning.blocks import block_scores
 from pruning.calibration.recovery import Recovery
 from pruning.channels import ChannelGraph
+from pruning.engines import Profile
+from pruning.latency import SectionTimes
 from pruning.recover import Fold
 from pruning.rules import has_filters
+from pruning.shorter import Shorter
 from pruning.verify import Comparison, Proof
 from yolo.layers import Layer
 from yolo.network import Network
@@ -29,7 +34,8 @@ from yolo.weights import Header, weights_size
 class Cost:
     """What a model costs: channels of its filters, parameters, MACs (ours, thop's), bytes, ms.
 
-    `accuracy` is what it gives for that, where there were images to tell.
+    `accuracy` is what it gives for that, where there were images to tell, `profile` the times of
+    its sections.
     """
 
     channels: int
@@ -39,6 +45,7 @@ class Cost:
     weights_bytes: int
     latency_ms: Mapping[str, float | None]
     accuracy: Evaluation | None = None
+    profile: Profile | None = None
 
     def to_json(self) -> dict[str, object]:
         """`map` of a detector, None where it isn't known, and `top1` of a classifier."""
@@ -68,11 +75,32 @@ class LayerChange:
 
 
 @dataclass(frozen=True)
+class BlockChange:
+    """A residual block that is gone: its [shortcut] and all sections that only it needed.
+
+    Its `skip` stands in its place; where the shortcut itself does something with that, a depthwise
+    [convolutional] `stays` to do it. `score` is that of blocks.block_scores, None where there is
+    nothing to tell it; parameters and MACs are those of its sections.
+    """
+
+    shortcut: int
+    skip: int
+    sections: tuple[int, ...]
+    stays: bool
+    score: float | None
+    parameters: int
+    macs: int
+
+    def to_json(self) -> dict[str, object]:
+        return {**vars(self), "sections": list(self.sections)}
+
+
+@dataclass(frozen=True)
 class Report:
     """All that is known of one cut.
 
-    `in_question` counts the channels that `percent` is a share of, before and after. `percent` is
-    None where a `target` was asked for.
+    `in_question` counts the channels that `percent` is a share of, before and after: those of what
+    is left without `blocks`. `percent` is None where a `target` was asked for.
     """
 
     cfg: str
@@ -88,11 +116,17 @@ class Report:
     bayesian: BayesianReport | None = None
     target: str | None = None
     recovery: Recovery | None = None
+    blocks: Sequence[BlockChange] = ()
+    times: SectionTimes | None = None
 
     @property
     def asked(self) -> str:
         """How far the cut was to go, for a title."""
-        return f"percent {self.percent:g}" if self.target is None else self.target
+        gone = [counted(len(self.blocks), "block")] if self.blocks else []
+        if self.target is not None:
+            return ", ".join([*gone, self.target])
+        percent = [f"percent {self.percent:g}"] if self.percent or not gone else []
+        return ", ".join([*gone, *percent])
 
     @property
     def reached(self) -> float | None:
@@ -116,6 +150,7 @@ class Report:
                 "opencv": _value(proof, "opencv"),
                 "darknet": _value(proof, "darknet"),
                 "fold_difference": proof.fold_difference.value,
+                **({"blocks": proof.blocks.value} if proof.blocks else {}),
                 "notes": {name: found.note for name, found in _named(proof) if found.note},
             },
             "layers": [
@@ -132,6 +167,10 @@ class Report:
         }
         if self.target is not None:
             data["target"] = self.target
+        if self.blocks:
+            data["blocks"] = [block.to_json() for block in self.blocks]
+        if self.times:
+            data["sections_ms"] = self.times.to_json()
         if self.recovery:
             data["recovery"] = self.recovery.to_json()
         if self.bayesian:
@@ -141,6 +180,8 @@ class Report:
     def tables(self, proof: bool = True) -> str:
         """The report as a person reads it."""
         tables = [self._layer_table(), self._cost_table()]
+        if self.blocks:
+            tables[:1] = [self._block_table(), *(tables[:1] if self.layers else [])]
         if self.bayesian:
             tables.insert(0, self.bayesian.tables())
         if self.recovery:
@@ -155,6 +196,16 @@ class Report:
             counts = str(layer.before), str(layer.after)
             rows.append([str(layer.index), layer.section, *counts, layer.constants])
         return table(rows, "channels of every section that is cut", numbers=(0, 2, 3))
+
+    def _block_table(self) -> str:
+        rows = [["shortcut", "its sections", "skip", "score", "parameters", "MACs", "stays"]]
+        for block in self.blocks:
+            score = "-" if block.score is None else f"{block.score:.3g}"
+            spent = f"{block.parameters:,}", f"{block.macs:,}"
+            what = "a depthwise 1x1" if block.stays else ""
+            where = str(block.shortcut), _ranges(block.sections), str(block.skip)
+            rows.append([*where, score, *spent, what])
+        return table(rows, "blocks that are gone", numbers=(0, 2, 3, 4, 5))
 
     def _cost_table(self) -> str:
         b, a = self.before, self.after
@@ -184,6 +235,7 @@ class Report:
         rows = [["proof, at the tensors that enter the heads", "relative L2", ""]]
         titles = {
             "bayesian": "masked plain against masked Bayesian means",
+            "blocks": "without blocks against silent branches",
             "masked_vs_compact": "smaller against masked",
             "fold_difference": "left by inexact folds",
             "opencv": "smaller model in OpenCV, BN epsilon aligned",
@@ -196,6 +248,41 @@ class Report:
             value = "-" if found.value is None else f"{found.value:.1e}"
             rows.append([titles[name], value, found.note])
         return table(rows, "", numbers=(1,))
+
+
+def counted(number: int, what: str) -> str:
+    """1 block, 2 blocks"""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def block_changes(shorter: Shorter) -> list[BlockChange]:
+    """The blocks that are gone."""
+    if not shorter.blocks:
+        return []
+    layers, scores = shorter.whole.layers, block_scores(shorter.whole, shorter.whole.state())
+    found = []
+    for block in shorter.blocks:
+        gone, score = [layers[i] for i in block.sections], scores[block.shortcut]
+        found.append(
+            BlockChange(
+                block.shortcut,
+                block.skip,
+                block.sections,
+                block.leaves,
+                score if math.isfinite(score) else None,
+                sum(layer.count_parameters() for layer in gone),
+                sum(layer.macs() for layer in gone),
+            )
+        )
+    return found
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """2, 3, 4, 9 → 2-4, 9"""
+    starts = [i for i in numbers if i - 1 not in numbers]
+    ends = [i for i in numbers if i + 1 not in numbers]
+    pairs = zip(starts, ends, strict=True)
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in pairs)
 
 
 def cost(
@@ -270,4 +357,6 @@ def _named(proof: Proof) -> list[tuple[str, Comparison]]:
         ("masked_vs_compact", proof.masked_vs_compact),
         ("fold_difference", proof.fold_difference),
     ]
+    if proof.blocks:
+        first.insert(0, ("blocks", proof.blocks))
     return first + list(proof.engines.items())

@@ -1,4 +1,4 @@
-"""What a cut has to fulfil, as a user writes it: macs=0.5,bytes=2M."""
+"""What a cut has to fulfil, as a user writes it: macs=0.5,bytes=2M or ms=12,map-drop=0.01."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ class Kind:
     """A number that a target bounds from above; `text` says for --help what is counted.
 
     `share`: a value below 1 is a share of the original's. Cutting makes the number smaller, so
-    that a cut goes on until it fits; where it `grows`, a cut goes as far as it fits.
+    that a cut goes on until it fits; where it `grows`, a cut goes as far as it fits. Limits are
+    `below` this.
     """
 
     text: str
     share: bool = False
     grows: bool = False
+    below: float = math.inf
 
 
 KINDS = {
@@ -30,6 +32,13 @@ KINDS = {
     "params": Kind("learnable numbers", share=True),
     "macs": Kind("multiplications for one image", share=True),
     "bytes": Kind("of the .weights file", share=True),
+    "ms": Kind("milliseconds of one image in OpenCV DNN, in torch where that can't run it"),
+    "map-drop": Kind(
+        "what the cut may cost of the mAP or top-1 on the images of --data; without other targets "
+        "the largest such cut",
+        grows=True,
+        below=1.0,
+    ),
 }
 
 
@@ -72,7 +81,8 @@ def _target(text: str) -> Target:
     share = kind.share and not unit and number < 1
     # nobody means 1 or 1.5 of the original
     means = 0 < number < 1 if share else number > 1 and (bool(unit) or number.is_integer())
-    if not math.isfinite(number) or (kind.share and not means):
+    if not number < kind.below or (kind.share and not means):
         either = f"a share of the original below 1 as in {name}=0.5, or a number with k, M or G"
-        raise PlanError(f"target {text}: expected {either if kind.share else 'a number'}")
+        plain = "a number" if kind.below == math.inf else f"a number below {kind.below:g}"
+        raise PlanError(f"target {text}: expected {either if kind.share else plain}")
     return Target(name, number, share, f"{name}={value}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -10,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pruning.blocks import remove, silenced
 from pruning.channels import ChannelGraph
 from pruning.engines import Engine, EngineError
 from pruning.recover import Fold, constants
+from pruning.shorter import Shorter
 from pruning.surgery import masked, operate
 from yolo.cfg import Cfg
 from yolo.errors import DarknetError, ProofError
@@ -21,6 +22,7 @@ from yolo.randomize import check_memory, smooth_noise
 
 SINGLE, DOUBLE, ENGINE = 1e-5, 1e-9, 1e-4  # relative L2 that may be left
 ROUNDED = 1e-4  # what rounding to float32 may leave in a tensor
+COARSE = "compared in float64: float32 rounding alone exceeds 1e-5 here"
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,14 @@ class Proof:
     """What was compared at the tensors that enter the heads, as relative L2.
 
     `masked_vs_compact` tells whether the surgery is exact, `fold_difference` what the inexact
-    folds leave between the masked and the smaller network.
+    folds leave between the masked and the smaller network. `blocks` is there where blocks are gone:
+    the network without them, which the masked one then is made of, against silent branches.
     """
 
     masked_vs_compact: Comparison
     fold_difference: Comparison
     engines: Mapping[str, Comparison] = field(default_factory=dict)
+    blocks: Comparison | None = None
 
 
 def relative(found: Mapping[int, Tensor], expected: Mapping[int, Tensor]) -> float:
@@ -72,12 +76,12 @@ def prove_cut(
     first = _compare(graph, state, fold, cfg, small)
     limit, note = SINGLE, ""
     if SINGLE < first[0] < np.inf:
-        double = {i: {n: t.double() for n, t in tensors.items()} for i, tensors in state.items()}
+        double = _double(state)
         exact = replace(fold, constants=constants(graph.network, double))
         precise_cfg, precise = operate(graph, double, exact)
         _check_rounded(cfg, small, precise)
         first, limit = _compare(graph, double, exact, precise_cfg, precise), DOUBLE
-        note = "compared in float64: float32 rounding alone exceeds 1e-5 here"
+        note = COARSE
     if not first[0] <= limit:
         check_finite(graph.network)
         raise ProofError(
@@ -85,6 +89,47 @@ def prove_cut(
             f"(relative L2, allowed {limit:g})"
         )
     return Comparison(first[0], note), Comparison(first[1])
+
+
+def prove_blocks(shorter: Shorter) -> Comparison:
+    """Compare a network without blocks with the whole one, their branches silent.
+
+    In float64 where float32 is too coarse for it. Raises ProofError where they differ.
+    """
+    check_memory(shorter.whole)
+    whole, state = shorter.whole, shorter.whole.state()
+    found, limit, note = _compare_blocks(shorter, state, shorter.network), SINGLE, ""
+    if SINGLE < found < np.inf:
+        removal = remove(whole, _double(state), shorter.blocks)
+        _check_rounded(shorter.network.cfg, shorter.network.state(), removal.state)
+        precise = Network.with_state(removal.cfg, removal.state)
+        found, limit = _compare_blocks(shorter, _double(state), precise), DOUBLE
+        note = COARSE
+    if not found <= limit:
+        check_finite(whole)
+        raise ProofError(
+            f"{whole.cfg.path}: without blocks the network differs from that of silent branches by "
+            f"{found:.1e} (relative L2, allowed {limit:g})"
+        )
+    return Comparison(found, note)
+
+
+def _compare_blocks(shorter: Shorter, state: State, left: Network) -> float:
+    whole, places = shorter.whole, shorter.places
+    heads = whole.head_inputs
+    x = noise_image(whole).to(_dtype(state))
+    with torch.no_grad():
+        expected = silenced(whole, state, shorter.blocks)(x, collect=heads)
+        found = left(x, collect=[places[i] for i in heads])
+    return relative({i: found[places[i]] for i in heads}, expected)
+
+
+def _double(state: State) -> State:
+    return {i: {n: t.double() for n, t in tensors.items()} for i, tensors in state.items()}
+
+
+def _dtype(state: State) -> torch.dtype:
+    return next((t.dtype for tensors in state.values() for t in tensors.values()), torch.float32)
 
 
 def _check_rounded(cfg: Cfg, small: State, precise: State) -> None:
@@ -116,8 +161,7 @@ def _compare(
 ) -> tuple[float, float]:
     """Differences of the cut from the masked network with, and without, its inexact folds."""
     network = graph.network
-    dtype = next((t.dtype for tensors in state.values() for t in tensors.values()), torch.float32)
-    x, heads = noise_image(network).to(dtype), network.head_inputs
+    x, heads = noise_image(network).to(_dtype(state)), network.head_inputs
     with torch.no_grad():
         found = Network.with_state(cfg, small)(x, collect=heads)
         folded = Network.with_state(network.cfg, masked(graph, state, fold, True))(x, collect=heads)
@@ -177,18 +221,3 @@ def _difference(engine: Engine, network: Network, cfg: Cfg) -> float:
     with torch.no_grad():
         expected = network(x, collect=heads)
     return relative({i: torch.from_numpy(array) for i, array in found.items()}, expected)
-
-
-def latency(network: Network, runs: int) -> float | None:
-    """Median milliseconds of a forward pass of one image in torch, BatchNorms folded."""
-
-    if not runs:
-        return None
-    fused, x = network.fused(), noise_image(network)
-    times = []
-    with torch.inference_mode():
-        for _ in range(runs + 1):
-            start = time.perf_counter()
-            fused(x)
-            times.append(1000 * (time.perf_counter() - start))
-    return float(np.median(times[1:]))

@@ -72,7 +72,13 @@ def arguments() -> argparse.Namespace:
         help="rule for its mAP: see test.py; default: 0",
     )
     how.add_argument(
-        "--runs", type=int, default=5, metavar="N", help="runs for the median latency, 0: none"
+        "--runs", type=int, default=5, metavar="N", help="runs to measure latencies in, 0: none"
+    )
+    how.add_argument(
+        "--latencies",
+        metavar="FILE",
+        help="what sections take on this machine, for --target ms=…: used and added to; default: "
+        "darknet-pruning/latencies.json in ~/.cache",
     )
     out = parser.add_argument_group("output")
     out.add_argument("--out", default="pruned", metavar="DIR", help="for the files")
@@ -81,7 +87,9 @@ def arguments() -> argparse.Namespace:
     )
     out.add_argument("--save-plan", metavar="FILE", help="write the plan")
     out.add_argument("--json", metavar="FILE", help="write the report there, too")
-    out.add_argument("--figures", metavar="DIR", help="draw what is kept of every section")
+    out.add_argument(
+        "--figures", metavar="DIR", help="draw what is kept of every section, and what it takes"
+    )
     out.add_argument("--dry-run", action="store_true", help="show the plan, write nothing else")
     return parser.parse_args()
 
@@ -116,6 +124,7 @@ def main() -> int:
         calibrate=args.calibrate,
         calibration_images=args.calibration_images,
         recover=args.recover,
+        latencies=args.latencies,
         progress=steps,
     )
     try:
@@ -124,6 +133,7 @@ def main() -> int:
             "plan": lambda: result.plan.to_json().encode(),
             "report": lambda: result.report.to_json(result_files(folder, stem)).encode(),
             "figure": lambda: _figure(result),
+            "latency": lambda: _latencies(result),
         }
         made = [(path, contents[kind]()) for kind, path in extra.items()]
         made += _histograms(result, Path(args.figures), stem) if args.figures else []
@@ -147,9 +157,12 @@ def _extra_files(args: argparse.Namespace, folder: Path, stem: str) -> dict[str,
     found = {kind: Path(path) for kind, path in extra.items() if path}
     if args.figures:
         found["figure"] = Path(args.figures) / f"{stem}-channels.png"
+    if args.figures and args.runs and not args.dry_run:
+        found["latency"] = Path(args.figures) / f"{stem}-latency.png"
     kinds = () if args.dry_run else ("cfg", "weights", "json")
     result = [folder / f"{stem}.{kind}" for kind in kinds]
-    check_outputs([*result, *found.values()], [args.cfg, args.weights, args.plan, args.data])
+    kept = [Path(args.latencies)] if args.latencies else []
+    check_outputs([*result, *found.values(), *kept], [args.cfg, args.weights, args.plan, args.data])
     return found
 
 
@@ -157,7 +170,14 @@ def _figure(result: Result) -> bytes:
     from pruning.figures import kept_channels
     from yolo.png import png
 
-    return png(kept_channels(result.graph, result.report))
+    return png(kept_channels(result.shorter, result.report))
+
+
+def _latencies(result: Result) -> bytes:
+    from pruning.figures import section_latencies
+    from yolo.png import png
+
+    return png(section_latencies(result.report))
 
 
 def _histograms(result: Result, folder: Path, stem: str) -> list[tuple[Path, bytes]]:

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 from command import listed, sections
 
-from pruning.options import ALL_STRATEGIES, COMPARISONS, GROUP_SCORES, IMPORTANCES
+from pruning.options import (
+    ALL_STRATEGIES,
+    BLOCK_STRATEGIES,
+    COMPARISONS,
+    GROUP_SCORES,
+    IMPORTANCES,
+)
 from pruning.targets import KINDS, parse_targets
 from yolo.errors import DarknetError, PlanError
 
@@ -17,8 +23,12 @@ if TYPE_CHECKING:
 
 PERCENT = 0.5  # where nothing else is asked for
 POWERS = "pow2"
-# what thresholds take the place of
-REPLACED = ("percent", "target", "importance", "group", "compare", "per_mac", "layer_keep", "round")
+_RANKING = ("percent", "importance", "group", "compare", "per_mac", "layer_keep", "round")
+USELESS = {
+    "bayesian": ("target", "blocks", *_RANKING),  # thresholds take their place
+    "layer": ("thresholds", *_RANKING),
+    "slim+layer": ("thresholds",),
+}
 
 
 def add_wish_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +54,14 @@ def _add_how_far(group: argparse._ArgumentGroup) -> None:
         action="append",
         metavar="T",
         help="cut until no more than this is left, as in macs=0.5,bytes=2M: shares of the "
-        f"original, or numbers with k, M or G; all of them hold; {kinds}",
+        "original, or numbers with k, M or G; ms and map-drop as in ms=12,map-drop=0.01 are "
+        f"measured; all of them hold; {kinds}",
+    )
+    group.add_argument(
+        "--blocks",
+        type=int,
+        metavar="N",
+        help=f"residual blocks that go as a whole, for {' and '.join(BLOCK_STRATEGIES)}",
     )
     group.add_argument(
         "--thresholds",
@@ -109,7 +126,7 @@ def check_wish(args: argparse.Namespace) -> None:
     if args.keep_min < 1:
         raise DarknetError(f"--keep-min {args.keep_min}: expected at least 1")
     _rounding(args.round)
-    useless = REPLACED if args.strategy == "bayesian" else ("thresholds",)
+    useless = USELESS.get(args.strategy, ("thresholds", "blocks"))
     for name in () if args.plan else useless:
         value = getattr(args, name)
         if value is not None:
@@ -136,6 +153,7 @@ def wish_of(args: argparse.Namespace) -> Wish:
         per_mac=args.per_mac,
         layer_keep=args.layer_keep,
         seed=args.seed,
+        blocks=args.blocks,
     )
 
 
@@ -146,13 +164,15 @@ def stem_of(args: argparse.Namespace) -> str:
         kind = "plan" if args.plan else args.strategy
         return f"{stem.removesuffix('-bayesian')}-{kind}"
     far = f"{_percent(args):g}" if target is None else target.replace("=", "").replace(",", "-")
-    return f"{stem}-{args.strategy}-{far}"
+    parts = [] if args.blocks is None else [str(args.blocks)]
+    parts += [] if args.strategy == "layer" and target is None else [far]
+    return "-".join([stem, args.strategy, *parts])
 
 
 def _percent(args: argparse.Namespace) -> float | None:
-    """The share to cut; thresholds take its place in a Bayesian network, or a target does."""
+    """The share to cut; thresholds, blocks or a target may take its place."""
     if args.percent is None and not args.target:
-        return 0.0 if args.strategy == "bayesian" else PERCENT
+        return 0.0 if args.strategy in ("bayesian", "layer") else PERCENT
     percent: float | None = args.percent
     return percent
 

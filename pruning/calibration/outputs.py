@@ -28,10 +28,13 @@ class Outputs:
         (source,) = self.network.layers[section].sources
         return self._found[source]
 
-    def inputs_are(self, other: Outputs, section: int) -> bool:
-        """Whether the same section of another network sees the same."""
-        sources = self.network.layers[section].sources
-        return all(s == IMAGE or self._found[s] is other._found[s] for s in sources)
+    def inputs_are(self, other: Outputs, section: int, theirs: int) -> bool:
+        """Whether a section of another network sees the same."""
+        sources = self.network.layers[section].sources, other.network.layers[theirs].sources
+        pairs = zip(*sources, strict=False)
+        return len(sources[0]) == len(sources[1]) and all(
+            a == b == IMAGE or self._found[a] is other._found[b] for a, b in pairs
+        )
 
     def compute(self, section: int) -> None:
         """Run a section; what nothing else needs is freed."""
@@ -39,9 +42,9 @@ class Outputs:
         batches = zip(*(self._found[source] for source in layer.sources), strict=True)
         self._keep(section, [self._held(layer(*xs)) for xs in batches])
 
-    def share(self, other: Outputs, section: int) -> None:
-        """Take over what the same section of another network gives."""
-        self._keep(section, other._found[section])
+    def share(self, other: Outputs, section: int, theirs: int) -> None:
+        """Take over what a section of another network gives."""
+        self._keep(section, other._found[theirs])
 
     def _held(self, tensor: Tensor) -> Tensor:
         if not self._filed:

@@ -6,7 +6,7 @@ network has there, are nearly those that the whole network had. No labels are ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from pruning.calibration.outputs import Outputs
 from pruning.calibration.places import seen_and_given
 from pruning.channels import ChannelGraph
 from pruning.recover import Fold
+from pruning.shorter import Shorter
 from yolo.layers import Layer
 from yolo.layers.connected import Connected
 from yolo.layers.convolutional import Convolutional
@@ -142,34 +143,53 @@ def reconstruct(
     smaller: Network,
     batches: Sequence[Tensor],
     progress: Callable[[int], object] = lambda section: None,
+    shorter: Shorter | None = None,
 ) -> State:
     """New tensors of the network that a fold makes, from images (N, C, H, W) in [0, 1].
 
     `method` is one of METHODS. Every HELD_OUT-th batch chooses how far weights may go. Activations
     of all images are held at a time, those of one place in the network; in files where they are
-    too large. `progress` is told of every section.
+    too large. `progress` is told of every section. Where the graph's network is what is left
+    without blocks, `shorter` names the whole one, whose outputs are to be given then.
     """
-    whole = graph.network
+    shorter = shorter or Shorter.of(graph.network, ())
     mine = Network.with_state(smaller.cfg, smaller.state())
     state = mine.state()
-    theirs, ours = Outputs(whole, batches), Outputs(mine, batches)
+    theirs, ours = Outputs(shorter.whole, batches), Outputs(mine, batches)
+    before = iter(shorter.whole.layers)
     with torch.no_grad():
         for i, layer in enumerate(mine.layers):
             progress(i)
             if layer.is_head and not mine.consumers[i]:
                 continue
-            target = Target.of(graph, fold, i)
-            alike = ours.inputs_are(theirs, i)
-            if not alike and isinstance(layer, Convolutional | Connected) and not layer.owner:
-                pairs = _pairs(layer, whole.layers[i], target, ours.inputs(i), theirs.inputs(i))
-                state[i] = _made_up(layer, whole.layers[i], target, METHODS[method], pairs)
+            section = shorter.origins.get(i)
+            if section is None:
+                ours.compute(i)  # a [route] to what stands for a block
+                continue
+            _reach(theirs, before, section)
+            full, target = shorter.whole.layers[section], Target.of(graph, fold, i)
+            alike = ours.inputs_are(theirs, i, section)
+            learns = isinstance(layer, Convolutional | Connected) and type(layer) is type(full)
+            if learns and not alike and not layer.owner:
+                pairs = _pairs(layer, full, target, ours.inputs(i), theirs.inputs(section))
+                state[i] = _made_up(layer, full, target, METHODS[method], pairs)
                 mine.store({i: state[i]})
-            theirs.compute(i)
-            if alike and len(target.outputs) == whole.layers[i].out_shape.channels:
-                ours.share(theirs, i)
+            theirs.compute(section)
+            if alike and len(target.outputs) == full.out_shape.channels:
+                ours.share(theirs, i, section)
             else:
                 ours.compute(i)
     return state
+
+
+def _reach(theirs: Outputs, layers: Iterator[Layer], section: int) -> None:
+    """Compute all that comes before a section and isn't there in the smaller network."""
+    for layer in layers:
+        index = layer.section.index
+        if index == section:
+            break
+        if not layer.is_head or theirs.network.consumers[index]:
+            theirs.compute(index)
 
 
 Pairs = Sequence[tuple[Tensor, Tensor]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from pruning.calibration.images import batches
 from pruning.calibration.reconstruct import reconstruct
 from pruning.channels import ChannelGraph
 from pruning.recover import Fold
+from pruning.shorter import Shorter
 from yolo.network import Network
 
 WITNESSES = 8  # every so many-th image is kept for the comparison
@@ -62,29 +63,38 @@ def recover(
     smaller: Network,
     images: Tensor,
     progress: Callable[[int], object] = lambda section: None,
+    shorter: Shorter | None = None,
 ) -> tuple[Network, Recovery]:
     """The network that a fold makes, made up for, and what that gains.
 
-    `method` is one of reconstruct.METHODS, images are (N, C, H, W) in [0, 1].
+    `method` is one of reconstruct.METHODS, images are (N, C, H, W) in [0, 1]. Where the graph's
+    network is what is left without blocks, `shorter` names the whole one, which both are held
+    against then.
     """
+    shorter = shorter or Shorter.of(graph.network, ())
     known, judges = split(images)
     start = time.perf_counter()
-    state = reconstruct(method, graph, fold, smaller, batches(known), progress)
+    state = reconstruct(method, graph, fold, smaller, batches(known), progress, shorter)
     seconds = time.perf_counter() - start
     better = Network.with_state(smaller.cfg, state)
-    before, after = (head_error(graph.network, net, judges) for net in (smaller, better))
+    before, after = (
+        head_error(shorter.whole, net, judges, shorter.places) for net in (smaller, better)
+    )
     found = Recovery(method, len(known), len(judges), before, after, seconds)
     return (better if found.kept else smaller), found
 
 
 @torch.no_grad()
-def head_error(whole: Network, smaller: Network, images: Tensor) -> float:
+def head_error(
+    whole: Network, smaller: Network, images: Tensor, places: Mapping[int, int] | None = None
+) -> float:
     """Relative L2 of all that enters the heads, each tensor in shares of its own size: the mean."""
     heads = whole.head_inputs
+    there = [places[i] for i in heads] if places else heads
     errors, sizes = torch.zeros(len(heads)).double(), torch.zeros(len(heads)).double()
     for batch in batches(images):
-        expected, found = whole(batch, collect=heads), smaller(batch, collect=heads)
-        for number, i in enumerate(heads):
-            errors[number] += (found[i] - expected[i]).double().square().sum()
+        expected, found = whole(batch, collect=heads), smaller(batch, collect=there)
+        for number, (i, place) in enumerate(zip(heads, there, strict=True)):
+            errors[number] += (found[place] - expected[i]).double().square().sum()
             sizes[number] += expected[i].double().square().sum()
     return float((errors / sizes.clamp(min=1e-30)).sqrt().mean())

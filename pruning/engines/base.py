@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -35,6 +36,22 @@ SYSTEM_ERRORS = frozenset(map(os.strerror, (0, *errno.errorcode)))
 
 class EngineError(DarknetError):
     """The engine is missing, or can't run this model."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Milliseconds of one image on an idle machine, and what of them falls to the sections.
+
+    Every section counts with the fastest of its runs: on a busy machine hardly any run of a whole
+    network is undisturbed, but one of each section is. A section that is computed along with
+    another one takes no time of its own; what an engine does beside them is only in `ms`. `engine`
+    is what measured it, its version included.
+    """
+
+    engine: str
+    threads: int
+    ms: float
+    sections: Mapping[int, float]
 
 
 class Engine(Protocol):

@@ -29,7 +29,10 @@ class Failure(Exception):
 
 
 def opencv(folder: Path, job: Job) -> Arrays:
-    """The blobs that OpenCV makes for the sections job["layers"]; job["runs"]: times in ms."""
+    """The blobs that OpenCV makes for the sections job["layers"]; job["runs"]: times in ms.
+
+    ms (runs,) of everything, of_layers (runs, layers) of OpenCV's own layers, and their names.
+    """
     try:
         import cv2
     except ImportError as error:
@@ -44,7 +47,10 @@ def opencv(folder: Path, job: Job) -> Arrays:
         doing = "run"
         net.setInput(np.load(folder / "input.npy"))
         if job["runs"]:
-            return {"ms": _times(net, job["runs"])}
+            return {
+                **_times(net, job["runs"], job["seconds"]),
+                "version": np.array(cv2.__version__),
+            }
         net.enableWinograd(False)  # its rounding noise is up to ten times larger
         names = [_blob(net, index, job["activations"]) for index in job["layers"]]
         blobs = net.forward(names)
@@ -61,15 +67,22 @@ def _reason(error: Exception) -> str:
     return f"its check fails: {text}" if getattr(error, "code", 0) == ASSERTION else text
 
 
-def _times(net: Any, runs: int) -> np.ndarray:
-    names = net.getUnconnectedOutLayersNames()
-    net.forward(names)
-    times = []
-    for _ in range(runs):
+def _times(net: Any, runs: int, seconds: float) -> Arrays:
+    import cv2
+
+    outputs = net.getUnconnectedOutLayersNames()
+    net.forward(outputs)
+    times: list[float] = []
+    of_layers = []
+    end = time.perf_counter() + seconds
+    while len(times) < runs or time.perf_counter() < end:
         start = time.perf_counter()
-        net.forward(names)
+        net.forward(outputs)
         times.append(1000 * (time.perf_counter() - start))
-    return np.array(times)
+        _, ticks = net.getPerfProfile()
+        of_layers.append(1000 * np.ravel(ticks) / cv2.getTickFrequency())
+    names = np.array(net.getLayerNames())
+    return {"ms": np.array(times), "of_layers": np.array(of_layers), "names": names}
 
 
 def _blob(net: Any, index: int, activations: list[str]) -> str:

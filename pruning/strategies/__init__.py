@@ -1,7 +1,20 @@
 """Strategies: which families may be cut, in which order, and how far."""
 
+from pruning.strategies.layer import LAYER, channel_wish, check_blocks, choose_blocks, wholes
 from pruning.strategies.select import reachable, select
 from pruning.strategies.strategies import STRATEGIES, Strategy
 from pruning.strategies.wish import Wish, prunable
 
-__all__ = ["STRATEGIES", "Strategy", "Wish", "prunable", "reachable", "select"]
+__all__ = [
+    "LAYER",
+    "STRATEGIES",
+    "Strategy",
+    "Wish",
+    "channel_wish",
+    "check_blocks",
+    "choose_blocks",
+    "prunable",
+    "reachable",
+    "select",
+    "wholes",
+]

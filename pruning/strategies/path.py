@@ -43,6 +43,11 @@ class Path:
     def __len__(self) -> int:
         return len(self.order)
 
+    @property
+    def limit(self) -> str:
+        """What stays at its end, in words."""
+        return f"keeping at least {self.wish.kept}"
+
     def at(self, turns: int) -> Step:
         """The cut after so many turns."""
         if turns not in self._steps:

@@ -26,18 +26,20 @@ def select(
     *,
     evidence: Evidence | None = None,
     measures: Mapping[str, Measure] | None = None,
+    wholes: Mapping[str, float] | None = None,
 ) -> Plan:
     """The plan that fulfils a wish; raises PlanError where it can't be reached.
 
     `evidence` is what importances that ask for images have measured on some; `measures` tell for
-    each kind of target (targets.KINDS) what a cut comes to, by default what Costs counts.
+    each kind of target (targets.KINDS) what a cut comes to, by default what Costs counts; `wholes`
+    what shares are of, by default what the network itself comes to.
     """
     wish.check()
     path = Path(Model(graph, state, evidence, wish.seed), wish, folding)
     check_only(graph, wish)
     if wish.target is not None:
         measures = Costs(graph).measures() if measures is None else measures
-        turns = turns_to_meet(path, wish.target, measures)
+        turns = turns_to_meet(path, wish.target, measures, wholes)
     else:
         turns = turns_to_cut(path, _channels(graph, path.ranking, wish))
     return path.at(turns).plan

@@ -24,7 +24,8 @@ class Wish:
     `per_mac` divides a score by the MACs that go with it. Every family keeps `keep_min` channels
     and the share `layer_keep` of them. `rounding` is a multiple to round counts up to, 0 for powers
     of two. None leaves it to the strategy. Without an importance it is least-squares, per MAC,
-    where images have been seen, else bn.
+    where images have been seen, else bn. `blocks` of the residual blocks go first, where the
+    strategy is one of strategies.layer.
     """
 
     strategy: str
@@ -41,6 +42,7 @@ class Wish:
     per_mac: bool | None = None
     layer_keep: float | None = None
     seed: int = 0  # of the importance `random`
+    blocks: int | None = None
 
     def check(self) -> None:
         """Raises PlanError for what no network could fulfil."""
