@@ -14,7 +14,7 @@ from pruning.strategies.wish import Wish
 from pruning.targets import Target, parse_targets
 from yolo.errors import PlanError
 
-ROUNDS = 5  # of measuring a cut and searching again
+ROUNDS = 7  # of measuring a cut and searching again
 # a cut that was measured is near enough from this share of its target on; the search aims between
 NEAR, AIM = 0.9, 0.97
 
