@@ -100,6 +100,11 @@ class Job:
     latencies: str | None = None
     progress: Callable[[str], None] = field(default=lambda step: None, repr=False)
 
+    @property
+    def proofs(self) -> tuple[str, ...]:
+        """Names of the proofs to make."""
+        return tuple(ENGINES) if self.verify is None else self.verify
+
 
 @dataclass(frozen=True)
 class Result:
@@ -315,7 +320,7 @@ def _bayesian_report(
     job: Job, cut: BayesianCut, graph: ChannelGraph, fold: Fold, accuracy: Accuracy | None
 ) -> BayesianReport:
     masked = Comparison(None, "not run: the weights are rounded" if job.reduced else "not run")
-    if not job.reduced and (job.verify is None or "torch" in job.verify):
+    if not job.reduced and "torch" in job.proofs:
         masked = prove_plain(cut.network, graph.network)
     if accuracy is None:
         return BayesianReport.of(cut, masked, None)
@@ -349,7 +354,7 @@ def _method(job: Job) -> str:
 def _prove_blocks(job: Job, shorter: Shorter) -> Comparison | None:
     if not shorter.blocks:
         return None
-    if job.verify is not None and "torch" not in job.verify:
+    if "torch" not in job.proofs:
         return Comparison(None, "not run")
     job.progress("comparing with silent branches")
     return prove_blocks(shorter)
@@ -358,8 +363,7 @@ def _prove_blocks(job: Job, shorter: Shorter) -> Comparison | None:
 def _prove_cut(
     job: Job, graph: ChannelGraph, fold: Fold, smaller: Network
 ) -> tuple[Comparison, Comparison]:
-    wanted = tuple(ENGINES) if job.verify is None else job.verify
-    if "torch" not in wanted:
+    if "torch" not in job.proofs:
         return Comparison(None, "not run"), Comparison(None, "not run")
     job.progress("comparing with the masked network")
     state = graph.network.state()
@@ -370,10 +374,9 @@ def _prove_cut(
 
 
 def _prove_engines(job: Job, whole: Network, smaller: Network) -> dict[str, Comparison]:
-    wanted = tuple(ENGINES) if job.verify is None else job.verify
     found = {}
     for name in ("opencv", "darknet"):
-        if name not in wanted:
+        if name not in job.proofs:
             found[name] = Comparison(None, "not run")
             continue
         job.progress(f"running {name}")

@@ -10,6 +10,7 @@ from dataclasses import astuple, dataclass
 from itertools import product
 from pathlib import Path
 
+from pruning.calibration.images import DATA
 from pruning.calibration.reconstruct import METHODS
 from pruning.compare import COUNTED, ORIGINAL, Cut
 from pruning.importance import MEASURED
@@ -101,7 +102,7 @@ def _files(given: str | None) -> list[tuple[str, int, int]]:
     path = Path(given)
     paths = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     found = [_stamp(p) for p in paths]
-    if path.suffix.lower() in (".data", ".yaml", ".yml"):
+    if path.suffix.lower() in DATA:
         data = Data.load(given)
         for split_sources in data.sources.values():
             for source in split_sources:

@@ -14,9 +14,9 @@ from torch import Tensor
 from pruning.calibration.evidence import Evidence, gather
 from pruning.calibration.images import batches, calibration_images
 from pruning.calibration.reconstruct import METHODS
-from pruning.calibration.recovery import recover, split
+from pruning.calibration.recovery import entering, mean_error, recover, split
 from pruning.channels import ChannelGraph
-from pruning.compare import ORIGINAL, Cut, Measured, Outcome
+from pruning.compare import ERROR, ORIGINAL, Cut, Measured, Outcome
 from pruning.costs import Costs
 from pruning.engines import EngineError, OpenCV
 from pruning.importance import MEASURED, Model
@@ -140,9 +140,10 @@ class Trials:
         return Kept(loader) if size <= KEPT_BYTES else loader
 
     @cached_property
-    def _heads(self) -> list[dict[int, Tensor]]:
+    def _heads(self) -> list[list[Tensor]]:
         """What enters the original's heads, batch by batch."""
-        return [self._entering(self.graph.network, batch) for batch in batches(self._images[1])]
+        whole = self.graph.network
+        return [entering(whole, batch, whole.head_inputs) for batch in batches(self._images[1])]
 
     # one cut
 
@@ -204,22 +205,13 @@ class Trials:
         found = evaluate(copy, images, points=self.request.points, progress=progress)
         return found.score_name, found.score
 
-    @torch.no_grad()
     def _head_error(self, network: Network) -> tuple[str, float]:
         """As recovery.head_error, but the original runs only once for all cuts."""
         self._progress("comparing what enters the heads")
         heads = self.graph.network.head_inputs
-        errors, sizes = torch.zeros(len(heads)).double(), torch.zeros(len(heads)).double()
-        for batch, expected in zip(batches(self._images[1]), self._heads, strict=True):
-            found = self._entering(network, batch)
-            for number, i in enumerate(heads):
-                errors[number] += (found[i] - expected[i]).double().square().sum()
-                sizes[number] += expected[i].double().square().sum()
-        return "head error", float((errors / sizes.clamp(min=1e-30)).sqrt().mean())
-
-    @torch.no_grad()
-    def _entering(self, network: Network, batch: Tensor) -> dict[int, Tensor]:
-        return network(batch, collect=self.graph.network.head_inputs)
+        images = zip(batches(self._images[1]), self._heads, strict=True)
+        pairs = ((expected, entering(network, batch, heads)) for batch, expected in images)
+        return ERROR, mean_error(pairs, len(heads))
 
     def _timed(self, found: Measured, smaller: Network) -> tuple[Measured, str]:
         """With times in OpenCV, or why there are none; they depend on the structure only."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from command import INTERRUPTED, Help, Parser, Steps, check_outputs, listed, run
+from wishes import add_model_arguments
 
 from pruning.options import CALIBRATION_IMAGES, IMPORTANCES, RECOVERIES, STRATEGIES
 from yolo.errors import DarknetError
@@ -29,13 +30,7 @@ def arguments() -> argparse.Namespace:
         "it makes only what is new. No model is written: tools/prune.py makes the chosen one, and "
         "proves it. Exit codes: 0 done, 2 wrong input, 130 interrupted.",
     )
-    model = parser.add_argument_group("model")
-    model.add_argument("--cfg", help="the network; a .pt file carries its own")
-    model.add_argument(
-        "--weights",
-        required=True,
-        help="its weights, or a .pt; random[:SEED] makes trained-looking ones",
-    )
+    add_model_arguments(parser)
     cuts = parser.add_argument_group("what is compared: every combination of")
     cuts.add_argument(
         "--targets",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from command import Help, Parser, Steps, check_outputs, listed, run
-from wishes import add_wish_arguments, check_wish, stem_of, wish_of
+from wishes import add_model_arguments, add_wish_arguments, check_wish, stem_of, wish_of
 
 from pruning.options import CALIBRATION_IMAGES, ENGINES, FOLDS, RECOVERIES
 from yolo.errors import DarknetError
@@ -25,13 +25,7 @@ def arguments() -> argparse.Namespace:
         "130 interrupted. Sections are counted as "
         "Darknet does: the first behind [net] is 0; tools/info.py lists them.",
     )
-    model = parser.add_argument_group("model")
-    model.add_argument("--cfg", help="the network; a .pt file carries its own")
-    model.add_argument(
-        "--weights",
-        required=True,
-        help="its weights, or a .pt; random[:SEED] makes trained-looking ones",
-    )
+    add_model_arguments(parser)
     add_wish_arguments(parser)
     how = parser.add_argument_group("how")
     how.add_argument("--fold", choices=FOLDS, default="auto", help=listed(FOLDS))

@@ -31,6 +31,17 @@ USELESS = {
 }
 
 
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that say what is to be cut."""
+    model = parser.add_argument_group("model")
+    model.add_argument("--cfg", help="the network; a .pt file carries its own")
+    model.add_argument(
+        "--weights",
+        required=True,
+        help="its weights, or a .pt; random[:SEED] makes trained-looking ones",
+    )
+
+
 def add_wish_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that say what is cut; wish_of makes a wish of them."""
     _add_how_far(parser.add_argument_group("what is cut, and how far"))

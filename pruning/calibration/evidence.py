@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,12 +42,7 @@ def mixes(layer: Layer) -> bool:
     return isinstance(layer, Convolutional | Connected) and not depthwise(layer)
 
 
-def gather(
-    network: Network,
-    batches: Sequence[Tensor],
-    seed: int = 0,
-    progress: Callable[[int], object] = lambda images: None,
-) -> Evidence:
+def gather(network: Network, batches: Sequence[Tensor], seed: int = 0) -> Evidence:
     """Run images (N, C, H, W) in [0, 1] through a network; nothing of it changes."""
     random = torch.Generator().manual_seed(seed)
     scale = _scales(network, batches)
@@ -57,7 +52,6 @@ def gather(
         sums.see(run, random)
         for _ in range(PROJECTIONS):
             sums.feel(run, run.gradients(scale, random))
-        progress(len(batch))
     return sums.evidence()
 
 
@@ -180,6 +174,7 @@ class _Sums:
             _add(self.taylor, i, change.square().sum(0))
 
     def evidence(self) -> Evidence:
+        """The means of all that was seen and felt."""
         runs = max(self.images * PROJECTIONS, 1)
         covariance = {}
         for i, second in self.second.items():

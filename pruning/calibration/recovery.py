@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -91,10 +91,28 @@ def head_error(
     """Relative L2 of all that enters the heads, each tensor in shares of its own size: the mean."""
     heads = whole.head_inputs
     there = [places[i] for i in heads] if places else heads
-    errors, sizes = torch.zeros(len(heads)).double(), torch.zeros(len(heads)).double()
-    for batch in batches(images):
-        expected, found = whole(batch, collect=heads), smaller(batch, collect=there)
-        for number, (i, place) in enumerate(zip(heads, there, strict=True)):
-            errors[number] += (found[place] - expected[i]).double().square().sum()
-            sizes[number] += expected[i].double().square().sum()
+    pairs = (
+        (entering(whole, batch, heads), entering(smaller, batch, there))
+        for batch in batches(images)
+    )
+    return mean_error(pairs, len(heads))
+
+
+@torch.no_grad()
+def entering(network: Network, batch: Tensor, heads: Sequence[int]) -> list[Tensor]:
+    """What these sections give for a batch (N, C, H, W) of images in [0, 1]."""
+    found = network(batch, collect=heads)
+    return [found[i] for i in heads]
+
+
+def mean_error(pairs: Iterable[tuple[Sequence[Tensor], Sequence[Tensor]]], heads: int) -> float:
+    """Relative L2 of each head's tensors over all batches, the mean of them.
+
+    `pairs` are what was expected and what was found, batch by batch, each a tensor a head.
+    """
+    errors, sizes = torch.zeros(heads).double(), torch.zeros(heads).double()
+    for expected, found in pairs:
+        for number, (wanted, given) in enumerate(zip(expected, found, strict=True)):
+            errors[number] += (given - wanted).double().square().sum()
+            sizes[number] += wanted.double().square().sum()
     return float((errors / sizes.clamp(min=1e-30)).sqrt().mean())
