@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from pruning.costs import Spent
+from pruning.judge import ERROR
 from yolo.errors import DarknetError
 from yolo.files import read_bytes
 from yolo.tables import table
 
 FORMAT = "comparison of cuts, 1"
 COUNTED = tuple(field.name for field in fields(Spent))
-ERROR = "head error"  # the one score of which less is better
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,10 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from pruning.compare import Comparison
+from pruning.judge import ERROR
 from pruning.report import Report, counted
 from pruning.rules import has_filters
+from pruning.sensitivity import SHARES, Scan
 from pruning.shorter import Shorter
 from pruning.sparsity import SMALL
 from yolo.training.curves import COLOURS as CURVES
@@ -25,6 +27,7 @@ from yolo.training.curves import COLOURS as CURVES
 KEPT, GONE = "#1b6ca8", "#d5dde5"
 MARK = "#c8553d"
 LEAST_GAMMA = 1e-5  # smaller γ are drawn together with those that are 0
+HEAT = LinearSegmentedColormap.from_list("heat", ["white", "#8fb8d8", KEPT, "#0b2d48"])
 BINS = 10  # of a histogram, for each power of ten
 
 
@@ -143,7 +146,7 @@ def _densities(axes: Axes, history: Sequence[NDArray]) -> None:
         np.arange(len(history) + 1) + 0.5,
         edges,
         counts,
-        cmap=LinearSegmentedColormap.from_list("gammas", ["white", "#8fb8d8", KEPT, "#0b2d48"]),
+        cmap=HEAT,
         norm=PowerNorm(0.5, 0, max(counts.max(), 1e-9)),
         rasterized=True,
     )
@@ -158,6 +161,42 @@ def _densities(axes: Axes, history: Sequence[NDArray]) -> None:
     axes.set_ylabel("|γ|")
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def sensitivities(scan: Scan, name: str) -> Figure:
+    """What is lost with shares of a family, a column each, above the MACs that go with all of it.
+
+    Families are named by the sections that they are channels of.
+    """
+    curves = [curve for _, curve in sorted(scan.curves.items()) if curve.losses]
+    losses = np.array([[max(curve.at(share), 0) for curve in curves] for share in SHARES])
+    width = min(max(6.5, 2.6 + 0.3 * len(curves)), 11.0)
+    figure = Figure(figsize=(width, 4.4), layout="constrained")
+    above, below = figure.subplots(2, sharex=True, height_ratios=(3, 2))
+    edges = np.arange(len(curves) + 1) - 0.5
+    mesh = above.pcolormesh(
+        edges,
+        np.arange(len(SHARES) + 1) - 0.5,
+        losses.reshape(len(SHARES), -1),
+        cmap=HEAT,
+        norm=PowerNorm(0.5, 0, max(losses.max(initial=0), 1e-9)),
+        edgecolors="white",
+        linewidth=0.5,
+    )
+    lost = "" if scan.score_name == ERROR else f", lost of {scan.score:.3f}"
+    figure.colorbar(mesh, ax=[above, below], label=scan.score_name + lost)
+    above.set_yticks(range(len(SHARES)), [f"{100 * share:.0f} %" for share in SHARES])
+    above.set_ylabel("of what can go")
+    above.set_title(f"{name}: what is lost where one family of channels is cut", loc="left")
+    below.bar(range(len(curves)), [1e-6 * curve.most * curve.macs for curve in curves], color=KEPT)
+    below.set_ylabel("million MACs")
+    below.set_xlabel("first section of a family")
+    below.set_xlim(-0.5, max(len(curves), 1) - 0.5)
+    step = max(-(-len(curves) // 40), 1)
+    names = [str(curve.sections[0]) for curve in curves]
+    below.set_xticks(range(0, len(curves), step), names[::step], rotation=90 * (len(curves) > 20))
+    below.spines[["top", "right"]].set_visible(False)
+    return figure
 
 
 COLOURS = (*CURVES, "#8c6d46", "#d16ba5", "#6b7280", "#2aa7a7", "#b8a622")

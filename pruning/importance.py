@@ -17,6 +17,7 @@ from torch import Tensor
 from pruning.calibration.elimination import least_squares
 from pruning.calibration.evidence import Evidence
 from pruning.channels import ChannelGraph
+from pruning.options import SENSITIVITY
 from pruning.recover import tensors_of
 from pruning.rules import Weighted, depthwise, rule_of
 from yolo.errors import PlanError
@@ -31,12 +32,24 @@ ChannelScores = dict[int, Scores]  # section with filters → a score for each o
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """What an importance may look at; `evidence` is what was measured on images, if anything."""
+    """What an importance may look at.
+
+    `evidence` is what was measured on images, if anything; `sensitivity` what a scan found that
+    goes with each group (groups,), if there was one: sensitivity.scan.
+    """
 
     graph: ChannelGraph
     state: State
     evidence: Evidence | None = None
     seed: int = 0
+    sensitivity: Scores | None = None
+
+    @property
+    def best(self) -> str:
+        """The importance that makes most of what was measured."""
+        if self.sensitivity is not None:
+            return SENSITIVITY
+        return "bn" if self.evidence is None else LEAST_SQUARES
 
     def seen(self, importance: str) -> Evidence:
         """The evidence; raises PlanError where there is none."""
@@ -220,6 +233,13 @@ def _least_squares(model: Model) -> Scores:
     return least_squares(model.graph, model.state, model.seen(LEAST_SQUARES))
 
 
+def _sensitivity(model: Model) -> Scores:
+    """What a scan found that goes with each slot, where those before it are gone."""
+    if model.sensitivity is None:
+        raise PlanError(f"importance {SENSITIVITY}: needs a scan: --scan")
+    return model.sensitivity
+
+
 def _filters(model: Model) -> list[tuple[int, Tensor]]:
     """The filters (n, weights) of every section that has some."""
     return [(i, model.weights(i).flatten(1)) for i in model.graph.producers]
@@ -241,5 +261,7 @@ IMPORTANCES: dict[str, Callable[[Model], ChannelScores | Scores]] = {
     "activation": _activation,
     "taylor": _taylor,
     LEAST_SQUARES: _least_squares,
+    SENSITIVITY: _sensitivity,
 }
 MEASURED = ("activation", "taylor", LEAST_SQUARES)  # those that want images
+PRICES = (LEAST_SQUARES, SENSITIVITY)  # what is lost: it is worth the MACs that it buys

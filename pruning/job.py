@@ -10,13 +10,14 @@ from torch import Tensor
 
 from pruning.bayesian.cut import BAYESIAN, BayesianCut
 from pruning.bayesian.report import BayesianReport
-from pruning.calibration.evidence import gather
+from pruning.calibration.evidence import Evidence, gather
 from pruning.calibration.images import batches, calibration_images
 from pruning.calibration.reconstruct import METHODS
 from pruning.calibration.recovery import Recovery, recover, split
 from pruning.channels import ChannelGraph
 from pruning.engines import Darknet, Engine, EngineError, OpenCV, Profile
-from pruning.importance import MEASURED
+from pruning.importance import MEASURED, Scores
+from pruning.judge import Accuracy, HeadError, validation_images
 from pruning.latency import (
     BRIEF,
     measure_for,
@@ -24,11 +25,14 @@ from pruning.latency import (
     section_times,
     torch_profile,
 )
-from pruning.measures import Accuracy, Build, Lost, Measures, Stopwatch
-from pruning.options import CALIBRATION_IMAGES, ENGINES, RECOVERIES
+from pruning.measures import Lost, Measures, Stopwatch
+from pruning.options import CALIBRATION_IMAGES, ENGINES, RECOVERIES, SENSITIVITY
 from pruning.plan import Plan
 from pruning.recover import Fold, Folding
 from pruning.report import Cost, Report, block_changes, changes, cost
+from pruning.request import images_key
+from pruning.result import Result
+from pruning.sensitivity import scan
 from pruning.shorter import Shorter
 from pruning.strategies import (
     LAYER,
@@ -53,14 +57,13 @@ from pruning.verify import (
     prove_plain,
 )
 from yolo.datasets.data import Data
-from yolo.datasets.loader import evaluation_loader
 from yolo.errors import PlanError
 from yolo.evaluate import check_classes
-from yolo.files import Writer, content_writer, write_files
 from yolo.models import load_model
 from yolo.network import Network, State
 from yolo.randomize import check_memory
-from yolo.weights import Header, weights_writer
+
+NOT_RUN = Comparison(None, "not run")
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class Job:
     calibration_images: int = CALIBRATION_IMAGES
     recover: str | None = None
     latencies: str | None = None
+    scan: str | None = None
     progress: Callable[[str], None] = field(default=lambda step: None, repr=False)
 
     @property
@@ -106,168 +110,220 @@ class Job:
         return tuple(ENGINES) if self.verify is None else self.verify
 
 
-@dataclass(frozen=True)
-class Result:
-    """A finished and proven cut.
-
-    `plan` and `report` number sections as the given network does, `graph` and `fold` as what is
-    left of it without blocks does.
-    """
-
-    plan: Plan
-    shorter: Shorter
-    graph: ChannelGraph
-    fold: Fold
-    smaller: Network
-    header: Header
-    report: Report
-    bayesian: BayesianCut | None = None
-
-    def writers(self, folder: Path, stem: str) -> list[tuple[Path, Writer]]:
-        """What writes STEM.cfg, .weights and .json."""
-        paths = result_files(folder, stem)
-        report = self.report.to_json(paths).encode()
-        return [
-            (paths["cfg"], content_writer(self.smaller.cfg.to_bytes())),
-            (paths["weights"], weights_writer(self.smaller, self.header)),
-            (paths["json"], content_writer(report)),
-        ]
-
-    def write(self, folder: Path, stem: str) -> dict[str, Path]:
-        """Write STEM.cfg, .weights and .json, all or none; raises DarknetError."""
-        write_files(self.writers(folder, stem))
-        return result_files(folder, stem)
-
-
-def result_files(folder: Path, stem: str) -> dict[str, Path]:
-    """The paths of a result's cfg, weights and report."""
-    return {kind: folder / f"{stem}.{kind}" for kind in ("cfg", "weights", "json")}
-
-
-def _measures(
-    job: Job, original: Network, header: Header, accuracy: Accuracy | None, finish: Build
-) -> Measures:
-    """What tells of each kind of target whether a cut meets it; raises PlanError.
-
-    `finish` makes the network that is written.
-    """
-    wanted = [] if job.plan or job.wish.target is None else parse_targets(job.wish.target)
-    stopwatch = lost = None
-    for target in wanted:
-        if target.name == "map-drop":
-            if accuracy is None:
-                raise PlanError(f"target {target}: needs images that tell the accuracy: --data")
-            lost = Lost(original, finish, accuracy)
-        if target.name == "ms":
-            check_memory(original)
-            path = Path(job.latencies) if job.latencies else None
-            stopwatch = Stopwatch(original, path, _cut, measure_for(original), job.progress)
-    return Measures(header, stopwatch=stopwatch, lost=lost)
-
-
-def make_plan(
-    job: Job, shorter: Shorter, folding: Folding, measures: Measures, images: Tensor | None
-) -> Plan:
-    """The plan that fulfils the wish for the channels of what is left; raises PlanError."""
-    if job.wish.strategy == LAYER:
-        return Plan(LAYER, job.wish.percent, {}, target=job.wish.target)
-    graph, evidence = folding.graph, None
-    if images is not None and job.wish.importance in (None, *MEASURED):
-        known, _ = split(images)
-        job.progress(f"looking at {len(known)} images")
-        evidence = gather(graph.network, batches(known))
-        job.progress("planning")
-    return select(
-        graph,
-        folding.state,
-        job.wish,
-        folding,
-        evidence=evidence,
-        measures=measures(folding),
-        wholes=_wholes(job, shorter, measures),
-    )
-
-
-def _wholes(job: Job, shorter: Shorter, measures: Measures) -> dict[str, float] | None:
-    """Shares of a target are of the network as it was given, not of what is left of it."""
-    if not shorter.blocks:
-        return None
-    return wholes(shorter.whole, job.wish.target, measures)
-
-
-def _shorter(job: Job, saved: Plan | None, whole: Network, measures: Measures) -> Shorter:
-    """The network without the blocks that a saved plan or the wish takes; raises PlanError."""
-    if saved is not None:
-        return Shorter.planned(whole, saved)
-    return Shorter.of(whole, choose_blocks(whole, job.wish, measures))
-
-
 def prune(job: Job) -> Result:
     """Prune in memory and prove it; raises DarknetError, and ProofError where the proof fails."""
-    job.progress("reading")
-    if job.plan is None:
-        check_blocks(job.wish)
-    given, header = load_model(job.cfg, job.weights)
-    original = given.plain()
-    accuracy = _accuracy(job, original)
-    method = _method(job)
-    if job.runs or job.verify != () or job.calibrate:
-        check_memory(original)
-    calibration = None
-    if job.calibrate:
-        calibration = calibration_images(job.calibrate, original, job.calibration_images)
-    job.progress("planning")
-    bayesian = _bayesian(job, given)
-    whole = given.plain() if bayesian else original
-    if bayesian and job.reduced:
-        whole.store(bayesian.reduced(whole.state()))
-    saved = None if job.plan is None else Plan.load(job.plan)
+    return Pruning(job).result()
 
-    def finish(graph: ChannelGraph, fold: Fold) -> Network:
-        return _recovered(job, method, graph, fold, _cut(graph, fold), calibration)[0]
 
-    measures = _measures(job, original, header, accuracy, finish)
-    shorter = _shorter(job, saved, whole, measures)
-    without = _prove_blocks(job, shorter)
-    state = shorter.network.state()
-    graph = ChannelGraph(shorter.network)
-    folding = Folding(graph, state, "none" if method == "none" else job.fold)
-    strategy = job.wish.strategy if saved is None else saved.strategy
-    wish = channel_wish(replace(job.wish, strategy=strategy), shorter)
-    if saved is not None:
-        plan = shorter.inner(saved)
-    elif bayesian:
-        plan = bayesian.plan(graph)
-    else:
-        plan = make_plan(replace(job, wish=wish), shorter, folding, measures, calibration)
-    fold = folding.fold(plan.alive(graph), plan.mean)
-    job.progress("cutting")
-    smaller = _cut(graph, fold)
-    masked, difference = _prove_cut(job, graph, fold, smaller)
-    smaller, recovery = _recovered(job, method, graph, fold, smaller, calibration, shorter)
-    proof = Proof(masked, difference, _prove_engines(job, whole, smaller), without)
-    before, after = (
-        _measured(job, net, header, accuracy, measures.stopwatch) for net in (original, smaller)
-    )
-    report = Report(
-        given.cfg.path,
-        job.weights,
-        strategy,
-        plan.percent,
-        folding.mode,
-        _in_question(wish, graph, fold),
-        before,
-        after,
-        proof,
-        [replace(c, index=shorter.origins[c.index]) for c in changes(graph, smaller, fold)],
-        _bayesian_report(job, bayesian, graph, fold, accuracy) if bayesian else None,
-        plan.target,
-        recovery,
-        block_changes(shorter),
-        section_times(original, before.profile, after.profile, shorter.origins),
-    )
-    plan = replace(shorter.outer(plan), strategy=strategy)
-    return Result(plan, shorter, graph, fold, smaller, header, report, bayesian)
+class Pruning:
+    """A job on its way: what is read, then what is planned, cut, made up for, proven, measured."""
+
+    def __init__(self, job: Job) -> None:
+        """Reads all that is given; raises DarknetError."""
+        self.job = job
+        job.progress("reading")
+        if job.plan is None:
+            check_blocks(job.wish)
+        self.given, self.header = load_model(job.cfg, job.weights)
+        self.original = self.given.plain()
+        self.accuracy = accuracy_of(job, self.original)
+        self.method = _method(job)
+        if job.runs or job.verify != () or job.calibrate:
+            check_memory(self.original)
+        self.images: Tensor | None = None
+        if job.calibrate:
+            self.images = calibration_images(job.calibrate, self.original, job.calibration_images)
+        job.progress("planning")
+        self.bayesian = _bayesian(job, self.given)
+        # what the blocks and channels are cut from
+        self.whole = self.given.plain() if self.bayesian else self.original
+        if self.bayesian and job.reduced:
+            self.whole.store(self.bayesian.reduced(self.whole.state()))
+        self.saved = None if job.plan is None else Plan.load(job.plan)
+        self.strategy = self.saved.strategy if self.saved else job.wish.strategy
+
+    def result(self) -> Result:
+        """All of it; raises DarknetError, and ProofError."""
+        job, measures = self.job, self._measures()
+        shorter = self._shorter(measures)
+        without = self._prove_blocks(shorter)
+        graph = ChannelGraph(shorter.network)
+        mode = "none" if self.method == "none" else job.fold
+        folding = Folding(graph, shorter.network.state(), mode)
+        wish = channel_wish(replace(job.wish, strategy=self.strategy), shorter)
+        plan = self._plan(shorter, folding, wish, measures)
+        fold = folding.fold(plan.alive(graph), plan.mean)
+        job.progress("cutting")
+        cut = _cut(graph, fold)
+        masked, difference = self._prove_cut(graph, fold, cut)
+        smaller, recovery = self._recovered(graph, fold, cut, shorter)
+        proof = Proof(masked, difference, prove_engines(job, self.whole, smaller), without)
+        before, after = (self._cost(net, measures.stopwatch) for net in (self.original, smaller))
+        origins = shorter.origins
+        report = Report(
+            self.given.cfg.path,
+            job.weights,
+            self.strategy,
+            plan.percent,
+            mode,
+            _in_question(wish, graph, fold),
+            before,
+            after,
+            proof,
+            [replace(c, index=origins[c.index]) for c in changes(graph, smaller, fold)],
+            self._bayesian_report(graph, fold),
+            plan.target,
+            recovery,
+            block_changes(shorter),
+            section_times(self.original, before.profile, after.profile, origins),
+        )
+        plan = replace(shorter.outer(plan), strategy=self.strategy)
+        return Result(plan, shorter, graph, fold, smaller, self.header, report, self.bayesian)
+
+    def spent(self) -> dict[str, float]:
+        """What the original comes to in all that its targets name, but for what grows."""
+        return wholes(self.original, self.job.wish.target, self._measures())
+
+    # planning
+
+    def _measures(self) -> Measures:
+        """What tells of each kind of target whether a cut meets it; raises PlanError."""
+        job = self.job
+        wanted = [] if job.plan or job.wish.target is None else parse_targets(job.wish.target)
+        stopwatch = lost = None
+        for target in wanted:
+            if target.name == "map-drop":
+                if self.accuracy is None:
+                    raise PlanError(f"target {target}: needs images that tell the accuracy: --data")
+                lost = Lost(self.original, self._finish, self.accuracy)
+            if target.name == "ms":
+                check_memory(self.original)
+                path = Path(job.latencies) if job.latencies else None
+                timed = measure_for(self.original)
+                stopwatch = Stopwatch(self.original, path, _cut, timed, job.progress)
+        return Measures(self.header, stopwatch=stopwatch, lost=lost)
+
+    def _finish(self, shorter: Shorter, graph: ChannelGraph, fold: Fold) -> Network:
+        """The network that is written in the end."""
+        return self._recovered(graph, fold, _cut(graph, fold), shorter)[0]
+
+    def _shorter(self, measures: Measures) -> Shorter:
+        """The network without the blocks that a saved plan or the wish takes; raises PlanError."""
+        if self.saved is not None:
+            return Shorter.planned(self.whole, self.saved)
+        return Shorter.of(self.whole, choose_blocks(self.whole, self.job.wish, measures))
+
+    def _plan(self, shorter: Shorter, folding: Folding, wish: Wish, measures: Measures) -> Plan:
+        """What is kept of the channels of what is left; raises PlanError."""
+        graph = folding.graph
+        if self.saved is not None:
+            return shorter.inner(self.saved)
+        if self.bayesian:
+            return self.bayesian.plan(graph)
+        if wish.strategy == LAYER:
+            return Plan(LAYER, wish.percent, {}, target=wish.target)
+        evidence = self._evidence(graph, wish)
+        # shares of a target are of the network as it was given
+        whole = wholes(self.whole, wish.target, measures) if shorter.blocks else None
+        return select(
+            graph,
+            folding.state,
+            wish,
+            folding,
+            evidence=evidence,
+            sensitivity=self._sensitivity(folding, wish, evidence),
+            measures=measures(shorter, folding),
+            wholes=whole,
+        )
+
+    def _sensitivity(
+        self, folding: Folding, wish: Wish, evidence: Evidence | None
+    ) -> Scores | None:
+        """What a scan found that goes with each group, where one is asked for; raises PlanError."""
+        job = self.job
+        if job.scan is None:
+            return None
+        judge = self.accuracy or HeadError.of(folding.graph.network, self.images)
+        images = images_key(job.data, job.points, job.calibrate, job.calibration_images)
+        found = scan(Path(job.scan), folding, wish, judge, images, evidence, job.progress)
+        job.progress("planning")
+        return found
+
+    def _evidence(self, graph: ChannelGraph, wish: Wish) -> Evidence | None:
+        """What the images tell of the channels, where the wish asks for it."""
+        if self.images is None or wish.importance not in (None, SENSITIVITY, *MEASURED):
+            return None
+        known, _ = split(self.images)
+        self.job.progress(f"looking at {len(known)} images")
+        evidence = gather(graph.network, batches(known))
+        self.job.progress("planning")
+        return evidence
+
+    # making up for the cut
+
+    def _recovered(
+        self, graph: ChannelGraph, fold: Fold, cut: Network, shorter: Shorter
+    ) -> tuple[Network, Recovery | None]:
+        """The network that is written: made up for where there are images to do it with."""
+        method, images, report = self.method, self.images, self.job.progress
+        if method not in METHODS or images is None:
+            return cut, None
+
+        def progress(section: int) -> None:
+            report(f"{method}: section {section} of {len(cut.layers)}")
+
+        return recover(method, graph, fold, cut, images, progress, shorter)
+
+    # proofs
+
+    def _prove_blocks(self, shorter: Shorter) -> Comparison | None:
+        if not shorter.blocks:
+            return None
+        if "torch" not in self.job.proofs:
+            return NOT_RUN
+        self.job.progress("comparing with silent branches")
+        return prove_blocks(shorter)
+
+    def _prove_cut(
+        self, graph: ChannelGraph, fold: Fold, cut: Network
+    ) -> tuple[Comparison, Comparison]:
+        if "torch" not in self.job.proofs:
+            return NOT_RUN, NOT_RUN
+        self.job.progress("comparing with the masked network")
+        state = graph.network.state()
+        masked, difference = prove_cut(graph, state, fold, cut.cfg, cut.state())
+        if difference.value is not None and difference.value > SINGLE and not masked.note:
+            difference = replace(difference, note="see the constants of each section")
+        return masked, difference
+
+    # measuring
+
+    def _cost(self, network: Network, stopwatch: Stopwatch | None) -> Cost:
+        """What a network costs; where milliseconds were asked for, what decided is what is told."""
+        job, accuracy = self.job, self.accuracy
+        times: dict[str, float | None] = {"torch": None, "opencv": None}
+        profile = stopwatch.measured(network) if stopwatch else None
+        if job.runs:
+            job.progress("measuring")
+            in_torch = torch_profile(network, job.runs, BRIEF)
+            times["torch"] = in_torch.ms
+            profile = profile or _in_opencv(network, job.runs) or in_torch
+        if profile:
+            times["torch" if profile.engine.startswith("torch") else "opencv"] = profile.ms
+        spent = replace(cost(network, self.header, times), profile=profile)
+        return replace(spent, accuracy=accuracy(network)) if accuracy else spent
+
+    def _bayesian_report(self, graph: ChannelGraph, fold: Fold) -> BayesianReport | None:
+        job, cut = self.job, self.bayesian
+        if cut is None:
+            return None
+        masked = Comparison(None, "not run: the weights are rounded") if job.reduced else NOT_RUN
+        if not job.reduced and "torch" in job.proofs:
+            masked = prove_plain(cut.network, graph.network)
+        if self.accuracy is None:
+            return BayesianReport.of(cut, masked, None)
+        reduced = _smaller(graph, cut.reduced(graph.network.state()), fold)
+        return BayesianReport.of(cut, masked, self.accuracy(reduced))
 
 
 def _bayesian(job: Job, network: Network) -> BayesianCut | None:
@@ -286,6 +342,47 @@ def _bayesian(job: Job, network: Network) -> BayesianCut | None:
     return None
 
 
+def _method(job: Job) -> str:
+    """How a cut is made up for; raises PlanError for what can't be done."""
+    method = job.recover or ("reconstruct" if job.calibrate else "fold")
+    if method not in RECOVERIES:
+        raise PlanError(f"recover {method}: expected one of {', '.join(RECOVERIES)}")
+    if method in METHODS and not job.calibrate:
+        raise PlanError(f"recover {method}: needs images: --calibrate")
+    if job.calibrate and job.wish.strategy == BAYESIAN and job.plan is None:
+        raise PlanError(f"{BAYESIAN} cuts what carries nothing: there is nothing to calibrate")
+    return method
+
+
+def prove_engines(job: Job, original: Network, smaller: Network) -> dict[str, Comparison]:
+    """The proofs in other engines that a job asks for; raises ProofError, EngineError."""
+    found = {}
+    for name in ("opencv", "darknet"):
+        if name not in job.proofs:
+            found[name] = NOT_RUN
+            continue
+        job.progress(f"running {name}")
+        try:
+            engine: Engine = OpenCV() if name == "opencv" else Darknet(job.darknet)
+        except EngineError as error:
+            if job.verify is not None or (name == "darknet" and job.darknet):
+                raise
+            found[name] = Comparison(None, str(error))
+            continue
+        found[name] = prove_engine(engine, original, smaller)
+    return found
+
+
+def accuracy_of(job: Job, network: Network) -> Accuracy | None:
+    """What tells the accuracy; raises DarknetError for data that the network isn't made for."""
+    if job.data is None:
+        return None
+    data = Data.load(job.data)
+    check_classes(network, data)
+    images = validation_images(data, network.cfg, job.workers)
+    return Accuracy(images, job.points, job.progress)
+
+
 def _cut(graph: ChannelGraph, fold: Fold) -> Network:
     """The network that a fold makes."""
     return _smaller(graph, graph.network.state(), fold)
@@ -295,37 +392,6 @@ def _smaller(graph: ChannelGraph, state: State, fold: Fold) -> Network:
     cfg, small = operate(graph, state, fold)
     untouched = bool(fold.kept.all() and not fold.carriers.any())
     return Network.with_state(graph.network.cfg if untouched else cfg.strict(), small)
-
-
-def _recovered(
-    job: Job,
-    method: str,
-    graph: ChannelGraph,
-    fold: Fold,
-    smaller: Network,
-    images: Tensor | None,
-    shorter: Shorter | None = None,
-) -> tuple[Network, Recovery | None]:
-    """The network that is written: made up for where there are images to do it with."""
-    if method not in METHODS or images is None:
-        return smaller, None
-
-    def progress(section: int) -> None:
-        job.progress(f"{method}: section {section} of {len(smaller.layers)}")
-
-    return recover(method, graph, fold, smaller, images, progress, shorter)
-
-
-def _bayesian_report(
-    job: Job, cut: BayesianCut, graph: ChannelGraph, fold: Fold, accuracy: Accuracy | None
-) -> BayesianReport:
-    masked = Comparison(None, "not run: the weights are rounded" if job.reduced else "not run")
-    if not job.reduced and "torch" in job.proofs:
-        masked = prove_plain(cut.network, graph.network)
-    if accuracy is None:
-        return BayesianReport.of(cut, masked, None)
-    reduced = _smaller(graph, cut.reduced(graph.network.state()), fold)
-    return BayesianReport.of(cut, masked, accuracy(reduced))
 
 
 def _in_question(wish: Wish, graph: ChannelGraph, fold: Fold) -> tuple[int, int] | None:
@@ -339,91 +405,8 @@ def _in_question(wish: Wish, graph: ChannelGraph, fold: Fold) -> tuple[int, int]
     return graph.count(allowed), graph.count(allowed & fold.kept)
 
 
-def _method(job: Job) -> str:
-    """How a cut is made up for; raises PlanError for what can't be done."""
-    method = job.recover or ("reconstruct" if job.calibrate else "fold")
-    if method not in RECOVERIES:
-        raise PlanError(f"recover {method}: expected one of {', '.join(RECOVERIES)}")
-    if method in METHODS and not job.calibrate:
-        raise PlanError(f"recover {method}: needs images: --calibrate")
-    if job.calibrate and job.wish.strategy == BAYESIAN and job.plan is None:
-        raise PlanError(f"{BAYESIAN} cuts what carries nothing: there is nothing to calibrate")
-    return method
-
-
-def _prove_blocks(job: Job, shorter: Shorter) -> Comparison | None:
-    if not shorter.blocks:
-        return None
-    if "torch" not in job.proofs:
-        return Comparison(None, "not run")
-    job.progress("comparing with silent branches")
-    return prove_blocks(shorter)
-
-
-def _prove_cut(
-    job: Job, graph: ChannelGraph, fold: Fold, smaller: Network
-) -> tuple[Comparison, Comparison]:
-    if "torch" not in job.proofs:
-        return Comparison(None, "not run"), Comparison(None, "not run")
-    job.progress("comparing with the masked network")
-    state = graph.network.state()
-    masked, difference = prove_cut(graph, state, fold, smaller.cfg, smaller.state())
-    if difference.value is not None and difference.value > SINGLE and not masked.note:
-        difference = replace(difference, note="see the constants of each section")
-    return masked, difference
-
-
-def _prove_engines(job: Job, whole: Network, smaller: Network) -> dict[str, Comparison]:
-    found = {}
-    for name in ("opencv", "darknet"):
-        if name not in job.proofs:
-            found[name] = Comparison(None, "not run")
-            continue
-        job.progress(f"running {name}")
-        try:
-            engine: Engine = OpenCV() if name == "opencv" else Darknet(job.darknet)
-        except EngineError as error:
-            if job.verify is not None or (name == "darknet" and job.darknet):
-                raise
-            found[name] = Comparison(None, str(error))
-            continue
-        found[name] = prove_engine(engine, whole, smaller)
-    return found
-
-
-def _accuracy(job: Job, network: Network) -> Accuracy | None:
-    """What tells the accuracy; raises DarknetError for data that the network isn't made for."""
-    if job.data is None:
-        return None
-    data = Data.load(job.data)
-    check_classes(network, data)
-    images = evaluation_loader(data, network.cfg, workers=job.workers)
-    return Accuracy(images, job.points, job.progress)
-
-
-def _measured(
-    job: Job,
-    network: Network,
-    header: Header,
-    accuracy: Accuracy | None,
-    stopwatch: Stopwatch | None,
-) -> Cost:
-    """What a network costs; where milliseconds were asked for, what decided is what is told."""
-    times: dict[str, float | None] = {"torch": None, "opencv": None}
-    profile = stopwatch.measured(network) if stopwatch else None
-    if job.runs:
-        job.progress("measuring")
-        in_torch = torch_profile(network, job.runs, BRIEF)
-        times["torch"] = in_torch.ms
-        profile = profile or _in_opencv(job, network) or in_torch
-    if profile:
-        times["torch" if profile.engine.startswith("torch") else "opencv"] = profile.ms
-    spent = replace(cost(network, header, times), profile=profile)
-    return replace(spent, accuracy=accuracy(network)) if accuracy else spent
-
-
-def _in_opencv(job: Job, network: Network) -> Profile | None:
+def _in_opencv(network: Network, runs: int) -> Profile | None:
     try:
-        return opencv_profile(network, job.runs, BRIEF)
+        return opencv_profile(network, runs, BRIEF)
     except EngineError:
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -14,19 +13,18 @@ from pruning import latency
 from pruning.channels import ChannelGraph, Mask
 from pruning.costs import Costs, Measure
 from pruning.engines import Profile
+from pruning.judge import Accuracy
 from pruning.latency_table import Form, LatencyTable, Widths
 from pruning.plan import Plan
 from pruning.recover import Fold, Folding
-from yolo.datasets.evaluation import EvaluationLoader
-from yolo.device import choose_device
-from yolo.evaluate import evaluate
+from pruning.shorter import Shorter
 from yolo.network import Network
-from yolo.results import Evaluation
 from yolo.weights import Header
 
 RUNS = 15  # to measure a cut
 
 Build = Callable[[ChannelGraph, Fold], Network]  # the network that a fold makes of a graph's
+Finish = Callable[[Shorter, ChannelGraph, Fold], Network]  # and what is written in the end
 Progress = Callable[[str], object]
 
 
@@ -34,8 +32,8 @@ Progress = Callable[[str], object]
 class Measures:
     """What tells of the cuts of a network whether they meet targets of each kind.
 
-    `stopwatch` is there where milliseconds are asked for, `lost` where the mAP is. It takes a
-    folding, so that a network without some of its blocks can be asked for as well.
+    `stopwatch` is there where milliseconds are asked for, `lost` where the mAP is. It takes what
+    is cut, which may be a network without some of its blocks already.
     """
 
     header: Header
@@ -43,14 +41,14 @@ class Measures:
     stopwatch: Stopwatch | None = None
     lost: Lost | None = None
 
-    def __call__(self, folding: Folding) -> dict[str, Measure]:
+    def __call__(self, shorter: Shorter, folding: Folding) -> dict[str, Measure]:
         costs = Costs(folding.graph, self.header)
         found = costs.measures()
         if self.stopwatch:
             found["ms"] = Milliseconds(self.stopwatch, costs, folding.graph)
         if self.lost:
             lost, graph = self.lost, folding.graph
-            found["map-drop"] = lambda plan, fold: lost(graph, fold)
+            found["map-drop"] = lambda plan, fold: lost(shorter, graph, fold)
         return found
 
 
@@ -128,60 +126,20 @@ class Milliseconds:
         return list(zip(inputs.tolist(), outputs.tolist(), strict=True))
 
 
-class Accuracy:
-    """mAP or top-1 of networks on some images; none is evaluated twice."""
-
-    def __init__(
-        self, images: EvaluationLoader, points: int = 0, progress: Progress = lambda step: None
-    ) -> None:
-        """`points` is the rule for mAP: results.POINTS."""
-        self._images, self._points, self._progress = images, points, progress
-        self._found: dict[bytes, Evaluation] = {}
-
-    def __call__(self, network: Network) -> Evaluation:
-        """It is computed where that is fastest."""
-        name = _digest(network)
-        if name not in self._found:
-            self._found[name] = self._evaluated(network)
-        return self._found[name]
-
-    def _evaluated(self, network: Network) -> Evaluation:
-        done, total = 0, len(self._images.items)
-
-        def progress(count: int) -> None:
-            nonlocal done
-            done += count
-            self._progress(f"evaluating: {done} of {total} images")
-
-        copy = Network.with_state(network.cfg, network.state()).to(choose_device())
-        return evaluate(copy, self._images, points=self._points, progress=progress)
-
-
 class Lost:
     """What a cut costs of the mAP or top-1 that the original has, in shares of 1.
 
     `finish` makes the network that is written in the end, `accuracy` tells how good it is.
     """
 
-    def __init__(
-        self, original: Network, finish: Build, accuracy: Callable[[Network], Evaluation]
-    ) -> None:
+    def __init__(self, original: Network, finish: Finish, accuracy: Accuracy) -> None:
         self._original, self._finish, self._accuracy = original, finish, accuracy
         self._found: dict[tuple[int, bytes], float] = {}
 
-    def __call__(self, graph: ChannelGraph, fold: Fold) -> float:
+    def __call__(self, shorter: Shorter, graph: ChannelGraph, fold: Fold) -> float:
         # turns that a rounding undoes end in the same cut
         name = id(graph), fold.kept.tobytes() + fold.alive.tobytes()
         if name not in self._found:
-            left = self._accuracy(self._finish(graph, fold)).score
+            left = self._accuracy(self._finish(shorter, graph, fold)).score
             self._found[name] = self._accuracy(self._original).score - left
         return self._found[name]
-
-
-def _digest(network: Network) -> bytes:
-    """Equal for networks of the same cfg and the same numbers."""
-    found = hashlib.blake2b(network.cfg.to_bytes())
-    for tensors in network.state().values():
-        for tensor in tensors.values():
-            found.update(tensor.cpu().contiguous().numpy().tobytes())
-    return found.digest()

@@ -18,6 +18,7 @@ ALL_STRATEGIES = (
     | BLOCK_STRATEGIES
     | {"bayesian": "the groups of Bayesian sections at or above --thresholds; wants a .pt"}
 )
+SENSITIVITY = "sensitivity"
 IMPORTANCES = {
     "bn": "|γ|, the filter's L2 norm without BN",
     "l1": "Σ|w| of the filter",
@@ -30,6 +31,7 @@ IMPORTANCES = {
     "taylor": "how far the heads move without it, to first order, on these images",
     "least-squares": "how far they move where the weights of the others make up for it as well as "
     "they can",
+    SENSITIVITY: "what a scan found that they lose, see --scan",
 }
 CALIBRATION_IMAGES = 64
 RECOVERIES = {

@@ -14,7 +14,13 @@ from pruning.calibration.images import DATA
 from pruning.calibration.reconstruct import METHODS
 from pruning.compare import COUNTED, ORIGINAL, Cut
 from pruning.importance import MEASURED
-from pruning.options import CALIBRATION_IMAGES, IMPORTANCES, RECOVERIES, STRATEGIES
+from pruning.options import (
+    CALIBRATION_IMAGES,
+    IMPORTANCES,
+    RECOVERIES,
+    SENSITIVITY,
+    STRATEGIES,
+)
 from pruning.targets import parse_targets
 from yolo.datasets.data import Data, find
 from yolo.errors import DarknetError, PlanError
@@ -46,6 +52,8 @@ class Request:
     def check(self) -> None:
         """Raises PlanError for what no network could fulfil."""
         _check_names("strategy", self.strategies, STRATEGIES)
+        if SENSITIVITY in self.importances:
+            raise PlanError(f"importance {SENSITIVITY}: needs a scan: prune.py --scan")
         _check_names("importance", self.importances, IMPORTANCES)
         _check_names("recover", self.recoveries, RECOVERIES)
         if not self.targets:
@@ -80,6 +88,13 @@ class Request:
         for cut in self.cuts():
             found[cut] = _digest([*shared, *astuple(cut), images if wants_images(cut) else None])
         return found
+
+
+def images_key(
+    data: str | None, points: int, calibrate: str | None, count: int = CALIBRATION_IMAGES
+) -> str:
+    """What names the images that judge networks or calibrate them, as Request.keys has them."""
+    return _digest([_files(data), points, _files(calibrate), count if calibrate else None])
 
 
 def _check_names(what: str, given: tuple[str, ...], known: Mapping[str, str]) -> None:

@@ -14,33 +14,28 @@ from torch import Tensor
 from pruning.calibration.evidence import Evidence, gather
 from pruning.calibration.images import batches, calibration_images
 from pruning.calibration.reconstruct import METHODS
-from pruning.calibration.recovery import entering, mean_error, recover, split
+from pruning.calibration.recovery import recover, split
 from pruning.channels import ChannelGraph
-from pruning.compare import ERROR, ORIGINAL, Cut, Measured, Outcome
+from pruning.compare import ORIGINAL, Cut, Measured, Outcome
 from pruning.costs import Costs
 from pruning.engines import EngineError, OpenCV
 from pruning.importance import MEASURED, Model
+from pruning.judge import Accuracy, HeadError, Judge, validation_images
 from pruning.recover import Fold, Folding
 from pruning.request import Request
 from pruning.strategies import Wish
 from pruning.strategies.budget import turns_to_meet
 from pruning.strategies.path import Path as Way
 from pruning.surgery import operate
-from yolo.datasets.batch import Batch
 from yolo.datasets.data import Data
-from yolo.datasets.evaluation import EvaluationLoader
-from yolo.datasets.loader import evaluation_loader
-from yolo.device import choose_device
 from yolo.errors import PlanError
-from yolo.evaluate import check_classes, evaluate
+from yolo.evaluate import check_classes
 from yolo.models import load_model
 from yolo.network import Network
-from yolo.randomize import check_memory, smooth_noise
+from yolo.randomize import check_memory
 from yolo.weights import Header
 
-NOISE_IMAGES = 8
 TURNS = 3  # in which original and cut are timed alternately
-KEPT_BYTES = 2**29  # of validation images that stay in memory from one cut to the next
 
 Progress = Callable[[str], None]
 
@@ -114,36 +109,29 @@ class Trials:
         return Costs(self.graph, self._model[1])
 
     @cached_property
-    def _images(self) -> tuple[Tensor, Tensor]:
-        """All calibration images, and those that judge cuts where there is no data."""
-        network, request = self.graph.network, self.request
+    def _images(self) -> Tensor | None:
+        """All calibration images, where there are some."""
+        request = self.request
         if request.calibrate is None:
-            noise = smooth_noise(network.image, NOISE_IMAGES, torch.Generator().manual_seed(0))
-            return noise, noise
+            return None
         self._progress("reading images")
-        images = calibration_images(request.calibrate, network, request.calibration_images)
-        return images, split(images)[1]
+        return calibration_images(request.calibrate, self.graph.network, request.calibration_images)
 
     @cached_property
     def _evidence(self) -> Evidence:
-        known, _ = split(self._images[0])
+        assert self._images is not None
+        known, _ = split(self._images)
         self._progress(f"looking at {len(known)} images")
         return gather(self.graph.network, batches(known))
 
     @cached_property
-    def _validation(self) -> EvaluationLoader | Kept:
-        assert self.request.data is not None
-        data, network = Data.load(self.request.data), self.graph.network
+    def _judge(self) -> Judge:
+        network, request = self.graph.network, self.request
+        if request.data is None:
+            return HeadError.of(network, self._images)
+        data = Data.load(request.data)
         check_classes(network, data)
-        loader = evaluation_loader(data, network.cfg)
-        size = 4 * network.image.elements * len(loader.items)
-        return Kept(loader) if size <= KEPT_BYTES else loader
-
-    @cached_property
-    def _heads(self) -> list[list[Tensor]]:
-        """What enters the original's heads, batch by batch."""
-        whole = self.graph.network
-        return [entering(whole, batch, whole.head_inputs) for batch in batches(self._images[1])]
+        return Accuracy(validation_images(data, network.cfg), request.points)
 
     # one cut
 
@@ -173,7 +161,7 @@ class Trials:
         self._progress("cutting")
         cfg, state = operate(self.graph, self.graph.network.state(), fold)
         smaller = Network.with_state(cfg, state)
-        if cut.recover not in METHODS:
+        if cut.recover not in METHODS or self._images is None:
             return smaller, ""
         step = f"section {{}} of {len(smaller.layers)}"
         made_up, recovery = recover(
@@ -181,37 +169,15 @@ class Trials:
             self.graph,
             fold,
             smaller,
-            self._images[0],
+            self._images,
             lambda section: self._progress(step.format(section)),
         )
         return made_up, "" if recovery.kept else f"{cut.recover} is no better, so the fold stays"
 
     def _judged(self, fold: Fold, network: Network) -> Measured:
-        name, score = self._accuracy(network) if self.request.data else self._head_error(network)
+        name, score = self._judge.scored(network, self._progress)
         spent, known = self._costs.of(fold.kept), math.isfinite(score)
         return Measured(**vars(spent), score_name=name, score=score if known else None)
-
-    def _accuracy(self, network: Network) -> tuple[str, float]:
-        done, images = 0, self._validation
-        total = len(images.items)
-
-        def progress(count: int) -> None:
-            nonlocal done
-            done += count
-            self._progress(f"evaluating {done} of {total} images")
-
-        self._progress("evaluating")
-        copy = Network.with_state(network.cfg, network.state()).to(choose_device())
-        found = evaluate(copy, images, points=self.request.points, progress=progress)
-        return found.score_name, found.score
-
-    def _head_error(self, network: Network) -> tuple[str, float]:
-        """As recovery.head_error, but the original runs only once for all cuts."""
-        self._progress("comparing what enters the heads")
-        heads = self.graph.network.head_inputs
-        images = zip(batches(self._images[1]), self._heads, strict=True)
-        pairs = ((expected, entering(network, batch, heads)) for batch, expected in images)
-        return ERROR, mean_error(pairs, len(heads))
 
     def _timed(self, found: Measured, smaller: Network) -> tuple[Measured, str]:
         """With times in OpenCV, or why there are none; they depend on the structure only."""
@@ -238,22 +204,3 @@ class Trials:
 
     def _progress(self, step: str) -> None:
         self._report(f"{self._step}: {step}")
-
-
-class Kept:
-    """The batches of a loader, read only once."""
-
-    def __init__(self, loader: EvaluationLoader) -> None:
-        self.data, self.letterbox, self.items = loader.data, loader.letterbox, loader.items
-        self._loader = loader
-        self._batches: list[Batch] | None = None
-
-    def __iter__(self) -> Iterator[Batch]:
-        if self._batches is None:
-            found = []
-            for batch in self._loader:
-                found.append(batch)
-                yield batch
-            self._batches = found
-        else:
-            yield from self._batches

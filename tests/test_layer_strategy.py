@@ -55,7 +55,7 @@ def layer(**more: object) -> Job:
     return digits("layer", percent=more.pop("percent", 0.0), **more)
 
 
-def measures(folding):
+def measures(shorter, folding):
     return Costs(folding.graph).measures()
 
 
@@ -174,7 +174,7 @@ def test_measured_costs_count_each_network(network):
 
     wish = Wish("layer", target="ms=20")
     sections = len(network.layers)
-    blocks = choose_blocks(network, wish, lambda folding: {"ms": Slow(folding.graph)})
+    blocks = choose_blocks(network, wish, lambda shorter, folding: {"ms": Slow(folding.graph)})
     assert sections - 3 * len(blocks) <= 20 < sections - 3 * (len(blocks) - 1)
     assert len(set(asked)) == len(asked) > 1
 

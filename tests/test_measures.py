@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from random_cfg import sample
 from test_strategies import NET, conv
 
-from pruning import job, measures
+from pruning import job, judge
 from pruning.channels import ChannelGraph
 from pruning.costs import Costs
 from pruning.engines import EngineError, Profile
 from pruning.figures import section_latencies
 from pruning.importance import Model
 from pruning.job import Job, prune
+from pruning.judge import Accuracy
 from pruning.latency import (
     machine,
     measure_for,
@@ -28,9 +29,10 @@ from pruning.latency import (
     torch_profile,
 )
 from pruning.latency_table import Form, LatencyTable, cache_file, read_tables
-from pruning.measures import Accuracy, Lost, Measures, Stopwatch
+from pruning.measures import Lost, Measures, Stopwatch
 from pruning.plan import Plan
 from pruning.recover import Folding
+from pruning.shorter import Shorter
 from pruning.strategies import Wish, select
 from pruning.strategies.budget import NEAR, ROUNDS, turns_to_meet
 from pruning.strategies.path import Path as Way
@@ -385,6 +387,14 @@ def cut(graph, fold):
     return Network.with_state(*operate(graph, graph.network.state(), fold))
 
 
+def finish(shorter, graph, fold):
+    return cut(graph, fold)
+
+
+def whole(network):
+    return Shorter.of(network, ())
+
+
 class Timing:
     """A search for milliseconds in a network whose times are made up."""
 
@@ -403,7 +413,8 @@ class Timing:
     def plan(self):
         tell = Measures(Header(), stopwatch=self.stopwatch)
         state = self.network.state()
-        return select(self.graph, state, self.wish, self.folding, measures=tell(self.folding))
+        measures = tell(whole(self.network), self.folding)
+        return select(self.graph, state, self.wish, self.folding, measures=measures)
 
     def built(self, plan):
         return cut(self.graph, self.folding.fold(plan.alive(self.graph), plan.mean))
@@ -464,7 +475,8 @@ def test_nothing_is_measured_twice(tmp_path):
 
 def test_estimates_are_right_where_something_was_measured(tmp_path):
     timing = Timing("ms=1", tmp_path / "t.json")
-    ms = Measures(Header(), stopwatch=timing.stopwatch)(timing.folding)["ms"]
+    ms = Measures(Header(), stopwatch=timing.stopwatch)
+    ms = ms(whole(timing.network), timing.folding)["ms"]
     fold = timing.folding.fold(np.ones(timing.graph.size, bool))
     assert ms(Plan("x", 0, {}), fold) == pytest.approx(WHOLE)
 
@@ -539,7 +551,7 @@ class Scored:
 @pytest.fixture
 def scored(monkeypatch):
     found = Scored()
-    monkeypatch.setattr(measures, "evaluate", found)
+    monkeypatch.setattr(judge, "evaluate", found)
     return found
 
 
@@ -564,10 +576,10 @@ def test_the_largest_cut_that_loses_no_more(scored, drop):
     network = ready(RESIDUAL)
     graph = ChannelGraph(network)
     folding = Folding(graph, network.state(), "none")
-    lost = Lost(network, cut, Accuracy(Images()))
+    lost = Lost(network, finish, Accuracy(Images()))
     tell = Measures(Header(), lost=lost)
     wish = Wish("normal", target=f"map-drop={drop}", only=(1,))
-    plan = select(graph, network.state(), wish, folding, measures=tell(folding))
+    plan = select(graph, network.state(), wish, folding, measures=tell(whole(network), folding))
     left = len(plan.keep.get(1, range(24)))
     assert left == max(math.ceil(24 * (1 - drop) - 1e-9), 1)
     assert len(scored.networks) <= 3 + math.ceil(math.log2(24))
@@ -581,8 +593,9 @@ def test_what_is_written_is_what_is_scored(scored):
     fold = folding.fold(np.arange(graph.size) != graph.outputs[1][0])
     finished = cut(graph, folding.fold(np.ones(graph.size, bool)))
     accuracy = Accuracy(Images())
-    assert Lost(network, cut, accuracy)(graph, fold) == pytest.approx(1 / 24)
-    assert Lost(network, lambda graph, fold: finished, accuracy)(graph, fold) == 0
+    assert Lost(network, finish, accuracy)(whole(network), graph, fold) == pytest.approx(1 / 24)
+    done = Lost(network, lambda shorter, graph, fold: finished, accuracy)
+    assert done(whole(network), graph, fold) == 0
 
 
 # The whole way

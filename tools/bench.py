@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench_bayesian import bayesian_rows
+from bench_peers import peers_rows
 from bench_select import select_rows
 from bench_ssd import ssd_rows
 from bench_train import train_rows
@@ -39,30 +40,56 @@ def arguments() -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=Help)
     parser.add_argument(
         "what",
-        choices=("core", "select", "train", "bayesian", "ssd"),
-        help="core: reading, graph, cut, writing; select: budgets, importances; train: steps, "
-        "evaluation, loading; bayesian: steps, thresholds and rates, export; ssd: detecting, loss",
+        choices=("core", "select", "peers", "train", "bayesian", "ssd"),
+        help="core: reading, graph, cut, writing; select: budgets, importances; peers: what cuts "
+        "of Torch-Pruning keep; train: steps, evaluation, loading; bayesian: steps, thresholds and "
+        "rates, export; ssd: detecting, loss",
     )
-    parser.add_argument("--cfg", default=str(CFG), help="the network of core and select")
+    parser.add_argument("--cfg", default=str(CFG), help="the network of core, select and peers")
+    parser.add_argument("--weights", metavar="FILE", help="of peers")
+    parser.add_argument(
+        "--data", metavar="FILE", help="of peers: its validation images are the judge"
+    )
+    parser.add_argument(
+        "--targets",
+        type=shares,
+        default="0.8,0.65,0.5,0.35",
+        metavar="LIST",
+        help="of peers: shares of the MACs",
+    )
     parser.add_argument("--repeat", type=int, default=5, metavar="N", help="runs a median is of")
     parser.add_argument("--json", metavar="FILE", help="write the figures, too")
     return parser.parse_args()
 
 
+def shares(text: str) -> tuple[float, ...]:
+    """0.8,0.5 → (0.8, 0.5)"""
+    try:
+        found = tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        found = ()
+    if not found or not all(0 < share < 1 for share in found):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected shares between 0 and 1, like 0.8,0.5")
+    return found
+
+
 def main() -> int:
     args = arguments()
     steps = Steps()
-    with tempfile.TemporaryDirectory() as folder:
-        repeat = max(args.repeat, 1)
-        if args.what == "core":
-            rows = _core(args.cfg, Path(folder), repeat, steps)
-        elif args.what == "select":
-            rows = select_rows(args.cfg, repeat, steps)
-        else:
-            measure = {"train": train_rows, "bayesian": bayesian_rows, "ssd": ssd_rows}[args.what]
-            rows = measure(Path(folder), repeat, steps)
+    repeat = max(args.repeat, 1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        measures: dict[str, Callable[[], list[list[str]]]] = {
+            "core": lambda: _core(args.cfg, folder, repeat, steps),
+            "select": lambda: select_rows(args.cfg, repeat, steps),
+            "peers": lambda: peers_rows(args.cfg, args.weights, args.data, args.targets, steps),
+            "train": lambda: train_rows(folder, repeat, steps),
+            "bayesian": lambda: bayesian_rows(folder, repeat, steps),
+            "ssd": lambda: ssd_rows(folder, repeat, steps),
+        }
+        rows = measures[args.what]()
     steps.close()
-    title = args.cfg if args.what in ("core", "select") else args.what
+    title = args.cfg if args.what in ("core", "select", "peers") else args.what
     from terminaltables import AsciiTable
 
     table = AsciiTable([["", "measured", "bare", "ratio", "target"], *rows], f" {title} ")

@@ -120,5 +120,9 @@ class Steps:
         self._bar.set_description_str(step)
         self._bar.refresh()
 
+    def clear(self) -> None:
+        """Leave the terminal to others until the next step."""
+        self._bar.clear()
+
     def close(self) -> None:
         self._bar.close()

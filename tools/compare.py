@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 from command import INTERRUPTED, Help, Parser, Steps, check_outputs, listed, run
 from wishes import add_model_arguments
 
-from pruning.options import CALIBRATION_IMAGES, IMPORTANCES, RECOVERIES, STRATEGIES
+from pruning.options import (
+    CALIBRATION_IMAGES,
+    IMPORTANCES,
+    RECOVERIES,
+    SENSITIVITY,
+    STRATEGIES,
+)
 from yolo.errors import DarknetError
 from yolo.results import POINTS
 
@@ -20,6 +26,7 @@ if TYPE_CHECKING:
     from pruning.request import Request
 
 STRATEGY, IMPORTANCE, WITH_IMAGES = "normal,shortcut,slim", "bn,bn-next", "least-squares"
+SCORES = {name: text for name, text in IMPORTANCES.items() if name != SENSITIVITY}
 
 
 def arguments() -> argparse.Namespace:
@@ -46,7 +53,7 @@ def arguments() -> argparse.Namespace:
         "--importances",
         type=names,
         metavar="LIST",
-        help=f"{listed(IMPORTANCES)}; default: {IMPORTANCE}, and {WITH_IMAGES} with images",
+        help=f"{listed(SCORES)}; default: {IMPORTANCE}, and {WITH_IMAGES} with images",
     )
     cuts.add_argument(
         "--recover",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from command import Help, Parser, Steps, check_outputs, listed, run
+from gradual import add_step_arguments, check_steps, prune_in_steps
 from wishes import add_model_arguments, add_wish_arguments, check_wish, stem_of, wish_of
 
 from pruning.options import CALIBRATION_IMAGES, ENGINES, FOLDS, RECOVERIES
@@ -14,7 +15,7 @@ from yolo.errors import DarknetError
 from yolo.results import POINTS
 
 if TYPE_CHECKING:
-    from pruning.job import Result
+    from pruning.result import Result
 
 
 def arguments() -> argparse.Namespace:
@@ -74,6 +75,7 @@ def arguments() -> argparse.Namespace:
         help="what sections take on this machine, for --target ms=…: used and added to; default: "
         "darknet-pruning/latencies.json in ~/.cache",
     )
+    add_step_arguments(parser)
     out = parser.add_argument_group("output")
     out.add_argument("--out", default="pruned", metavar="DIR", help="for the files")
     out.add_argument(
@@ -92,11 +94,13 @@ def main() -> int:
     args = arguments()
     verify = _proofs(args.verify)
     _check(args)
+    gradual = check_steps(args)
     steps = Steps()
     steps("starting")
     folder, stem = Path(args.out), args.name or stem_of(args)
-    extra = _extra_files(args, folder, stem)
-    from pruning.job import Job, prune, result_files
+    extra = {} if gradual else _extra_files(args, folder, stem)
+    from pruning.job import Job, prune
+    from pruning.result import result_files
     from yolo.files import content_writer, write_files
     from yolo.models import is_random
 
@@ -119,8 +123,11 @@ def main() -> int:
         calibration_images=args.calibration_images,
         recover=args.recover,
         latencies=args.latencies,
+        scan=args.scan,
         progress=steps,
     )
+    if gradual:
+        return prune_in_steps(args, job, stem, steps)
     try:
         result = prune(job)
         contents = {
@@ -128,6 +135,7 @@ def main() -> int:
             "report": lambda: result.report.to_json(result_files(folder, stem)).encode(),
             "figure": lambda: _figure(result),
             "latency": lambda: _latencies(result),
+            "scan": lambda: _sensitivities(Path(args.scan), args.cfg or args.weights),
         }
         made = [(path, contents[kind]()) for kind, path in extra.items()]
         made += _histograms(result, Path(args.figures), stem) if args.figures else []
@@ -155,7 +163,9 @@ def _extra_files(args: argparse.Namespace, folder: Path, stem: str) -> dict[str,
         found["latency"] = Path(args.figures) / f"{stem}-latency.png"
     kinds = () if args.dry_run else ("cfg", "weights", "json")
     result = [folder / f"{stem}.{kind}" for kind in kinds]
-    kept = [Path(args.latencies)] if args.latencies else []
+    if args.scan and not args.plan:
+        found["scan"] = Path(args.scan).with_suffix(".png")
+    kept = [Path(path) for path in (args.latencies, args.scan) if path]
     check_outputs([*result, *found.values(), *kept], [args.cfg, args.weights, args.plan, args.data])
     return found
 
@@ -172,6 +182,16 @@ def _latencies(result: Result) -> bytes:
     from yolo.png import png
 
     return png(section_latencies(result.report))
+
+
+def _sensitivities(path: Path, model: str) -> bytes:
+    from pruning.figures import sensitivities
+    from pruning.sensitivity import Scan
+    from yolo.png import png
+
+    scan = Scan.load(path)
+    assert scan is not None
+    return png(sensitivities(scan, Path(model).stem))
 
 
 def _histograms(result: Result, folder: Path, stem: str) -> list[tuple[Path, bytes]]:

@@ -14,6 +14,7 @@ from pruning.options import (
     COMPARISONS,
     GROUP_SCORES,
     IMPORTANCES,
+    SENSITIVITY,
 )
 from pruning.targets import KINDS, parse_targets
 from yolo.errors import DarknetError, PlanError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 PERCENT = 0.5  # where nothing else is asked for
 POWERS = "pow2"
-_RANKING = ("percent", "importance", "group", "compare", "per_mac", "layer_keep", "round")
+_RANKING = ("percent", "importance", "scan", "group", "compare", "per_mac", "layer_keep", "round")
 USELESS = {
     "bayesian": ("target", "blocks", *_RANKING),  # thresholds take their place
     "layer": ("thresholds", *_RANKING),
@@ -98,6 +99,15 @@ def _add_order(group: argparse._ArgumentGroup) -> None:
         help=f"{listed(IMPORTANCES)}; default: bn, or least-squares with images",
     )
     group.add_argument(
+        "--scan",
+        metavar="FILE",
+        help=f"the .json file of a scan, for --importance {SENSITIVITY}, which it implies: what is "
+        "lost where a single family of channels is cut, and how far: of mAP or top-1 with --data, "
+        "else how far the heads are off, on images of --calibrate or on noise. Made where it isn't "
+        "there, gone on with where it was interrupted, used where it is complete; a picture goes "
+        "beside it",
+    )
+    group.add_argument(
         "--group",
         choices=GROUP_SCORES,
         help=f"score of coupled channels: {listed(GROUP_SCORES)}; default: first, union for slim",
@@ -143,6 +153,7 @@ def check_wish(args: argparse.Namespace) -> None:
         if value is not None:
             flag = f"--{name.replace('_', '-')}" + ("" if value is True else f" {_plain(value)}")
             raise PlanError(f"{flag}: the strategy {args.strategy} has no use for it")
+    _check_scan(args)
     _target(args)
 
 
@@ -166,6 +177,17 @@ def wish_of(args: argparse.Namespace) -> Wish:
         seed=args.seed,
         blocks=args.blocks,
     )
+
+
+def _check_scan(args: argparse.Namespace) -> None:
+    """Raises PlanError where there is a scan without its importance, or the other way round."""
+    if args.plan:
+        return
+    if args.scan and args.importance not in (None, SENSITIVITY):
+        what = f"--scan is for {SENSITIVITY}"
+        raise PlanError(f"--importance {args.importance}: {what}: leave out one of them")
+    if args.importance == SENSITIVITY and not args.scan:
+        raise PlanError(f"--importance {SENSITIVITY}: needs a scan: --scan FILE")
 
 
 def stem_of(args: argparse.Namespace) -> str:

@@ -28,7 +28,7 @@ LAYER = "layer"
 CHANNELS: dict[str, str | None] = {LAYER: None, "slim+layer": "slim"}
 REASONS = 3  # of blocks that must stay, in a message
 
-Measures = Callable[[Folding], Mapping[str, Measure]]  # of the cuts of a network
+Measures = Callable[[Shorter, Folding], Mapping[str, Measure]]  # of the cuts of what is left
 
 
 def check_blocks(wish: Wish) -> None:
@@ -81,14 +81,19 @@ def channel_wish(wish: Wish, shorter: Shorter) -> Wish:
 
 
 def wholes(network: Network, target: str | None, measures: Measures) -> dict[str, float]:
-    """What a target's shares are shares of: the network before anything is cut."""
-    shares = [t.name for t in parse_targets(target) if t.share] if target else []
-    if not shares:
+    """What the numbers that targets bound are before anything is cut, but for what grows then."""
+    names = [t.name for t in parse_targets(target) if not t.grows] if target else []
+    if not names:
         return {}
     folding = Folding(ChannelGraph(network), network.state())
-    measured, fold = measures(folding), folding.fold(np.ones(folding.graph.size, bool))
+    measured = measures(Shorter.of(network, ()), folding)
+    fold = folding.fold(np.ones(folding.graph.size, bool))
     nothing = Plan("", 0.0, {})
-    return {name: measured[name](nothing, fold) for name in shares if name in measured}
+    return {name: _settled(measured[name], nothing, fold) for name in names if name in measured}
+
+
+def _settled(measure: Measure, plan: Plan, fold: Fold) -> float:
+    return measure.settle(plan, fold) if isinstance(measure, Estimate) else measure(plan, fold)
 
 
 def _left(shorter: Shorter, sections: Sequence[int]) -> tuple[int, ...]:
@@ -104,7 +109,7 @@ class BlockWay:
         """Raises PlanError where no block can go."""
         self.network, self.wish = network, wish
         self.blocks = _ordered(network, wish)
-        self._foldings: dict[int, Folding] = {}
+        self._left: dict[int, tuple[Shorter, Folding]] = {}
         self._measures: dict[int, Mapping[str, Measure]] = {}
 
     def __len__(self) -> int:
@@ -121,28 +126,30 @@ class BlockWay:
 
     def at(self, turns: int) -> Step:
         """The cut after so many turns: of what is left all channels stay."""
-        folding = self._folding(turns)
+        _, folding = self.left(turns)
         gone = tuple(block.shortcut for block in self.first(turns))
         plan = Plan(self.wish.strategy, self.wish.percent, {}, None, self.wish.target, gone)
         return Step(plan, folding.fold(np.ones(folding.graph.size, bool)))
 
     def measures(self, make: Measures) -> dict[str, Measure]:
         """What tells whether a target of each kind is met."""
-        return {name: partial(self._measure, make, name) for name in make(self._folding(0))}
+        return {name: partial(self._measure, make, name) for name in make(*self.left(0))}
 
     def _measure(self, make: Measures, name: str, plan: Plan, fold: Fold) -> float:
         turns = len(plan.blocks)
         if turns not in self._measures:
-            self._measures[turns] = make(self._folding(turns))
+            self._measures[turns] = make(*self.left(turns))
         measure = self._measures[turns][name]
         # there are so few blocks that nothing has to be guessed
-        return measure.settle(plan, fold) if isinstance(measure, Estimate) else measure(plan, fold)
+        return _settled(measure, plan, fold)
 
-    def _folding(self, turns: int) -> Folding:
-        if turns not in self._foldings:
-            network = Shorter.of(self.network, self.first(turns)).network
-            self._foldings[turns] = Folding(ChannelGraph(network), network.state())
-        return self._foldings[turns]
+    def left(self, turns: int) -> tuple[Shorter, Folding]:
+        """What is left after so many turns."""
+        if turns not in self._left:
+            shorter = Shorter.of(self.network, self.first(turns))
+            network = shorter.network
+            self._left[turns] = shorter, Folding(ChannelGraph(network), network.state())
+        return self._left[turns]
 
 
 def _ordered(network: Network, wish: Wish) -> list[Block]:

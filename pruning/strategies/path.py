@@ -51,9 +51,13 @@ class Path:
     def at(self, turns: int) -> Step:
         """The cut after so many turns."""
         if turns not in self._steps:
-            plan, alive = self._plan(self._counts(turns))
-            self._steps[turns] = Step(plan, self.folding.fold(alive, plan.mean))
+            self._steps[turns] = self.cut(self._counts(turns))
         return self._steps[turns]
+
+    def cut(self, counts: Sequence[int]) -> Step:
+        """The cut that leaves so many slots of every candidate, constant channels among them."""
+        plan, alive = self._plan(counts)
+        return Step(plan, self.folding.fold(alive, plan.mean))
 
     def _counts(self, turns: int) -> list[int]:
         gone = np.bincount(self.order[:turns], minlength=len(self.ranking.candidates))
@@ -63,7 +67,7 @@ class Path:
         ]
 
     def _plan(self, counts: Sequence[int]) -> tuple[Plan, Mask]:
-        """Fill the slots of every candidate, with a constant channel among them where needed."""
+        """Fill the slots of every candidate with the best, and a constant channel where needed."""
         wish, folding = self.wish, self.folding
         alive = np.ones(self._graph.size, bool)
         mean = []

@@ -11,7 +11,7 @@ import numpy as np
 from pruning.channels import ChannelGraph, Family
 from pruning.costs import Costs
 from pruning.coupling import Ids
-from pruning.importance import LEAST_SQUARES, Importance, Model, Scores
+from pruning.importance import PRICES, Importance, Model, Scores
 from pruning.recover import Folding
 from pruning.strategies.wish import Wish
 
@@ -53,11 +53,10 @@ class Ranking:
 def rank(model: Model, wish: Wish, folding: Folding) -> Ranking:
     """Rank what a wish allows to be cut; raises PlanError."""
     graph, families = model.graph, wish.families(model.graph)
-    name = wish.importance or ("bn" if model.evidence is None else LEAST_SQUARES)
+    name = wish.importance or model.best
     importance = Importance.of(model, name, wish.group_score)
-    # what is lost of the heads is a price: it is worth the MACs that it buys
-    if name == LEAST_SQUARES if wish.per_mac is None else wish.per_mac:
-        importance = importance.divided(graph, _macs(graph, families))
+    if name in PRICES if wish.per_mac is None else wish.per_mac:
+        importance = importance.divided(graph, slot_macs(graph, families))
     nothing = np.zeros(graph.size, bool)
     found = []
     for family in families:
@@ -78,7 +77,7 @@ def _floor(family: Family, wish: Wish) -> int:
     return min(max(by_count, by_share), family.slots)
 
 
-def _macs(graph: ChannelGraph, families: Sequence[Family]) -> Scores:
+def slot_macs(graph: ChannelGraph, families: Sequence[Family]) -> Scores:
     """The MACs that go with each group's slot where all else stays; 1 for other groups."""
     costs, everything = Costs(graph), np.ones(graph.size, bool)
     whole, found = costs.of(everything).macs, np.ones(graph.size)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pruning.calibration.evidence import Evidence
 from pruning.channels import ChannelGraph
 from pruning.costs import Costs, Measure
-from pruning.importance import Model
+from pruning.importance import Model, Scores
 from pruning.plan import Plan
 from pruning.recover import Folding
 from pruning.strategies.budget import turns_to_cut, turns_to_meet
@@ -25,17 +25,19 @@ def select(
     folding: Folding,
     *,
     evidence: Evidence | None = None,
+    sensitivity: Scores | None = None,
     measures: Mapping[str, Measure] | None = None,
     wholes: Mapping[str, float] | None = None,
 ) -> Plan:
     """The plan that fulfils a wish; raises PlanError where it can't be reached.
 
-    `evidence` is what importances that ask for images have measured on some; `measures` tell for
-    each kind of target (targets.KINDS) what a cut comes to, by default what Costs counts; `wholes`
-    what shares are of, by default what the network itself comes to.
+    `evidence` is what importances that ask for images have measured on some, `sensitivity` what a
+    scan has (sensitivity.scan); `measures` tell for each kind of target (targets.KINDS) what a cut
+    comes to, by default what Costs counts; `wholes` what shares are of, by default what the network
+    itself comes to.
     """
     wish.check()
-    path = Path(Model(graph, state, evidence, wish.seed), wish, folding)
+    path = Path(Model(graph, state, evidence, wish.seed, sensitivity), wish, folding)
     check_only(graph, wish)
     if wish.target is not None:
         measures = Costs(graph).measures() if measures is None else measures

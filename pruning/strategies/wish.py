@@ -23,9 +23,9 @@ class Wish:
     which targets.parse_targets reads. `importance`, `group` and `compare` are names of options.py;
     `per_mac` divides a score by the MACs that go with it. Every family keeps `keep_min` channels
     and the share `layer_keep` of them. `rounding` is a multiple to round counts up to, 0 for powers
-    of two. None leaves it to the strategy. Without an importance it is least-squares, per MAC,
-    where images have been seen, else bn. `blocks` of the residual blocks go first, where the
-    strategy is one of strategies.layer.
+    of two. None leaves it to the strategy. Without an importance it is sensitivity after a scan,
+    else least-squares where images have been seen, both per MAC, else bn. `blocks` of the residual
+    blocks go first, where the strategy is one of strategies.layer.
     """
 
     strategy: str

@@ -1,0 +1,54 @@
+"""A finished and proven cut, and the files that it fills."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pruning.bayesian.cut import BayesianCut
+from pruning.channels import ChannelGraph
+from pruning.plan import Plan
+from pruning.recover import Fold
+from pruning.report import Report
+from pruning.shorter import Shorter
+from yolo.files import Writer, content_writer, write_files
+from yolo.network import Network
+from yolo.weights import Header, weights_writer
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished and proven cut.
+
+    `plan` and `report` number sections as the given network does, `graph` and `fold` as what is
+    left of it without blocks does.
+    """
+
+    plan: Plan
+    shorter: Shorter
+    graph: ChannelGraph
+    fold: Fold
+    smaller: Network
+    header: Header
+    report: Report
+    bayesian: BayesianCut | None = None
+
+    def writers(self, folder: Path, stem: str) -> list[tuple[Path, Writer]]:
+        """What writes STEM.cfg, .weights and .json."""
+        paths = result_files(folder, stem)
+        report = self.report.to_json(paths).encode()
+        return [
+            (paths["cfg"], content_writer(self.smaller.cfg.to_bytes())),
+            (paths["weights"], weights_writer(self.smaller, self.header)),
+            (paths["json"], content_writer(report)),
+        ]
+
+    def write(self, folder: Path, stem: str) -> dict[str, Path]:
+        """Write STEM.cfg, .weights and .json, all or none; raises DarknetError."""
+        write_files(self.writers(folder, stem))
+        return result_files(folder, stem)
+
+
+def result_files(folder: Path, stem: str) -> dict[str, Path]:
+    """The paths of a result's cfg, weights and report."""
+    return {kind: folder / f"{stem}.{kind}" for kind in ("cfg", "weights", "json")}
