@@ -199,7 +199,7 @@ def sensitivities(scan: Scan, name: str) -> Figure:
     return figure
 
 
-COLOURS = (*CURVES, "#8c6d46", "#d16ba5", "#6b7280", "#2aa7a7", "#b8a622")
+COLOURS = (*CURVES, "#8c6d46", "#d16ba5", "#6b7280", "#2aa7a7", "#b8a622", "#1f2a37")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 INK = "#444444"
 RECOVERED: dict[str, dict[str, Any]] = {

@@ -17,13 +17,14 @@ from torch import Tensor
 from pruning.calibration.elimination import least_squares
 from pruning.calibration.evidence import Evidence
 from pruning.channels import ChannelGraph
-from pruning.options import SENSITIVITY
+from pruning.options import SENSITIVITY, SIGNAL
 from pruning.recover import tensors_of
 from pruning.rules import Weighted, depthwise, rule_of
 from yolo.errors import PlanError
 from yolo.layers import Layer
+from yolo.layers.bayesian import bayesian_layers
 from yolo.layers.convolutional import Convolutional
-from yolo.network import State
+from yolo.network import Network, State
 
 LEAST_SQUARES = "least-squares"
 Scores = NDArray[np.float64]
@@ -35,7 +36,8 @@ class Model:
     """What an importance may look at.
 
     `evidence` is what was measured on images, if anything; `sensitivity` what a scan found that
-    goes with each group (groups,), if there was one: sensitivity.scan.
+    goes with each group (groups,), if there was one: sensitivity.scan. `posterior` is the Bayesian
+    network that it is the plain form of, if it is.
     """
 
     graph: ChannelGraph
@@ -43,6 +45,7 @@ class Model:
     evidence: Evidence | None = None
     seed: int = 0
     sensitivity: Scores | None = None
+    posterior: Network | None = None
 
     @property
     def best(self) -> str:
@@ -229,6 +232,22 @@ def _taylor(model: Model) -> ChannelScores:
     return {i: _numbers(model.seen("taylor").taylor[i]) for i in model.graph.producers}
 
 
+def _signal(model: Model) -> ChannelScores:
+    """Σ E[w]² / Σ Var[w] of a filter's weights; without bound where they have no variance.
+
+    Where only its scale is uncertain that is 1/α. Graves, Practical Variational Inference for
+    Neural Networks (NIPS 2011), prunes weights by |E[w]|/√Var[w].
+    """
+    found = {i: np.full(len(model.graph.outputs[i]), np.inf) for i in model.graph.producers}
+    layers = bayesian_layers(model.posterior.layers) if model.posterior else {}
+    if not layers:
+        raise PlanError(f"importance {SIGNAL}: needs the .pt of a network with Bayesian sections")
+    for i, layer in layers.items():
+        mean, variance = (moment.double().flatten(1) for moment in layer.moments())
+        found[i] = _numbers(mean.square().sum(1) / variance.sum(1).clamp(min=1e-300))
+    return found
+
+
 def _least_squares(model: Model) -> Scores:
     return least_squares(model.graph, model.state, model.seen(LEAST_SQUARES))
 
@@ -261,6 +280,7 @@ IMPORTANCES: dict[str, Callable[[Model], ChannelScores | Scores]] = {
     "activation": _activation,
     "taylor": _taylor,
     LEAST_SQUARES: _least_squares,
+    SIGNAL: _signal,
     SENSITIVITY: _sensitivity,
 }
 MEASURED = ("activation", "taylor", LEAST_SQUARES)  # those that want images

@@ -232,6 +232,7 @@ class Pruning:
             folding,
             evidence=evidence,
             sensitivity=self._sensitivity(folding, wish, evidence),
+            posterior=self.given if shorter.network is self.original else None,
             measures=measures(shorter, folding),
             wholes=whole,
         )

@@ -18,7 +18,7 @@ ALL_STRATEGIES = (
     | BLOCK_STRATEGIES
     | {"bayesian": "the groups of Bayesian sections at or above --thresholds; wants a .pt"}
 )
-SENSITIVITY = "sensitivity"
+SENSITIVITY, SIGNAL = "sensitivity", "signal"
 IMPORTANCES = {
     "bn": "|γ|, the filter's L2 norm without BN",
     "l1": "Σ|w| of the filter",
@@ -31,6 +31,7 @@ IMPORTANCES = {
     "taylor": "how far the heads move without it, to first order, on these images",
     "least-squares": "how far they move where the weights of the others make up for it as well as "
     "they can",
+    SIGNAL: "signal over noise of the filter's weights, of a Bayesian .pt",
     SENSITIVITY: "what a scan found that they lose, see --scan",
 }
 CALIBRATION_IMAGES = 64

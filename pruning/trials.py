@@ -95,14 +95,15 @@ class Trials:
 
     @cached_property
     def _model(self) -> tuple[Network, Header]:
+        """The network as it is given, which may be Bayesian."""
         self._progress("reading")
         given, header = load_model(self.request.cfg, self.request.weights)
         check_memory(given)
-        return given.plain(), header
+        return given, header
 
     @cached_property
     def graph(self) -> ChannelGraph:
-        return ChannelGraph(self._model[0])
+        return ChannelGraph(self._model[0].plain())
 
     @cached_property
     def _costs(self) -> Costs:
@@ -146,7 +147,8 @@ class Trials:
             self._progress("planning")
             for other in [way for way in self._ways if way[:2] != name[:2]]:
                 del self._ways[other]  # all its cuts are made
-            self._ways[name] = Way(Model(self.graph, folding.state, evidence), wish, folding)
+            model = Model(self.graph, folding.state, evidence, posterior=self._model[0])
+            self._ways[name] = Way(model, wish, folding)
         way = self._ways[name]
         return way.at(turns_to_meet(way, cut.target, self._costs.measures())).fold
 

@@ -20,7 +20,7 @@ from pruning.channels import ChannelGraph
 from pruning.costs import Costs, Spent
 from pruning.importance import IMPORTANCES, MEASURED, Model
 from pruning.job import Job, prune
-from pruning.options import COMPARISONS, FOLDS, GROUP_SCORES, SENSITIVITY
+from pruning.options import COMPARISONS, FOLDS, GROUP_SCORES, SENSITIVITY, SIGNAL
 from pruning.options import STRATEGIES as SAID
 from pruning.plan import Plan
 from pruning.recover import Folding
@@ -37,7 +37,7 @@ from yolo.network import Network
 from yolo.randomize import randomize
 from yolo.weights import Header, save_weights, weights_size
 
-DATA_FREE = tuple(name for name in IMPORTANCES if name not in (*MEASURED, SENSITIVITY))
+DATA_FREE = tuple(name for name in IMPORTANCES if name not in (*MEASURED, SENSITIVITY, SIGNAL))
 SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=40)
 CFGS = sorted(path.name for path in (ROOT / "cfg").glob("*.cfg") if "bayesian" not in path.stem)
 modes = st.sampled_from(tuple(FOLDS))

@@ -14,7 +14,7 @@ from pruning import importance
 from pruning.calibration.evidence import gather
 from pruning.channels import ChannelGraph
 from pruning.importance import IMPORTANCES, Importance, Model, channel_scores
-from pruning.options import GROUP_SCORES, SENSITIVITY
+from pruning.options import GROUP_SCORES, SENSITIVITY, SIGNAL
 from pruning.options import IMPORTANCES as SAID
 from pruning.recover import Folding
 from pruning.rules import Weighted, depthwise, rule_of
@@ -23,7 +23,8 @@ from yolo.errors import PlanError
 from yolo.network import Network
 
 SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=30)
-names = st.sampled_from(tuple(IMPORTANCES))
+OF_ANY = [name for name in IMPORTANCES if name != SIGNAL]  # that is for Bayesian networks
+names = st.sampled_from(OF_ANY)
 
 
 def model(found, **more):
@@ -142,7 +143,7 @@ def test_lamp_doesnt_see_the_scale_of_a_section(found, factor):
         np.testing.assert_allclose(after[i], values, rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", IMPORTANCES)
+@pytest.mark.parametrize("name", OF_ANY)
 def test_dead_sections_have_scores(name):
     found = sample(NET + conv(4) + conv(4) + conv(3))
     for tensors in found.state.values():
@@ -153,7 +154,7 @@ def test_dead_sections_have_scores(name):
     assert name == "random" or not scores.groups.any()
 
 
-@pytest.mark.parametrize("name", sorted({*IMPORTANCES} - {"random", SENSITIVITY}))
+@pytest.mark.parametrize("name", sorted({*OF_ANY} - {"random", SENSITIVITY}))
 def test_what_is_no_number_is_refused(name):
     found = sample(NET + conv(4) + conv(4, batch_normalize=0) + conv(3))
     found.state[1]["weights"][2] = torch.nan
@@ -187,3 +188,50 @@ def test_an_importance_may_score_groups_from_what_was_measured(monkeypatch, grou
     folding = Folding(graph, found.state, "none")
     plan = select(graph, found.state, wish, folding, evidence=np.array([3.0, 1, 2, 4]))
     assert plan.keep == {0: (0, 3), 1: (0, 3)}
+
+
+BAYESIAN = """[net]
+height=6
+width=6
+channels=3
+""" + "".join(
+    f"""[{kind}convolutional]
+filters={filters}
+size=3
+pad=1
+batch_normalize=1
+activation=relu
+"""
+    for kind, filters in (("bayesian_", 6), ("bayesian_", 8), ("", 4))
+)
+
+
+def test_signal_is_what_the_noise_of_all_weights_leaves(build):
+    posterior = build(BAYESIAN)
+    first, second = posterior.layers[:2]
+    for layer in (first, second):
+        layer.prior.z_mean.data.fill_(1)
+        layer.prior.z_logvar.data.copy_(torch.linspace(-6, 2, layer.filters))
+        layer.weight_logvar.data.fill_(-60)  # only the scales are uncertain
+    second.weight_logvar.data[5] = 3  # and all weights of one filter
+    plain = posterior.plain()
+    found = Model(ChannelGraph(plain), plain.state(), posterior=posterior)
+    scores = IMPORTANCES[SIGNAL](found)
+    alpha = first.excess().double().exp().numpy()
+    assert scores[0] == pytest.approx(1 / alpha, rel=1e-5)
+    assert np.isinf(scores[2]).all()  # a plain section has no noise
+    mean, variance = second.moments()
+    by_hand = sum(w * w for w in mean[5].flatten().tolist()) / sum(variance[5].flatten().tolist())
+    assert scores[1][5] == pytest.approx(by_hand, rel=1e-5)
+    assert scores[1].argmin() == 5
+    wish = Wish("shortcut", target="params=0.7", importance=SIGNAL)
+    folding = Folding(found.graph, plain.state())
+    plan = select(found.graph, plain.state(), wish, folding, posterior=posterior)
+    assert 5 not in plan.keep[1]
+    assert 0 in plan.keep[0]
+
+
+def test_signal_of_a_network_without_noise():
+    found = sample("[net]\nheight=4\nwidth=4\nchannels=3\n" + conv(8) + conv(4))
+    with pytest.raises(PlanError, match=r"importance signal: needs the .pt of a network"):
+        IMPORTANCES[SIGNAL](model(found))

@@ -24,7 +24,7 @@ def select_rows(cfg: str, repeat: int, steps: Callable[[str], None]) -> Rows:
     from pruning.channels import ChannelGraph
     from pruning.costs import Costs
     from pruning.importance import IMPORTANCES, MEASURED
-    from pruning.options import SENSITIVITY
+    from pruning.options import SENSITIVITY, SIGNAL
     from pruning.recover import Folding
     from pruning.strategies import Wish, select
     from yolo.cfg import Cfg
@@ -52,7 +52,7 @@ def select_rows(cfg: str, repeat: int, steps: Callable[[str], None]) -> Rows:
         seconds, bare = alternating(repeat, chosen(wish), percent)
         rows.append(row(f"select --target {target}", seconds, bare, "1000 ms"))
     for name in IMPORTANCES:
-        if name in (*MEASURED, SENSITIVITY):
+        if name in (*MEASURED, SENSITIVITY, SIGNAL):
             continue  # what they look at takes longer than any choice
         steps(name)
         seconds, bare = alternating(repeat, chosen(Wish("shortcut", 0.5, importance=name)), percent)

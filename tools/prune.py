@@ -41,7 +41,7 @@ def arguments() -> argparse.Namespace:
         type=int,
         default=CALIBRATION_IMAGES,
         metavar="N",
-        help=f"how many of them, evenly spread; default: {CALIBRATION_IMAGES}",
+        help="how many of them, evenly spread",
     )
     how.add_argument(
         "--recover",

@@ -15,7 +15,7 @@ from pruning.strategies.path import Path
 from pruning.strategies.ranking import Ranking, rank
 from pruning.strategies.wish import Wish, check_only
 from yolo.errors import PlanError
-from yolo.network import State
+from yolo.network import Network, State
 
 
 def select(
@@ -26,18 +26,19 @@ def select(
     *,
     evidence: Evidence | None = None,
     sensitivity: Scores | None = None,
+    posterior: Network | None = None,
     measures: Mapping[str, Measure] | None = None,
     wholes: Mapping[str, float] | None = None,
 ) -> Plan:
     """The plan that fulfils a wish; raises PlanError where it can't be reached.
 
     `evidence` is what importances that ask for images have measured on some, `sensitivity` what a
-    scan has (sensitivity.scan); `measures` tell for each kind of target (targets.KINDS) what a cut
-    comes to, by default what Costs counts; `wholes` what shares are of, by default what the network
-    itself comes to.
+    scan has (sensitivity.scan), `posterior` a Bayesian network that this one is the plain form of;
+    `measures` tell for each kind of target (targets.KINDS) what a cut comes to, by default what
+    Costs counts; `wholes` what shares are of, by default what the network itself comes to.
     """
     wish.check()
-    path = Path(Model(graph, state, evidence, wish.seed, sensitivity), wish, folding)
+    path = Path(Model(graph, state, evidence, wish.seed, sensitivity, posterior), wish, folding)
     check_only(graph, wish)
     if wish.target is not None:
         measures = Costs(graph).measures() if measures is None else measures
