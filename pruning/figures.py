@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from pruning.compare import Comparison
 from pruning.judge import ERROR
+from pruning.recover import Fold
 from pruning.report import Report, counted
 from pruning.rules import has_filters
 from pruning.sensitivity import SHARES, Scan
 from pruning.shorter import Shorter
 from pruning.sparsity import SMALL
+from pruning.strategies.ranking import Ranking
 from yolo.training.curves import COLOURS as CURVES
 
 KEPT, GONE = "#1b6ca8", "#d5dde5"
@@ -29,6 +31,8 @@ MARK = "#c8553d"
 LEAST_GAMMA = 1e-5  # smaller γ are drawn together with those that are 0
 HEAT = LinearSegmentedColormap.from_list("heat", ["white", "#8fb8d8", KEPT, "#0b2d48"])
 BINS = 10  # of a histogram, for each power of ten
+# of a histogram of scores, and the share of the highest from which on they are told apart
+SCORE_BINS, LEAST_SCORE = 60, 1e-6
 
 
 def kept_channels(shorter: Shorter, report: Report) -> Figure:
@@ -85,6 +89,40 @@ def section_latencies(report: Report) -> Figure:
         loc="left",
     )
     axes.legend(frameon=False, loc="upper right")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def ranked_scores(ranking: Ranking, fold: Fold, report: Report) -> Figure:
+    """Histogram of the scores of all that could go, what stayed on top of what went.
+
+    The line has the fewest on its wrong side: those were held by a floor or a rounding, or gave way
+    to a constant channel. Raises ValueError where nothing could go.
+    """
+    scores = np.concatenate([np.zeros(0), *(c.scores for c in ranking.candidates)])
+    kept = [fold.alive[c.ranked].all(0) for c in ranking.candidates]
+    stayed = np.concatenate([np.zeros(0, bool), *kept])
+    finite = np.isfinite(scores)
+    if not finite.any():
+        raise ValueError("no scores to draw")
+    highest = scores[finite].max()
+    least = max(highest * LEAST_SCORE, np.finfo(float).tiny)
+    bins = np.geomspace(least, max(highest, 2 * least), SCORE_BINS + 1).tolist()
+    drawn = scores.clip(least, bins[-1])
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    parts, labels, colours = [drawn[~stayed], drawn[stayed]], ["cut", "kept"], [GONE, KEPT]
+    axes.hist(parts, bins, stacked=True, color=colours, label=labels)
+    if not stayed.all():
+        ordered = np.argsort(drawn, kind="stable")
+        wrong = np.cumsum(np.where(stayed[ordered], 1, -1))
+        threshold = float(drawn[ordered[wrong.argmin()]])
+        axes.axvline(threshold, color=MARK, linewidth=1.2, label=f"threshold {threshold:.3g}")
+    axes.set_xscale("log")
+    axes.set_xlabel(f"score: {ranking.name}; those below {least:.1e} are drawn there")
+    axes.set_ylabel("groups of channels")
+    axes.set_title(f"{Path(report.cfg).stem}, {report.strategy}, {report.asked}", loc="left")
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderpad=0)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 

@@ -16,7 +16,7 @@ from pruning.calibration.reconstruct import METHODS
 from pruning.calibration.recovery import Recovery, recover, split
 from pruning.channels import ChannelGraph
 from pruning.engines import Darknet, Engine, EngineError, OpenCV, Profile
-from pruning.importance import MEASURED, Scores
+from pruning.importance import MEASURED, Model, Scores
 from pruning.judge import Accuracy, HeadError, validation_images
 from pruning.latency import (
     BRIEF,
@@ -40,11 +40,13 @@ from pruning.strategies import (
     Wish,
     channel_wish,
     check_blocks,
+    choose,
     choose_blocks,
+    path_of,
     prunable,
-    select,
     wholes,
 )
+from pruning.strategies.ranking import Ranking
 from pruning.surgery import operate
 from pruning.targets import parse_targets
 from pruning.verify import (
@@ -141,6 +143,7 @@ class Pruning:
             self.whole.store(self.bayesian.reduced(self.whole.state()))
         self.saved = None if job.plan is None else Plan.load(job.plan)
         self.strategy = self.saved.strategy if self.saved else job.wish.strategy
+        self.ranking: Ranking | None = None
 
     def result(self) -> Result:
         """All of it; raises DarknetError, and ProofError."""
@@ -178,7 +181,8 @@ class Pruning:
             section_times(self.original, before.profile, after.profile, origins),
         )
         plan = replace(shorter.outer(plan), strategy=self.strategy)
-        return Result(plan, shorter, graph, fold, smaller, self.header, report, self.bayesian)
+        cut_ = Result(plan, shorter, graph, fold, smaller, self.header, report)
+        return replace(cut_, bayesian=self.bayesian, ranking=self.ranking)
 
     def spent(self) -> dict[str, float]:
         """What the original comes to in all that its targets name, but for what grows."""
@@ -225,17 +229,17 @@ class Pruning:
         evidence = self._evidence(graph, wish)
         # shares of a target are of the network as it was given
         whole = wholes(self.whole, wish.target, measures) if shorter.blocks else None
-        return select(
+        model = Model(
             graph,
             folding.state,
-            wish,
-            folding,
-            evidence=evidence,
-            sensitivity=self._sensitivity(folding, wish, evidence),
-            posterior=self.given if shorter.network is self.original else None,
-            measures=measures(shorter, folding),
-            wholes=whole,
+            evidence,
+            wish.seed,
+            self._sensitivity(folding, wish, evidence),
+            self.given if shorter.network is self.original else None,
         )
+        path = path_of(model, wish, folding)
+        self.ranking = path.ranking
+        return choose(path, measures(shorter, folding), whole)
 
     def _sensitivity(
         self, folding: Folding, wish: Wish, evidence: Evidence | None

@@ -11,6 +11,7 @@ from pruning.plan import Plan
 from pruning.recover import Fold
 from pruning.report import Report
 from pruning.shorter import Shorter
+from pruning.strategies.ranking import Ranking
 from yolo.files import Writer, content_writer, write_files
 from yolo.network import Network
 from yolo.weights import Header, weights_writer
@@ -21,7 +22,7 @@ class Result:
     """A finished and proven cut.
 
     `plan` and `report` number sections as the given network does, `graph` and `fold` as what is
-    left of it without blocks does.
+    left of it without blocks does. `ranking` is what was chosen from, where channels were ranked.
     """
 
     plan: Plan
@@ -32,6 +33,7 @@ class Result:
     header: Header
     report: Report
     bayesian: BayesianCut | None = None
+    ranking: Ranking | None = None
 
     def writers(self, folder: Path, stem: str) -> list[tuple[Path, Writer]]:
         """What writes STEM.cfg, .weights and .json."""

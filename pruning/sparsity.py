@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pruning.channels import ChannelGraph, Mask
 from pruning.coupling import Ids
+from pruning.importance import Model
 from pruning.recover import Folding
 from pruning.strategies import Wish, prunable, reachable, select
 from pruning.surgery import masked
@@ -284,7 +285,7 @@ class _Probe:
         free, beyond = 0, int(100 * reachable(self.graph, state, wish, folding) + 1e-6) + 1
         while beyond - free > 1:
             middle = (free + beyond) // 2
-            plan = select(self.graph, state, replace(wish, percent=middle / 100), folding)
+            plan = select(Model(self.graph, state), replace(wish, percent=middle / 100), folding)
             fold = folding.fold(plan.alive(self.graph), plan.mean)
             changed = self._run(masked(self.graph, self.state, fold, False), self.images)
             if relative(changed, self.whole) < CHANGE:

@@ -60,15 +60,14 @@ class Trial:
         self.found, self.graph = found, ChannelGraph(found.network)
         self.folding = Folding(self.graph, found.state, mode)
         self.wish = Wish(strategy, percent, **wish)
+        self.model = Model(self.graph, found.state, seed=self.wish.seed)
         self.costs = Costs(self.graph)
 
     def plan(self, **more):
-        return select(self.graph, self.found.state, self.wish, self.folding, **more)
+        return select(self.model, self.wish, self.folding, **more)
 
     def way(self):
-        return Way(
-            Model(self.graph, self.found.state, seed=self.wish.seed), self.wish, self.folding
-        )
+        return Way(self.model, self.wish, self.folding)
 
     def spent(self, fold):
         return self.costs.of(fold.kept)
@@ -559,7 +558,8 @@ def test_files_are_named_for_the_target(here, line, options, stem):
     ended = run(line, *options)
     assert ended.code == 0, ended
     made = {f"{stem}.{kind}" for kind in ("cfg", "weights", "json")}
-    assert {path.name for path in Path("out").iterdir()} - {f"{stem}-channels.png"} == made
+    drawn = {f"{stem}-{picture}.png" for picture in ("channels", "scores")}
+    assert {path.name for path in Path("out").iterdir()} - drawn == made
 
 
 @pytest.mark.parametrize("importance", DATA_FREE)

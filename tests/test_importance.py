@@ -1,6 +1,8 @@
 """Importances: what they score, against loops and against weights that are taken away."""
 
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,12 +15,14 @@ from test_strategies import NET, conv
 from pruning import importance
 from pruning.calibration.evidence import gather
 from pruning.channels import ChannelGraph
+from pruning.figures import ranked_scores
 from pruning.importance import IMPORTANCES, Importance, Model, channel_scores
 from pruning.options import GROUP_SCORES, SENSITIVITY, SIGNAL
 from pruning.options import IMPORTANCES as SAID
 from pruning.recover import Folding
 from pruning.rules import Weighted, depthwise, rule_of
 from pruning.strategies import Wish, select
+from pruning.strategies.ranking import rank
 from yolo.errors import PlanError
 from yolo.network import Network
 
@@ -126,7 +130,7 @@ def test_filters_that_others_can_stand_for_go_first():
     found.state[0]["weights"][:] = rows[:, :, None, None]
     graph = ChannelGraph(found.network)
     wish = Wish("normal", 0.25, importance="fpgm")
-    plan = select(graph, found.state, wish, Folding(graph, found.state, "none"))
+    plan = select(Model(graph, found.state), wish, Folding(graph, found.state, "none"))
     assert plan.keep[0] in ((0, 2, 3), (1, 2, 3))
 
 
@@ -186,7 +190,7 @@ def test_an_importance_may_score_groups_from_what_was_measured(monkeypatch, grou
     graph = ChannelGraph(found.network)
     wish = Wish("shortcut", 0.5, group, importance="measured")
     folding = Folding(graph, found.state, "none")
-    plan = select(graph, found.state, wish, folding, evidence=np.array([3.0, 1, 2, 4]))
+    plan = select(Model(graph, found.state, np.array([3.0, 1, 2, 4])), wish, folding)
     assert plan.keep == {0: (0, 3), 1: (0, 3)}
 
 
@@ -226,7 +230,7 @@ def test_signal_is_what_the_noise_of_all_weights_leaves(build):
     assert scores[1].argmin() == 5
     wish = Wish("shortcut", target="params=0.7", importance=SIGNAL)
     folding = Folding(found.graph, plain.state())
-    plan = select(found.graph, plain.state(), wish, folding, posterior=posterior)
+    plan = select(found, wish, folding)
     assert 5 not in plan.keep[1]
     assert 0 in plan.keep[0]
 
@@ -235,3 +239,23 @@ def test_signal_of_a_network_without_noise():
     found = sample("[net]\nheight=4\nwidth=4\nchannels=3\n" + conv(8) + conv(4))
     with pytest.raises(PlanError, match=r"importance signal: needs the .pt of a network"):
         IMPORTANCES[SIGNAL](model(found))
+
+
+@pytest.mark.parametrize("cut", [0, 3, 8])
+def test_a_picture_of_scores_and_their_threshold(cut):
+    found = sample(NET + conv(8) + conv(3))
+    found.state[0]["scales"][:] = torch.arange(1.0, 9)
+    graph = ChannelGraph(found.network)
+    folding = Folding(graph, found.state, "none")
+    ranking = rank(Model(graph, found.state), Wish("normal", 0.0), folding)
+    alive = np.ones(graph.size, bool)
+    alive[graph.outputs[0][:cut]] = False
+    report = SimpleNamespace(cfg="x.cfg", strategy="normal", asked="percent 0.3")
+    axes = ranked_scores(ranking, folding.fold(alive), report).axes[0]
+    heights = [sum(bar.get_height() for bar in bars) for bars in axes.containers]
+    assert heights == [cut, 8 - cut]
+    assert "bn" in axes.get_xlabel()
+    # the last score that went, or none
+    assert [line.get_xdata()[0] for line in axes.lines] == ([cut] if cut else [])
+    with pytest.raises(ValueError, match="no scores"):
+        ranked_scores(replace(ranking, candidates=()), folding.fold(alive), report)

@@ -414,7 +414,7 @@ class Timing:
         tell = Measures(Header(), stopwatch=self.stopwatch)
         state = self.network.state()
         measures = tell(whole(self.network), self.folding)
-        return select(self.graph, state, self.wish, self.folding, measures=measures)
+        return select(Model(self.graph, state), self.wish, self.folding, measures=measures)
 
     def built(self, plan):
         return cut(self.graph, self.folding.fold(plan.alive(self.graph), plan.mean))
@@ -579,7 +579,8 @@ def test_the_largest_cut_that_loses_no_more(scored, drop):
     lost = Lost(network, finish, Accuracy(Images()))
     tell = Measures(Header(), lost=lost)
     wish = Wish("normal", target=f"map-drop={drop}", only=(1,))
-    plan = select(graph, network.state(), wish, folding, measures=tell(whole(network), folding))
+    model = Model(graph, network.state())
+    plan = select(model, wish, folding, measures=tell(whole(network), folding))
     left = len(plan.keep.get(1, range(24)))
     assert left == max(math.ceil(24 * (1 - drop) - 1e-9), 1)
     assert len(scored.networks) <= 3 + math.ceil(math.log2(24))
@@ -679,7 +680,7 @@ def test_pictures_of_latencies(here, line):
     ended = line.run("prune", *model, *target, *options)
     assert ended.code == 0, ended
     made = {path.name for path in Path("figures").iterdir()}
-    assert made == {"y-channels.png", "y-latency.png"}
+    assert made == {"y-channels.png", "y-latency.png", "y-scores.png"}
 
 
 def test_a_real_network_in_a_real_engine(tmp_path):

@@ -132,7 +132,7 @@ def test_a_loss_is_the_head_error_of_the_cut_alone(tmp_path: Path, text: str, mo
         for cut, loss in curve.losses.items():
             percent = min(cut / curve.slots, 1 - 1e-12)
             wish = Wish("shortcut", percent, only=family.sections[:1])
-            plan = select(graph, folding.state, wish, folding)
+            plan = select(Model(graph, folding.state), wish, folding)
             fold = folding.fold(plan.alive(graph), plan.mean)
             smaller = Network.with_state(*operate(graph, folding.state, fold))
             assert loss == pytest.approx(head_error(trial.network, smaller, noise), rel=1e-6)
@@ -200,12 +200,16 @@ def test_it_is_an_importance_of_groups(trial: Trial, how: str) -> None:
 @pytest.mark.parametrize("strategy", ["normal", "regular", "shortcut", "slim"])
 def test_every_strategy_takes_it(trial: Trial, strategy: str) -> None:
     wish = Wish(strategy, 0.3)
-    graph, folding = trial.graph, trial.folding
-    plan = select(graph, folding.state, wish, folding, sensitivity=trial.scan(wish))
+    folding = trial.folding
+
+    def scanned(wish: Wish) -> Model:
+        return Model(trial.graph, folding.state, sensitivity=trial.scan(wish))
+
+    plan = select(scanned(wish), wish, folding)
     assert plan.strategy == strategy
     target = Wish("shortcut", target="macs=0.6")
     asked = trial.judge.asked
-    plan = select(graph, folding.state, target, folding, sensitivity=trial.scan(target))
+    plan = select(scanned(target), target, folding)
     assert plan.keep
     assert trial.judge.asked == asked or strategy in ("normal", "regular")
 

@@ -16,6 +16,7 @@ from random_cfg import samples
 
 from pruning.channels import ChannelGraph
 from pruning.figures import gamma_history
+from pruning.importance import Model
 from pruning.options import SCHEDULES as NAMES
 from pruning.recover import Folding
 from pruning.sparsity import CHANGE, SCHEDULES, Look, Penalty, look, strength
@@ -228,7 +229,7 @@ def changes(net, wish, x):
     with torch.no_grad():
         whole = net(x, collect=net.head_inputs)
         for percent in range(int(100 * reachable(graph, state, wish, folding)) + 1):
-            plan = select(graph, state, replace(wish, percent=percent / 100), folding)
+            plan = select(Model(graph, state), replace(wish, percent=percent / 100), folding)
             fold = folding.fold(plan.alive(graph), plan.mean)
             silenced = Network.with_state(net.cfg, masked(graph, state, fold, False))
             yield relative(silenced(x, collect=net.head_inputs), whole)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from random_cfg import sample, samples
 
 from pruning.channels import ChannelGraph
-from pruning.importance import channel_scores, group_scores
+from pruning.importance import Model, channel_scores, group_scores
 from pruning.options import FOLDS, GROUP_SCORES, STRATEGIES
 from pruning.recover import Folding
 from pruning.strategies import Wish, reachable, select, strategies
@@ -42,7 +42,7 @@ class Trial:
         return reachable(self.graph, self.found.state, self.wish, self.folding)
 
     def plan(self):
-        return select(self.graph, self.found.state, self.wish, self.folding)
+        return select(Model(self.graph, self.found.state), self.wish, self.folding)
 
     def fold(self):
         plan = self.plan()
@@ -276,7 +276,7 @@ def test_the_slots_with_the_lowest_scores_go_and_no_others():
     graph = ChannelGraph(found.network)
     folding = Folding(graph, found.state, "mean")
     for percent in (0.26, 0.28, 0.5):
-        plan = select(graph, found.state, Wish("shortcut", percent), folding)
+        plan = select(Model(graph, found.state), Wish("shortcut", percent), folding)
         assert plan.alive(graph)[graph.outputs[5]].all()
 
 
@@ -285,9 +285,9 @@ def test_a_wish_that_nothing_can_fulfil_says_why():
     graph = ChannelGraph(found.network)
     folding = Folding(graph, found.state, "auto")
     with pytest.raises(PlanError, match="normal finds nothing that it may cut"):
-        select(graph, found.state, Wish("normal", 0.5), folding)
+        select(Model(graph, found.state), Wish("normal", 0.5), folding)
     with pytest.raises(PlanError, match="--only 0: can't be cut: it is the network's output"):
-        select(graph, found.state, Wish("normal", 0.5, only=(0,)), folding)
+        select(Model(graph, found.state), Wish("normal", 0.5, only=(0,)), folding)
 
 
 def test_only_sections_with_filters_can_be_named():
@@ -296,4 +296,4 @@ def test_only_sections_with_filters_can_be_named():
     folding = Folding(graph, found.state, "auto")
     for wish in (Wish("normal", 0.5, only=(1,)), Wish("normal", 0.5, spare=(1,))):
         with pytest.raises(PlanError, match=r"1: has no filters to cut"):
-            select(graph, found.state, wish, folding)
+            select(Model(graph, found.state), wish, folding)

@@ -23,7 +23,7 @@ def select_rows(cfg: str, repeat: int, steps: Callable[[str], None]) -> Rows:
     """Measured, bare, ratio and target of every figure; bare is a percent by |γ|."""
     from pruning.channels import ChannelGraph
     from pruning.costs import Costs
-    from pruning.importance import IMPORTANCES, MEASURED
+    from pruning.importance import IMPORTANCES, MEASURED, Model
     from pruning.options import SENSITIVITY, SIGNAL
     from pruning.recover import Folding
     from pruning.strategies import Wish, select
@@ -39,7 +39,7 @@ def select_rows(cfg: str, repeat: int, steps: Callable[[str], None]) -> Rows:
     costs = Costs(graph)
 
     def chosen(wish: Wish) -> Callable[[], object]:
-        return lambda: select(graph, state, wish, folding)
+        return lambda: select(Model(graph, state), wish, folding)
 
     def row(what: str, seconds: float, bare: float, target: str = "") -> list[str]:
         return [what, ms(seconds), ms(bare), f"{seconds / bare:.1f}", target]
@@ -104,6 +104,7 @@ def _torch_pruning(folding: Folding, repeat: int) -> Rows:
     from peers import MISSING, Peer, installed, reason
 
     from pruning.channels import ChannelGraph
+    from pruning.importance import Model
     from pruning.strategies import Wish, select
     from pruning.surgery import operate
 
@@ -122,7 +123,7 @@ def _torch_pruning(folding: Folding, repeat: int) -> Rows:
     wish = Wish("shortcut", target=f"macs={peer.macs}")
 
     def cut() -> None:
-        plan = select(whole, state, wish, folding)
+        plan = select(Model(whole, state), wish, folding)
         operate(whole, state, folding.fold(plan.alive(whole), plan.mean))
 
     (bare,) = alternating(repeat, cut)

@@ -84,7 +84,9 @@ def arguments() -> argparse.Namespace:
     out.add_argument("--save-plan", metavar="FILE", help="write the plan")
     out.add_argument("--json", metavar="FILE", help="write the report there, too")
     out.add_argument(
-        "--figures", metavar="DIR", help="draw what is kept of every section, and what it takes"
+        "--figures",
+        metavar="DIR",
+        help="draw what is kept of every section and what it takes, and the scores that decided",
     )
     out.add_argument("--dry-run", action="store_true", help="show the plan, write nothing else")
     return parser.parse_args()
@@ -135,6 +137,7 @@ def main() -> int:
             "report": lambda: result.report.to_json(result_files(folder, stem)).encode(),
             "figure": lambda: _figure(result),
             "latency": lambda: _latencies(result),
+            "scores": lambda: _scores(result),
             "scan": lambda: _sensitivities(Path(args.scan), args.cfg or args.weights),
         }
         made = [(path, contents[kind]()) for kind, path in extra.items()]
@@ -159,6 +162,8 @@ def _extra_files(args: argparse.Namespace, folder: Path, stem: str) -> dict[str,
     found = {kind: Path(path) for kind, path in extra.items() if path}
     if args.figures:
         found["figure"] = Path(args.figures) / f"{stem}-channels.png"
+    if args.figures and not args.plan and args.strategy not in ("bayesian", "layer"):
+        found["scores"] = Path(args.figures) / f"{stem}-scores.png"
     if args.figures and args.runs and not args.dry_run:
         found["latency"] = Path(args.figures) / f"{stem}-latency.png"
     kinds = () if args.dry_run else ("cfg", "weights", "json")
@@ -182,6 +187,14 @@ def _latencies(result: Result) -> bytes:
     from yolo.png import png
 
     return png(section_latencies(result.report))
+
+
+def _scores(result: Result) -> bytes:
+    from pruning.figures import ranked_scores
+    from yolo.png import png
+
+    assert result.ranking
+    return png(ranked_scores(result.ranking, result.fold, result.report))
 
 
 def _sensitivities(path: Path, model: str) -> bytes:

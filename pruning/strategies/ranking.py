@@ -34,10 +34,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Ranking:
-    """All candidates of a wish, and the scores that rank them."""
+    """All candidates of a wish, and the scores that rank them; `name` says what they are."""
 
     candidates: Sequence[Candidate]
     importance: Importance
+    name: str
 
     @property
     def pool(self) -> int:
@@ -55,7 +56,8 @@ def rank(model: Model, wish: Wish, folding: Folding) -> Ranking:
     graph, families = model.graph, wish.families(model.graph)
     name = wish.importance or model.best
     importance = Importance.of(model, name, wish.group_score)
-    if name in PRICES if wish.per_mac is None else wish.per_mac:
+    per_mac = name in PRICES if wish.per_mac is None else wish.per_mac
+    if per_mac:
         importance = importance.divided(graph, slot_macs(graph, families))
     nothing = np.zeros(graph.size, bool)
     found = []
@@ -67,7 +69,7 @@ def rank(model: Model, wish: Wish, folding: Folding) -> Ranking:
         constant = folding.mode == "exact" and folding.needs(family, nothing)
         least = min(floor + constant, family.slots)
         found.append(Candidate(family, ranked, importance.groups[ranked].mean(0), floor, least))
-    return Ranking(found, importance)
+    return Ranking(found, importance, f"{name} per MAC" if per_mac else name)
 
 
 def _floor(family: Family, wish: Wish) -> int:

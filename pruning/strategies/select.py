@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pruning.calibration.evidence import Evidence
 from pruning.channels import ChannelGraph
 from pruning.costs import Costs, Measure
-from pruning.importance import Model, Scores
+from pruning.importance import Model
 from pruning.plan import Plan
 from pruning.recover import Folding
 from pruning.strategies.budget import turns_to_cut, turns_to_meet
@@ -15,31 +14,39 @@ from pruning.strategies.path import Path
 from pruning.strategies.ranking import Ranking, rank
 from pruning.strategies.wish import Wish, check_only
 from yolo.errors import PlanError
-from yolo.network import Network, State
+from yolo.network import State
 
 
 def select(
-    graph: ChannelGraph,
-    state: State,
+    model: Model,
     wish: Wish,
     folding: Folding,
-    *,
-    evidence: Evidence | None = None,
-    sensitivity: Scores | None = None,
-    posterior: Network | None = None,
     measures: Mapping[str, Measure] | None = None,
     wholes: Mapping[str, float] | None = None,
 ) -> Plan:
-    """The plan that fulfils a wish; raises PlanError where it can't be reached.
+    """The plan that fulfils a wish: `choose` on its path. Raises PlanError."""
+    return choose(path_of(model, wish, folding), measures, wholes)
 
-    `evidence` is what importances that ask for images have measured on some, `sensitivity` what a
-    scan has (sensitivity.scan), `posterior` a Bayesian network that this one is the plain form of;
+
+def path_of(model: Model, wish: Wish, folding: Folding) -> Path:
+    """All cuts that a wish may mean, from nothing on; raises PlanError for what can't be meant."""
+    wish.check()
+    path = Path(model, wish, folding)
+    check_only(model.graph, wish)
+    return path
+
+
+def choose(
+    path: Path,
+    measures: Mapping[str, Measure] | None = None,
+    wholes: Mapping[str, float] | None = None,
+) -> Plan:
+    """The plan that goes as far as the path's wish asks for; raises PlanError where that can't be.
+
     `measures` tell for each kind of target (targets.KINDS) what a cut comes to, by default what
     Costs counts; `wholes` what shares are of, by default what the network itself comes to.
     """
-    wish.check()
-    path = Path(Model(graph, state, evidence, wish.seed, sensitivity, posterior), wish, folding)
-    check_only(graph, wish)
+    wish, graph = path.wish, path.folding.graph
     if wish.target is not None:
         measures = Costs(graph).measures() if measures is None else measures
         turns = turns_to_meet(path, wish.target, measures, wholes)
