@@ -165,25 +165,26 @@ def test_a_training_settles_its_average(data):
         torch.testing.assert_close(found, expected)
 
 
-def test_two_processes_count_the_divergence_once(tmp_path):
+def test_two_processes_count_the_divergence_once(command, tmp_path):
     """With the data's loss weighted by 0 nothing else moves the posteriors."""
     where = ["--data", make_classification_data(tmp_path), "--cfg", tmp_path / "x.cfg"]
     (tmp_path / "x.cfg").write_text(BAYESIAN)
     options = ["--data-weight", 0, "--kl-weight", 0.01, "--batch", 4, "--subdivisions", 2]
     options += ["--epochs", 2, "--eval-every", 0, "--workers", 0]
-    states = []
-    for world in (1, 2):
-        start = ["torch.distributed.run", "--standalone", f"--nproc-per-node={world}", TRAIN]
-        arguments = map(str, [*start, *where, *options, "--out", tmp_path / f"out{world}"])
-        done = subprocess.run(
-            [sys.executable, "-m", *arguments],
-            capture_output=True,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        states.append(load_checkpoint(tmp_path / f"out{world}" / "last.pt").state)
-    one, two = states
+    alone = command.run("train", *where, *options, "--out", tmp_path / "out1")
+    assert alone.code == 0, alone.err
+    together = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [
+            sys.executable,
+            *map(str, [*together, TRAIN, *where, *options, "--out", tmp_path / "out2"]),
+        ],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (load_checkpoint(tmp_path / f"out{n}" / "last.pt").state for n in (1, 2))
     started = fresh(BAYESIAN).state()
     for index, tensors in bayesian_layers(fresh(BAYESIAN).layers).items():
         for name in tensors.slots().keys() - {"mean", "variance"}:

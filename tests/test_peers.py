@@ -79,7 +79,9 @@ num=2
 
 @pytest.fixture
 def line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
+    found = CommandLine(monkeypatch, capsys)
+    monkeypatch.setattr(importlib.import_module("bench_select"), "IMAGES", 1)  # of a scan
+    return found
 
 
 @pytest.fixture

@@ -228,23 +228,26 @@ def test_a_teacher_with_other_heads_is_an_error(command, place):
     assert ended.err.count("\n") == 1
 
 
-def test_two_processes_learn_as_one(place):
+def test_two_processes_learn_as_one(command, place):
     """The same images, the same gradients, the same sparsity: the weights agree to rounding.
 
     Each has one of the two mini-batches of a step, so BN sees the same; but its running statistics
     are those of the first process.
     """
     (place / "x.cfg").write_text(DETECTOR.replace("probability=.2", "probability=0"))
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for world in (1, 2):
-        module = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]
-        more = ["--out", place / f"out{world}", "-sr", "--strength", 0.5, "--eval-every", 0]
-        arguments = map(str, [TRAIN, *asked(place, *more)])
-        done = subprocess.run(
-            [sys.executable, *module, *arguments], capture_output=True, text=True, env=environment
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert done.stdout.count("epoch 1/2") == 1
+    more = ["-sr", "--strength", 0.5, "--eval-every", 0]
+    alone = command.run("train", *asked(place, *more, "--out", place / "out1"))
+    assert alone.code == 0, alone.err
+    together = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    arguments = map(str, [TRAIN, *asked(place, *more, "--out", place / "out2")])
+    done = subprocess.run(
+        [sys.executable, *together, *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("epoch 1/2") == 1
     one, two = (load_checkpoint(place / f"out{world}" / "last.pt") for world in (1, 2))
     for index, tensors in one.state.items():
         for name in tensors.keys() - {"mean", "variance"}:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,8 @@ from yolo.training.trainer import Trainer
 from yolo.weights import weights_writer
 
 Judge = Callable[[Network], Row]  # figures of a network; "score" chooses the best
+
+BETWEEN_PICTURES = 20  # times as long as drawing them takes, so that epochs of a second stay short
 
 
 class Observer(Protocol):
@@ -42,9 +45,10 @@ class Observer(Protocol):
 class Run:
     """Trains into a folder; only rank 0 writes.
 
-    `last.pt` and `best.pt` after every epoch, both with the averaged tensors; `history.csv` and
-    `curves.png`; NAME.cfg, NAME_last.weights and NAME_best.weights at the end. A file that can't
-    be written stops nothing: it is tried again after the next epoch, and is an error at the end.
+    `last.pt` and `best.pt` after every epoch, both with the averaged tensors, and `history.csv`;
+    `curves.png` and the observer's files from time to time and at the end; NAME.cfg,
+    NAME_last.weights and NAME_best.weights at the end. A file that can't be written stops nothing:
+    it is tried again after the next epoch, and is an error at the end.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Run:
         self.best = -1.0
         self.unsaved: DarknetError | None = None
         self._new_best: Checkpoint | None = None
+        self._drawn, self._next_drawing = 0, 0.0  # epochs in the pictures; when they are due
 
     @property
     def last_path(self) -> Path:
@@ -91,8 +96,8 @@ class Run:
             self.trainer.ranks.wait()
             yield row
         if self.trainer.ranks.first:
-            if self.trainer.step or not self.history:
-                self._save()
+            if self.trainer.step or not self.history or self._drawn < len(self.history):
+                self._save(at_end=True)
             if self.unsaved:
                 raise self.unsaved
 
@@ -142,7 +147,7 @@ class Run:
             row = joined(row, self.observer.look(trainer.ema.network))
         return row
 
-    def _save(self) -> None:
+    def _save(self, at_end: bool = False) -> None:
         training = {
             "trainer": self.trainer.state(),
             "history": self.history,
@@ -152,21 +157,28 @@ class Run:
         if self.observer:
             training["observer"] = self.observer.state()
         last = self.trainer.checkpoint(training)
-        table, picture = history_csv(self.history), curves(self.history, self.name)
         writers: list[tuple[Path, Writer]] = [
             (self.last_path, checkpoint_writer(last)),
-            (self.folder / "history.csv", content_writer(table)),
-            (self.folder / "curves.png", content_writer(picture)),
+            (self.folder / "history.csv", content_writer(history_csv(self.history))),
         ]
         if self._new_best:
             writers.append((self.best_path, checkpoint_writer(self._new_best)))
-        if self.observer:
-            writers += self.observer.writers(self.folder)
+        pictures = self._pictures() if at_end or time.monotonic() >= self._next_drawing else []
         try:
-            write_files(writers)
+            write_files([*writers, *pictures])
             self._new_best = self.unsaved = None
+            self._drawn = len(self.history) if pictures else self._drawn
         except DarknetError as error:
             self.unsaved = error
+
+    def _pictures(self) -> list[tuple[Path, Writer]]:
+        start = time.monotonic()
+        found = [(self.folder / "curves.png", content_writer(curves(self.history, self.name)))]
+        if self.observer:
+            found += self.observer.writers(self.folder)
+        now = time.monotonic()
+        self._next_drawing = now + BETWEEN_PICTURES * (now - start)
+        return found
 
 
 def joined(row: Row, more: Row) -> Row:
