@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from pruning.bayesian.cut import BAYESIAN
-from pruning.job import Job, Pruning, accuracy_of, prove_engines, prune
+from pruning.job import Job, Pruning, accuracy_of, engines_of, prove_engines, prune
+from pruning.options import SIGNAL
+from pruning.request import stamps
 from pruning.result import Result, result_files
 from pruning.strategies import Wish
 from pruning.targets import KINDS, parse_targets
 from pruning.verify import Comparison
 from yolo.errors import PlanError
 from yolo.files import Writer, content_writer, read_bytes, write_file
-from yolo.models import load_model
+from yolo.models import is_random, load_model
 from yolo.network import Network
 from yolo.results import Evaluation
 from yolo.tables import table
@@ -31,7 +33,7 @@ MODEL, TRAINING, TRAINED, SETTINGS = "model", "training", "trained.weights", "st
 
 # trains a cfg and its weights in a folder, or goes on there: the weights that come of it
 Train = Callable[[Path, Path, Path], Path]
-Figures = Mapping[str, Any]  # a report's JSON
+Told = Mapping[str, Any]  # a report's JSON
 
 
 def wishes(wish: Wish, rounds: int, spent: Mapping[str, float]) -> list[Wish]:
@@ -62,7 +64,7 @@ class Tuned:
     """What came of all rounds: `reports` are those of their cuts, `accuracy` is that of the end."""
 
     job: Job
-    reports: Sequence[Figures]
+    reports: Sequence[Told]
     network: Network
     header: Header
     accuracy: Evaluation
@@ -81,7 +83,7 @@ class Tuned:
         """`files` names the written `cfg` and `weights`."""
         first, last, score = self.reports[0], self.reports[-1], self._score
         data = {
-            "cfg": self.job.cfg,
+            "cfg": first["cfg"],
             "weights": self.job.weights,
             "strategy": self.job.wish.strategy,
             "percent": self.job.wish.percent,
@@ -109,7 +111,7 @@ class Tuned:
             ["", "parameters", "MACs", "left", "ms in opencv", "cut", "trained", "against masked"]
         ]
 
-        def row(name: str, cost: Figures, *scores: str) -> list[str]:
+        def row(name: str, cost: Told, *scores: str) -> list[str]:
             ms = cost["latency_ms"]["opencv"]
             spent = f"{cost['parameters']:,}", f"{cost['macs']:,}"
             left = f"{cost['macs'] / max(first['macs'], 1):.1%}"
@@ -124,9 +126,7 @@ class Tuned:
             rows.append(row(f"step {number}", report["after"], *scores, told))
         title = f"{self.job.wish.strategy} in {len(self.reports)} steps; {self.accuracy.score_name}"
         proofs = [
-            f"The trained model in {name}: {'-' if found.value is None else f'{found.value:.1e}'} "
-            f"relative L2 at the tensors that enter the heads. {found.note}".rstrip()
-            for name, found in self.engines.items()
+            f"The trained model in {name}: {_said(found)}" for name, found in self.engines.items()
         ]
         return "\n".join([table(rows, title, numbers=range(1, 8)), *proofs])
 
@@ -155,14 +155,16 @@ class Gradual:
         _check(job, rounds)
         self.job, self.rounds, self.folder, self._train = job, rounds, folder, train
         asked = {
-            "cfg": _stamp(job.cfg),
-            "weights": _stamp(job.weights),
-            "data": _stamp(job.data),
+            "cfg": stamps(job.cfg),
+            "weights": job.weights if is_random(job.weights) else stamps(job.weights),
+            "data": stamps(job.data),
             "wish": asdict(job.wish),
             "steps": rounds,
             "fold": job.fold,
             "recover": job.recover,
-            "calibrate": job.calibrate and [job.calibrate, job.calibration_images],
+            "calibrate": [*stamps(job.calibrate), job.calibration_images],
+            "points": job.points,
+            "verify": "torch" in job.proofs,
             **settings,
         }
         self._asked = json.loads(json.dumps(asked))  # tuples are lists in a file
@@ -171,16 +173,20 @@ class Gradual:
         """Do what isn't done yet; raises DarknetError, and ProofError where a proof fails."""
         job, reports = self.job, []
         cfg, weights = job.cfg, job.weights
-        for number, wish in enumerate(self._wishes(), 1):
+        engines_of(job)  # what isn't there is said now
+        asked = self._begun() or wishes(job.wish, self.rounds, Pruning(job).spent())
+        for number, wish in enumerate(asked, 1):
             folder = self.folder / str(number)
             files, trained = result_files(folder, MODEL), folder / TRAINED
             if not all(path.exists() for path in files.values()):
-                self._cut(number, wish, cfg, weights).write(folder, MODEL)
+                cut = self._cut(number, wish, cfg, weights)
+                self._begin(asked)
+                cut.write(folder, MODEL)
             if not trained.exists():
                 job.progress(f"step {number} of {self.rounds}: training")
                 best = self._train(files["cfg"], files["weights"], folder / TRAINING)
                 write_file(trained, read_bytes(best))
-            reports.append(_read(files["json"]))
+            reports.append(_read(files["json"], "before", "after", "proof"))
             cfg, weights = str(files["cfg"]), str(trained)
         network, header = load_model(cfg, weights)
         accuracy = accuracy_of(job, network)
@@ -189,20 +195,24 @@ class Gradual:
         engines = prove_engines(job, whole, network)
         return Tuned(job, reports, network, header, accuracy(network), engines)
 
-    def _wishes(self) -> list[Wish]:
-        """What the rounds ask for, as the folder has it, or else as it has it from now on."""
+    def _begun(self) -> list[Wish]:
+        """What the rounds ask for, where the folder has some; raises PlanError for others."""
         path = self.folder / SETTINGS
-        if path.exists():
-            begun = _read(path)
-            for name, value in self._asked.items():
-                if begun.get(name) != value:
-                    raise PlanError(f"{path}: begun with another {name}: say another --name")
-            return [replace(self.job.wish, **asked) for asked in begun["asked"]]
-        found = wishes(self.job.wish, self.rounds, Pruning(self.job).spent())
-        asked = [{"percent": wish.percent, "target": wish.target} for wish in found]
-        text = json.dumps({**self._asked, "asked": asked}, indent=2) + "\n"
-        write_file(path, text.encode())
-        return found
+        if not path.exists():
+            return []
+        begun = _read(path, "asked")
+        for name, value in self._asked.items():
+            if begun.get(name) != value:
+                other = f"begun with another {name}"
+                raise PlanError(f"{path}: {other}: remove {self.folder}, or say another --name")
+        return [replace(self.job.wish, **asked) for asked in begun["asked"]]
+
+    def _begin(self, rounds: Sequence[Wish]) -> None:
+        path = self.folder / SETTINGS
+        if not path.exists():
+            asked = [{"percent": wish.percent, "target": wish.target} for wish in rounds]
+            text = json.dumps({**self._asked, "asked": asked}, indent=2) + "\n"
+            write_file(path, text.encode())
 
     def _cut(self, number: int, wish: Wish, cfg: str | None, weights: str) -> Result:
         """What a round cuts; engines and times are for the ends of all."""
@@ -232,24 +242,26 @@ def _check(job: Job, rounds: int) -> None:
     if wish.strategy == BAYESIAN or wish.blocks is not None:
         what = "thresholds" if wish.strategy == BAYESIAN else "blocks"
         raise PlanError(f"steps: {what} say all at once: train what is cut with train.py")
+    if wish.importance == SIGNAL and rounds > 1:
+        raise PlanError(f"steps: importance {SIGNAL}: what is cut knows no noise: a single step")
+    wish.check_far()
     for target in parse_targets(wish.target) if wish.target else ():
         if KINDS[target.name].grows:
             raise PlanError(f"steps: {target} is for a single cut: it would be told untrained")
 
 
-def _stamp(path: str | None) -> list[object] | None:
-    """Name, size and time of a file; the name alone where there is none."""
-    if path is None or not Path(path).is_file():
-        return None if path is None else [path]
-    told = Path(path).stat()
-    return [path, told.st_size, told.st_mtime_ns]
+def _said(found: Comparison) -> str:
+    if found.value is None:
+        return found.note
+    return f"{found.value:.1e} relative L2 at the tensors that enter the heads, {found.note}"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, *needed: str) -> dict[str, Any]:
     try:
         found = json.loads(read_bytes(path))
-        if not isinstance(found, dict):
-            raise ValueError("expected an object")
+        if not (isinstance(found, dict) and {*needed} <= found.keys()):
+            raise ValueError("something is missing")
     except ValueError as error:
-        raise PlanError(f"{path}: is damaged: remove it, and what is in its folder") from error
+        what = "remove its folder, and those of later steps"
+        raise PlanError(f"{path}: is damaged: {what}") from error
     return found

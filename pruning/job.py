@@ -17,7 +17,7 @@ from pruning.calibration.recovery import Recovery, recover, split
 from pruning.channels import ChannelGraph
 from pruning.engines import Darknet, Engine, EngineError, OpenCV, Profile
 from pruning.importance import MEASURED, Model, Scores
-from pruning.judge import Accuracy, HeadError, validation_images
+from pruning.judge import Accuracy, HeadError
 from pruning.latency import (
     BRIEF,
     measure_for,
@@ -26,7 +26,7 @@ from pruning.latency import (
     torch_profile,
 )
 from pruning.measures import Lost, Measures, Stopwatch
-from pruning.options import CALIBRATION_IMAGES, ENGINES, RECOVERIES, SENSITIVITY
+from pruning.options import CALIBRATION_IMAGES, ENGINES, RECOVERIES, SENSITIVITY, SIGNAL
 from pruning.plan import Plan
 from pruning.recover import Fold, Folding
 from pruning.report import Cost, Report, block_changes, changes, cost
@@ -58,12 +58,12 @@ from pruning.verify import (
     prove_engine,
     prove_plain,
 )
-from yolo.datasets.data import Data
+from yolo.cfg import Cfg
 from yolo.errors import PlanError
-from yolo.evaluate import check_classes
 from yolo.models import load_model
 from yolo.network import Network, State
 from yolo.randomize import check_memory
+from yolo.training.variational import settle
 
 NOT_RUN = Comparison(None, "not run")
 
@@ -79,10 +79,11 @@ class Job:
     tell the accuracy before and after, `points` the rule for mAP (results.POINTS), `workers` the
     processes that read them. The strategy bayesian takes `thresholds`, None for auto, in place of
     the wish's percent, which is 0 then, group and rounding; `reduced` writes its weights in reduced
-    precision. `calibrate` names a folder, list or data set whose images tell which channels can be
-    made up for, and do so as `recover` (options.RECOVERIES) says: None is reconstruct with images,
-    else fold. `latencies` is the table that a target in milliseconds is searched with, by default
-    one in the user's cache.
+    precision, with BN statistics measured anew on the images of `calibrate`. That names a folder,
+    list or data set; for other strategies its images tell which channels can be made up for, and
+    do so as `recover` (options.RECOVERIES) says: None is reconstruct with images, else fold.
+    `latencies` is the table that a target in milliseconds is searched with, by default one in the
+    user's cache, `scan` the file of a sensitivity scan.
     """
 
     cfg: str | None
@@ -140,7 +141,7 @@ class Pruning:
         # what the blocks and channels are cut from
         self.whole = self.given.plain() if self.bayesian else self.original
         if self.bayesian and job.reduced:
-            self.whole.store(self.bayesian.reduced(self.whole.state()))
+            self.whole = self._settled(self.whole.cfg, self.bayesian.reduced(self.whole.state()))
         self.saved = None if job.plan is None else Plan.load(job.plan)
         self.strategy = self.saved.strategy if self.saved else job.wish.strategy
         self.ranking: Ranking | None = None
@@ -226,6 +227,8 @@ class Pruning:
             return self.bayesian.plan(graph)
         if wish.strategy == LAYER:
             return Plan(LAYER, wish.percent, {}, target=wish.target)
+        if wish.importance == SIGNAL and shorter.blocks:
+            raise PlanError(f"importance {SIGNAL}: can't be told where blocks are gone")
         evidence = self._evidence(graph, wish)
         # shares of a target are of the network as it was given
         whole = wholes(self.whole, wish.target, measures) if shorter.blocks else None
@@ -235,7 +238,7 @@ class Pruning:
             evidence,
             wish.seed,
             self._sensitivity(folding, wish, evidence),
-            self.given if shorter.network is self.original else None,
+            self.given,
         )
         path = path_of(model, wish, folding)
         self.ranking = path.ranking
@@ -327,8 +330,20 @@ class Pruning:
             masked = prove_plain(cut.network, graph.network)
         if self.accuracy is None:
             return BayesianReport.of(cut, masked, None)
-        reduced = _smaller(graph, cut.reduced(graph.network.state()), fold)
+        small = _smaller(graph, cut.reduced(graph.network.state()), fold)
+        reduced = self._settled(small.cfg, small.state())
         return BayesianReport.of(cut, masked, self.accuracy(reduced))
+
+    def _settled(self, cfg: Cfg, rounded: State) -> Network:
+        """A network of rounded weights, its BN statistics measured anew where there are images."""
+        own = {
+            i: {name: t.clone() for name, t in tensors.items()} for i, tensors in rounded.items()
+        }
+        network = Network.with_state(cfg, own)
+        if self.images is not None:
+            self.job.progress("measuring the statistics of rounded weights")
+            settle(network, batches(self.images))
+        return network
 
 
 def _bayesian(job: Job, network: Network) -> BayesianCut | None:
@@ -355,26 +370,40 @@ def _method(job: Job) -> str:
     if method in METHODS and not job.calibrate:
         raise PlanError(f"recover {method}: needs images: --calibrate")
     if job.calibrate and job.wish.strategy == BAYESIAN and job.plan is None:
-        raise PlanError(f"{BAYESIAN} cuts what carries nothing: there is nothing to calibrate")
+        if job.recover:
+            raise PlanError(f"recover {job.recover}: {BAYESIAN} cuts what carries nothing")
+        return "fold"  # the images are for BN behind weights that are rounded
     return method
 
 
 def prove_engines(job: Job, original: Network, smaller: Network) -> dict[str, Comparison]:
     """The proofs in other engines that a job asks for; raises ProofError, EngineError."""
     found = {}
+    for name, engine in engines_of(job).items():
+        if isinstance(engine, Comparison):
+            found[name] = engine
+        else:
+            job.progress(f"running {name}")
+            found[name] = prove_engine(engine, original, smaller)
+    return found
+
+
+def engines_of(job: Job) -> dict[str, Engine | Comparison]:
+    """The engines to prove with, or why there is none.
+
+    Raises EngineError where one that was asked for by name is missing.
+    """
+    found: dict[str, Engine | Comparison] = {}
     for name in ("opencv", "darknet"):
         if name not in job.proofs:
             found[name] = NOT_RUN
             continue
-        job.progress(f"running {name}")
         try:
-            engine: Engine = OpenCV() if name == "opencv" else Darknet(job.darknet)
+            found[name] = OpenCV() if name == "opencv" else Darknet(job.darknet)
         except EngineError as error:
             if job.verify is not None or (name == "darknet" and job.darknet):
                 raise
             found[name] = Comparison(None, str(error))
-            continue
-        found[name] = prove_engine(engine, original, smaller)
     return found
 
 
@@ -382,10 +411,7 @@ def accuracy_of(job: Job, network: Network) -> Accuracy | None:
     """What tells the accuracy; raises DarknetError for data that the network isn't made for."""
     if job.data is None:
         return None
-    data = Data.load(job.data)
-    check_classes(network, data)
-    images = validation_images(data, network.cfg, job.workers)
-    return Accuracy(images, job.points, job.progress)
+    return Accuracy.of(network, job.data, job.points, job.workers, job.progress)
 
 
 def _cut(graph: ChannelGraph, fold: Fold) -> Network:

@@ -18,7 +18,7 @@ from yolo.datasets.data import Data
 from yolo.datasets.evaluation import EvaluationLoader
 from yolo.datasets.loader import evaluation_loader
 from yolo.device import choose_device
-from yolo.evaluate import evaluate
+from yolo.evaluate import check_classes, evaluate
 from yolo.network import Network
 from yolo.randomize import smooth_noise
 from yolo.results import Evaluation
@@ -50,6 +50,23 @@ class Accuracy:
         """`points` is the rule for mAP: results.POINTS."""
         self._images, self._points, self._progress = images, points, progress
         self._found: dict[bytes, Evaluation] = {}
+
+    @classmethod
+    def of(
+        cls,
+        network: Network,
+        path: str,
+        points: int = 0,
+        workers: int = 2,
+        progress: Progress = lambda step: None,
+    ) -> Accuracy:
+        """On the validation images of a .data or .yaml file.
+
+        Raises DarknetError for a file that is wrong, or that the network isn't made for.
+        """
+        data = Data.load(path)
+        check_classes(network, data)
+        return cls(validation_images(data, network.cfg, workers), points, progress)
 
     def __call__(self, network: Network, progress: Progress | None = None) -> Evaluation:
         """It is computed where that is fastest."""

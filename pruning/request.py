@@ -80,10 +80,10 @@ class Request:
         It changes with the settings that matter to it, and with names, sizes and times of the cfg,
         the weights and the lists or folders of images. Raises DarknetError for what isn't there.
         """
-        weights = self.weights if is_random(self.weights) else _files(self.weights)
-        images = [self.calibration_images, *_files(self.calibrate)]
-        judge = [self.points, *_files(self.data)] if self.data else images
-        shared = [_files(self.cfg), weights, judge]
+        weights = self.weights if is_random(self.weights) else stamps(self.weights)
+        images = [self.calibration_images, *stamps(self.calibrate)]
+        judge = [self.points, *stamps(self.data)] if self.data else images
+        shared = [stamps(self.cfg), weights, judge]
         found = {ORIGINAL: _digest(shared)}
         for cut in self.cuts():
             found[cut] = _digest([*shared, *astuple(cut), images if wants_images(cut) else None])
@@ -94,7 +94,7 @@ def images_key(
     data: str | None, points: int, calibrate: str | None, count: int = CALIBRATION_IMAGES
 ) -> str:
     """What names the images that judge networks or calibrate them, as Request.keys has them."""
-    return _digest([_files(data), points, _files(calibrate), count if calibrate else None])
+    return _digest([stamps(data), points, stamps(calibrate), count if calibrate else None])
 
 
 def _check_names(what: str, given: tuple[str, ...], known: Mapping[str, str]) -> None:
@@ -110,7 +110,7 @@ def wants_images(cut: Cut) -> bool:
     return cut.importance in MEASURED or cut.recover in METHODS
 
 
-def _files(given: str | None) -> list[tuple[str, int, int]]:
+def stamps(given: str | None) -> list[tuple[str, int, int]]:
     """Names, sizes and times of a file, of all in a folder, or of what a data file lists."""
     if given is None:
         return []
@@ -121,7 +121,7 @@ def _files(given: str | None) -> list[tuple[str, int, int]]:
         data = Data.load(given)
         for split_sources in data.sources.values():
             for source in split_sources:
-                found += _files(find(source, data.folders))
+                found += stamps(find(source, data.folders))
     return found
 
 

@@ -20,16 +20,14 @@ from pruning.compare import ORIGINAL, Cut, Measured, Outcome
 from pruning.costs import Costs
 from pruning.engines import EngineError, OpenCV
 from pruning.importance import MEASURED, Model
-from pruning.judge import Accuracy, HeadError, Judge, validation_images
+from pruning.judge import Accuracy, HeadError, Judge
 from pruning.recover import Fold, Folding
 from pruning.request import Request
 from pruning.strategies import Wish
 from pruning.strategies.budget import turns_to_meet
 from pruning.strategies.path import Path as Way
 from pruning.surgery import operate
-from yolo.datasets.data import Data
 from yolo.errors import PlanError
-from yolo.evaluate import check_classes
 from yolo.models import load_model
 from yolo.network import Network
 from yolo.randomize import check_memory
@@ -130,9 +128,7 @@ class Trials:
         network, request = self.graph.network, self.request
         if request.data is None:
             return HeadError.of(network, self._images)
-        data = Data.load(request.data)
-        check_classes(network, data)
-        return Accuracy(validation_images(data, network.cfg), request.points)
+        return Accuracy.of(network, request.data, request.points)
 
     # one cut
 

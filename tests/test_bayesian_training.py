@@ -17,6 +17,7 @@ from tiny_data import CLASSIFIER, make_classification_data
 from tiny_training import fresh
 
 from pruning.bayesian.training import BayesianTraining
+from pruning.calibration.images import batches, calibration_images
 from pruning.job import Job, prune
 from pruning.strategies import Wish
 from yolo.cfg import Cfg
@@ -333,6 +334,32 @@ def test_the_whole_way_in_a_minute(command, digits):
     assert report["proof"]["opencv"] < 1e-4
     rates = report["bayesian"]["rates"]["weights"]
     assert 2 < rates["architecture"] < rates["fast"] < rates["maximum"]
+
+
+def test_rounded_weights_want_statistics_of_their_own(command, tmp_path):
+    """BN of what is written has the moments of what its rounded weights give on these images."""
+    data = make_classification_data(tmp_path)
+    network = build(BAYESIAN)
+    for layer in bayesian_layers(network.layers).values():
+        layer.weight_logvar.data.fill_(-6)  # 3 bits behind the point are left
+    write_files([(tmp_path / "b.pt", checkpoint_writer(checkpoint_of(network)))])
+    asked = ["--weights", tmp_path / "b.pt", "--strategy", "bayesian", "--thresholds", "inf"]
+    written = ["--out", tmp_path, "--name", "r", "--runs", 0, "--reduced"]
+    ended = command.run("prune", *asked, *written, "--verify", "none", "--calibrate", data)
+    assert ended.code == 0, ended.err
+    small, _ = load_model(str(tmp_path / "r.cfg"), str(tmp_path / "r.weights"))
+    first = small.layers[0]
+    with torch.no_grad():
+        x = calibration_images(str(data), small, 64)
+        parts = [first.conv(part).transpose(0, 1).flatten(1) for part in batches(x)]
+    y, spread = torch.cat(parts, 1), torch.stack([part.var(1) for part in parts]).mean(0)
+    stored = first.stored()
+    torch.testing.assert_close(stored["mean"], y.mean(1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(stored["variance"], spread, rtol=1e-4, atol=1e-6)
+    assert torch.equal(stored["weights"] * 2**12, (stored["weights"] * 2**12).round())
+    wrong = command.run("prune", *asked, *written, "--calibrate", data, "--recover", "bn")
+    assert wrong.code == 2
+    assert "recover bn: bayesian cuts what carries nothing" in wrong.err
 
 
 def test_wrong_thresholds_are_one_line(command, tmp_path):

@@ -147,7 +147,7 @@ def test_a_folder_that_was_begun_otherwise(job):
         (gradual(job, Training(), rounds=2, epochs=3), "steps"),
         (gradual(job, Training(), epochs=4), "epochs"),
     ):
-        with pytest.raises(PlanError, match=f"begun with another {wanted}: say another --name"):
+        with pytest.raises(PlanError, match=f"begun with another {wanted}: remove steps, or say"):
             changed.run()
     Path("steps/steps.json").write_text("[")
     with pytest.raises(PlanError, match=r"steps/steps.json: is damaged"):
@@ -158,6 +158,7 @@ def test_a_folder_that_was_begun_otherwise(job):
     ("changes", "rounds", "message"),
     [
         ({}, 0, "steps 0: expected at least 1"),
+        ({"wish": Wish("normal", 1.5)}, 2, "percent 1.5: expected at least 0 and less than 1"),
         ({"data": None}, 2, "steps: training takes images: --data"),
         ({"plan": "p.json"}, 2, "steps: a plan is a single cut"),
         ({"wish": Wish("bayesian", 0.0)}, 2, "thresholds say all at once"),
@@ -220,7 +221,10 @@ TRAINED = ("--finetune", "--lr 0.001 --workers 0 --eval-every 0")
         (("--finetune", "--lr 1"), "--finetune: needs --steps or --finetune-epochs"),
         (("--steps", 2, "--finetune", "--ir 1"), "--ir"),
         (("--steps", 2, "--finetune", "'"), "no closing quotation"),
-        (("--steps", 2, "--finetune", "--epochs 3"), "--epochs is said by prune.py"),
+        (("--steps", 2, "--finetune", "--batch 0"), "--batch 0: expected at least 1"),
+        (("--steps", 2, "--finetune=--help"), "see train.py --help"),
+        (("--steps", 2, "--importance", "signal"), "knows no noise: a single step"),
+        (("--steps", 2, "--finetune", "--epochs 3"), "--epochs is not for --finetune"),
         (("--steps", 2, "--dry-run"), "--dry-run: is for a single cut"),
         (("--steps", 2, "--figures", "f"), "--figures: is for a single cut"),
         (("--steps", 0), "steps 0: expected at least 1"),

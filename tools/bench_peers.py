@@ -81,7 +81,9 @@ def _rows(
             score = judge(peer.network).score
         except Exception as error:
             rows.append([title, "", "", "", reason(error)])
-            continue
+            if isinstance(error, DarknetError):
+                continue
+            break  # what is half cut tells nothing
         kept = f"{score / whole.score:.3f}" if whole.score else ""
         told = f"{peer.macs:.4f} of the MACs, {count} steps in {seconds:.1f} s"
         rows.append([title, f"{score:.4f}", f"{whole.score:.4f}", kept, told])

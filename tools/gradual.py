@@ -20,7 +20,19 @@ if TYPE_CHECKING:
     from pruning.job import Job
 
 EPOCHS = 10
-OURS = ("cfg", "weights", "data", "epochs", "out", "name", "resume")  # said by prune.py
+# said by prune.py
+OURS = (
+    "cfg",
+    "weights",
+    "data",
+    "epochs",
+    "out",
+    "name",
+    "resume",
+    "points",
+    "cutoff",
+    "pretrained",
+)
 USELESS = ("plan", "save_plan", "figures", "scan", "dry_run")
 
 
@@ -58,10 +70,13 @@ def check_steps(args: argparse.Namespace) -> bool:
     if args.finetune_epochs is not None and args.finetune_epochs < 1:
         raise DarknetError(f"--finetune-epochs {args.finetune_epochs}: expected at least 1")
     options, asked = _options(args), train.parser()
-    given = vars(asked.parse_args(options))  # says now what it doesn't know
+    if {"-h", "--help"} & {*options}:
+        raise DarknetError(f"--finetune {args.finetune}: see train.py --help")
+    given = asked.parse_args(options)  # says now what it doesn't know
     for name in OURS:
-        if given[name] != asked.get_default(name):
-            raise DarknetError(f"--finetune {args.finetune}: --{name} is said by prune.py")
+        if getattr(given, name) != asked.get_default(name):
+            raise DarknetError(f"--finetune {args.finetune}: --{name} is not for --finetune")
+    train.check(given)
     return True
 
 
@@ -79,6 +94,7 @@ def prune_in_steps(args: argparse.Namespace, job: Job, stem: str, steps: Steps) 
     def trained(cfg: Path, weights: Path, out: Path) -> Path:
         steps.clear()
         given = {"cfg": cfg, "weights": weights, "data": args.data, "epochs": epochs}
+        given["points"] = args.points
         _train({**given, "out": out, "name": MODEL}, _options(args))
         best = out / f"{MODEL}_best.weights"
         return best if best.exists() else out / f"{MODEL}_last.weights"
@@ -106,7 +122,7 @@ def _options(args: argparse.Namespace) -> list[str]:
     try:
         return shlex.split(args.finetune or "")
     except ValueError as error:
-        raise DarknetError(f"--finetune {args.finetune}: {error}".lower()) from error
+        raise DarknetError(f"--finetune {args.finetune}: {str(error).lower()}") from error
 
 
 def _train(given: dict[str, Any], options: list[str]) -> None:
@@ -130,8 +146,11 @@ def _train(given: dict[str, Any], options: list[str]) -> None:
             raise
         finally:
             signal.signal(signal.SIGTERM, terminated)
-    if code == 128 + signal.SIGINT or code == 128 + signal.SIGTERM:
+    if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
         raise KeyboardInterrupt
+    if code < 0:
+        name = signal.Signals(-code).name
+        raise DarknetError(f"the training was ended by {name}; the same command goes on")
     if code:
         sys.exit(code)  # it has said why
 

@@ -88,7 +88,7 @@ def arguments() -> argparse.Namespace:
         metavar="DIR",
         help="draw what is kept of every section and what it takes, and the scores that decided",
     )
-    out.add_argument("--dry-run", action="store_true", help="show the plan, write nothing else")
+    out.add_argument("--dry-run", action="store_true", help="show the plan, write no model")
     return parser.parse_args()
 
 
@@ -140,6 +140,8 @@ def main() -> int:
             "scores": lambda: _scores(result),
             "scan": lambda: _sensitivities(Path(args.scan), args.cfg or args.weights),
         }
+        if not (result.ranking and result.ranking.drawable):
+            extra.pop("scores", None)
         made = [(path, contents[kind]()) for kind, path in extra.items()]
         made += _histograms(result, Path(args.figures), stem) if args.figures else []
         writers = [] if args.dry_run else result.writers(folder, stem)
@@ -158,17 +160,20 @@ def main() -> int:
 
 def _extra_files(args: argparse.Namespace, folder: Path, stem: str) -> dict[str, Path]:
     """Files beside the result's three; what can't be written is said before the work."""
+    from yolo.files import check_writable
+
     extra = {"plan": args.save_plan, "report": None if args.dry_run else args.json}
     found = {kind: Path(path) for kind, path in extra.items() if path}
     if args.figures:
         found["figure"] = Path(args.figures) / f"{stem}-channels.png"
-    if args.figures and not args.plan and args.strategy not in ("bayesian", "layer"):
+    if args.figures:
         found["scores"] = Path(args.figures) / f"{stem}-scores.png"
     if args.figures and args.runs and not args.dry_run:
         found["latency"] = Path(args.figures) / f"{stem}-latency.png"
     kinds = () if args.dry_run else ("cfg", "weights", "json")
     result = [folder / f"{stem}.{kind}" for kind in kinds]
     if args.scan and not args.plan:
+        check_writable(Path(args.scan))
         found["scan"] = Path(args.scan).with_suffix(".png")
     kept = [Path(path) for path in (args.latencies, args.scan) if path]
     check_outputs([*result, *found.values(), *kept], [args.cfg, args.weights, args.plan, args.data])

@@ -172,7 +172,7 @@ def main() -> int:
     if args.resume:
         checkpoint = load_checkpoint(args.resume)
         args = _resumed(asked, args, checkpoint)
-    _check(args)
+    check(args)
     from yolo.device import choose_device
     from yolo.training.ranks import Ranks
 
@@ -233,7 +233,8 @@ def _prepare(
     run_ = Run(trainer, folder, name, judge, args.eval_every, observer, vars(args))
     if checkpoint:
         run_.resume(checkpoint)
-        if trainer.done == trainer.total:
+        # killed before it had written its models, it still can
+        if trainer.done == trainer.total and (folder / f"{name}.cfg").exists():
             done = f"all {epochs} epochs are done: start another training with --weights"
             raise TrainingError(f"{args.resume}: {done}")
     return run_
@@ -418,7 +419,8 @@ def _resumed(asked: Parser, args: argparse.Namespace, checkpoint: Checkpoint) ->
     return found
 
 
-def _check(args: argparse.Namespace) -> None:
+def check(args: argparse.Namespace) -> None:
+    """Raises DarknetError for numbers that make no sense."""
     least = {"epochs": 1, "batch": 1, "subdivisions": 1, "threads": 1, "workers": 0, "cache": 0}
     weights = ("s", "distill_weight", "kl_weight", "data_weight", "kl_warmup", "ema")
     for name, minimum in (least | dict.fromkeys(("eval_every", "seed", *weights), 0)).items():

@@ -83,7 +83,10 @@ def _add_how_far(group: argparse._ArgumentGroup) -> None:
         "gap between the two piles that a section's groups make",
     )
     group.add_argument(
-        "--reduced", action="store_true", help="write the weights of bayesian in reduced precision"
+        "--reduced",
+        action="store_true",
+        help="write the weights of bayesian in reduced precision; with --calibrate BN's statistics "
+        "are measured anew behind them",
     )
     group.add_argument(
         "--plan",
@@ -96,7 +99,8 @@ def _add_order(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--importance",
         choices=IMPORTANCES,
-        help=f"{listed(IMPORTANCES)}; default: bn, or least-squares with images",
+        help=f"{listed(IMPORTANCES)}; default: bn, least-squares with images, sensitivity with "
+        "--scan",
     )
     group.add_argument(
         "--scan",
@@ -118,7 +122,7 @@ def _add_order(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--per-mac",
         action=argparse.BooleanOptionalAction,
-        help="divide a score by the MACs that go with it; default for least-squares",
+        help="divide a score by the MACs that go with it; default for least-squares, sensitivity",
     )
     group.add_argument("--seed", type=int, default=0, metavar="N", help="of --importance random")
 

@@ -41,6 +41,11 @@ class Ranking:
     name: str
 
     @property
+    def drawable(self) -> bool:
+        """Whether any slot has a finite score."""
+        return any(np.isfinite(c.scores).any() for c in self.candidates)
+
+    @property
     def pool(self) -> int:
         """The channels that a percent is a share of."""
         return sum(c.channels for c in self.candidates)

@@ -46,11 +46,15 @@ class Wish:
 
     def check(self) -> None:
         """Raises PlanError for what no network could fulfil."""
+        self.check_far()
+        self.check_order()
+
+    def check_far(self) -> None:
+        """As check, of how far it goes."""
         if (self.percent is None) == (self.target is None):
             raise PlanError("expected a percent or a target, and not both")
         if self.percent is not None and not 0 <= self.percent < 1:
             raise PlanError(f"percent {self.percent:g}: expected at least 0 and less than 1")
-        self.check_order()
 
     def check_order(self) -> None:
         """As check, whatever is asked for is large or small."""
