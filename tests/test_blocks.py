@@ -34,6 +34,7 @@ FOUND = {
     "resnet18": (5, 8),
     "resnet34": (13, 16),
     "resnet50": (12, 16),
+    "ssd-fastest": (18, 18),
     "ssd-lite": (6, 6),
     "yolo-fastest-1.1": (18, 18),
     "yolov3": (23, 23),
@@ -44,7 +45,7 @@ FOUND = {
 }
 RUN = ("csresnext50-panet-spp", "darknet53", "enet-coco", "resnet18", "resnet50", "yolov3")
 RUN += ("yolov4", "yolov4-csp")
-SIZES = {"yolov4": 64, "ssd-lite": 300}  # pixels, where 96 are too many or too few
+SIZES = {"yolov4": 64, "ssd-fastest": 320, "ssd-lite": 300}  # pixels, where 96 are too many or too few
 MODELS = ("mobilenetv2-yolo-fastest-voc", "mobilenetv2-yolov3-nano-coco", "yoloface-50k")
 
 NET = "[net]\nwidth=12\nheight=10\nchannels=3\n\n"
