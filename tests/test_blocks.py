@@ -45,7 +45,8 @@ FOUND = {
 }
 RUN = ("csresnext50-panet-spp", "darknet53", "enet-coco", "resnet18", "resnet50", "yolov3")
 RUN += ("yolov4", "yolov4-csp")
-SIZES = {"yolov4": 64, "ssd-fastest": 320, "ssd-lite": 300}  # pixels, where 96 are too many or too few
+# pixels, where 96 are too many or too few
+SIZES = {"yolov4": 64, "ssd-fastest": 320, "ssd-lite": 300}
 MODELS = ("mobilenetv2-yolo-fastest-voc", "mobilenetv2-yolov3-nano-coco", "yoloface-50k")
 
 NET = "[net]\nwidth=12\nheight=10\nchannels=3\n\n"
