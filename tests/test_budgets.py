@@ -551,6 +551,7 @@ def run(line, *options):
         (("--target", "macs=0.5, bytes=2M"), "x-shortcut-macs0.5-bytes2M"),
         (("--target", "macs=0.5", "--target", "params=.4"), "x-shortcut-macs0.5-params.4"),
         (("--strategy", "slim"), "x-slim-0.5"),
+        (("--importance", "l1", "--compare", "layer"), "x-shortcut-l1-layer-0.5"),
         (("--target", "macs=0.6", "--figures", "out"), "x-shortcut-macs0.6"),
     ],
 )

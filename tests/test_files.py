@@ -2,6 +2,7 @@
 
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -66,3 +67,9 @@ def test_a_pipe_is_written_to_not_replaced(tmp_path):
     reader.join(10)
     assert found == [b"1"]
     assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize("folder", ["/", "."])
+def test_a_folder_is_no_file_to_write(folder):
+    with pytest.raises(DarknetError, match="can't write: it is a directory"):
+        files.check_writable(Path(folder))

@@ -252,6 +252,27 @@ def test_cut_and_trained_by_turns(here):
     assert header.seen == 2 * 12  # three steps of four images, twice
 
 
+def test_a_training_that_was_killed_before_it_wrote_its_model(here):
+    told = ("--steps", 1, "--finetune-epochs", 1)
+    assert here.run("prune", *GIVEN, *CUT, *TRAINED, *told).code == 0
+    written = Path("out/x-shortcut-macs0.5.weights").read_bytes()
+    folder = Path("out/x-shortcut-macs0.5-steps/1")
+    (folder / "trained.weights").unlink()
+    for path in (folder / "training").glob("model*"):
+        path.unlink()
+    ended = here.run("prune", *GIVEN, *CUT, *TRAINED, *told)
+    assert ended.code == 0, ended.err
+    assert Path("out/x-shortcut-macs0.5.weights").read_bytes() == written
+
+
+def test_a_wish_that_fails_leaves_nothing_behind(here):
+    told = (*TRAINED, "--steps", 1, "--finetune-epochs", 1)
+    ended = here.run("prune", *GIVEN, *CUT, *told, "--only", 99)
+    assert ended.code == 2
+    assert not Path("out").exists()
+    assert here.run("prune", *GIVEN, *CUT, *told, "--only", 1).code == 0
+
+
 def test_a_training_that_fails_ends_it(here):
     options = ("--finetune", "--lr 1e30 --workers 0", "--steps", 1, "--finetune-epochs", 1)
     ended = here.run("prune", *GIVEN, *CUT, *options)

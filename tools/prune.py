@@ -79,7 +79,10 @@ def arguments() -> argparse.Namespace:
     out = parser.add_argument_group("output")
     out.add_argument("--out", default="pruned", metavar="DIR", help="for the files")
     out.add_argument(
-        "--name", metavar="STEM", help="of the files; default: CFG-STRATEGY-PERCENT, or the target"
+        "--name",
+        metavar="STEM",
+        help="of the files; default: CFG-STRATEGY-PERCENT or the target, with what ranks where "
+        "that is said",
     )
     out.add_argument("--save-plan", metavar="FILE", help="write the plan")
     out.add_argument("--json", metavar="FILE", help="write the report there, too")

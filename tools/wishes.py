@@ -195,13 +195,14 @@ def _check_scan(args: argparse.Namespace) -> None:
 
 
 def stem_of(args: argparse.Namespace) -> str:
-    """A name for the result: CFG-STRATEGY and how far it goes."""
+    """A name for the result: CFG-STRATEGY, what ranks where that is said, and how far it goes."""
     stem, target = Path(args.cfg or args.weights).stem, _target(args)
     if args.plan or args.strategy == "bayesian":
         kind = "plan" if args.plan else args.strategy
         return f"{stem.removesuffix('-bayesian')}-{kind}"
     far = f"{_percent(args):g}" if target is None else target.replace("=", "").replace(",", "-")
-    parts = [] if args.blocks is None else [str(args.blocks)]
+    parts = [asked for asked in (args.importance, args.compare) if asked]
+    parts += [] if args.blocks is None else [str(args.blocks)]
     parts += [] if args.strategy == "layer" and target is None else [far]
     return "-".join([stem, args.strategy, *parts])
 

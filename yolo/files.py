@@ -25,9 +25,9 @@ def read_bytes(
 
 def check_writable(path: Path) -> None:
     """Raises DarknetError where a file can't be written there, as far as can be told before."""
-    folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
     if path.is_dir():
         raise DarknetError(f"{path}: can't write: it is a directory")
+    folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
     if not folder.is_dir():
         raise DarknetError(f"{path}: can't write: {folder} is not a directory")
     if not os.access(folder, os.W_OK | os.X_OK):
