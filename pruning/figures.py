@@ -43,22 +43,15 @@ def kept_channels(shorter: Shorter, report: Report) -> Figure:
     indices = [i for i, layer in enumerate(layers) if has_filters(layer) and not layer.owner]
     before = [layers[i].out_shape.channels for i in indices]
     kept = [after.get(i, width) for i, width in zip(indices, before, strict=True)]
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
-    axes = figure.add_subplot()
-    places = range(len(indices))
-    axes.bar(places, before, color=GONE, width=0.85, label="cut")
-    axes.bar(places, kept, color=KEPT, width=0.85, label="kept")
+    figure, axes = _bars(indices, before, kept, ("cut", "kept"), 0.85)
     axes.set_ylabel("channels")
-    _count_sections(axes, indices)
     left = report.after.parameters / report.before.parameters
-    asked = f"{Path(report.cfg).stem}, {report.strategy}, {report.asked}"
     axes.set_title(
-        f"{asked}: {left:.0%} of the parameters, "
+        f"{_title(report)}: {left:.0%} of the parameters, "
         f"{report.after.macs / report.before.macs:.0%} of the MACs",
         loc="left",
     )
     axes.legend(frameon=False, loc="upper left")
-    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -72,24 +65,15 @@ def section_latencies(report: Report) -> Figure:
         raise ValueError("no latencies to draw")
     before = [section.before for section in times.sections]
     after = [section.after or 0.0 for section in times.sections]
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
-    axes = figure.add_subplot()
-    places = range(len(before))
-    axes.bar(places, before, color=GONE, width=0.85, label="before")
-    axes.bar(places, after, color=KEPT, width=0.5, label="after")
+    indices = [section.index for section in times.sections]
+    figure, axes = _bars(indices, before, after, ("before", "after"), 0.5)
     axes.set_ylabel("ms")
-    _count_sections(axes, [section.index for section in times.sections])
     # what an engine does beside the sections counts, too
     whole = [cost.profile.ms for cost in (report.before, report.after) if cost.profile]
     left = f"{whole[0]:.1f} → {whole[1]:.1f} ms" if len(whole) == 2 else ""
-    threads = f"{times.threads} thread{'' if times.threads == 1 else 's'}"
-    axes.set_title(
-        f"{Path(report.cfg).stem}, {report.strategy}, {report.asked}: {left} in {times.engine}, "
-        f"{threads}",
-        loc="left",
-    )
+    threads = counted(times.threads, "thread")
+    axes.set_title(f"{_title(report)}: {left} in {times.engine}, {threads}", loc="left")
     axes.legend(frameon=False, loc="upper right")
-    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -99,13 +83,11 @@ def ranked_scores(ranking: Ranking, fold: Fold, report: Report) -> Figure:
     The line has the fewest on its wrong side: those were held by a floor or a rounding, or gave way
     to a constant channel. Raises ValueError where nothing could go.
     """
-    scores = np.concatenate([np.zeros(0), *(c.scores for c in ranking.candidates)])
-    kept = [fold.alive[c.ranked].all(0) for c in ranking.candidates]
-    stayed = np.concatenate([np.zeros(0, bool), *kept])
-    finite = np.isfinite(scores)
-    if not finite.any():
+    if not ranking.drawable:
         raise ValueError("no scores to draw")
-    highest = scores[finite].max()
+    scores = np.concatenate([c.scores for c in ranking.candidates])
+    stayed = np.concatenate([fold.alive[c.ranked].all(0) for c in ranking.candidates])
+    highest = scores[np.isfinite(scores)].max()
     least = max(highest * LEAST_SCORE, np.finfo(float).tiny)
     bins = np.geomspace(least, max(highest, 2 * least), SCORE_BINS + 1).tolist()
     drawn = scores.clip(least, bins[-1])
@@ -121,19 +103,36 @@ def ranked_scores(ranking: Ranking, fold: Fold, report: Report) -> Figure:
     axes.set_xscale("log")
     axes.set_xlabel(f"score: {ranking.name}; those below {least:.1e} are drawn there")
     axes.set_ylabel("groups of channels")
-    axes.set_title(f"{Path(report.cfg).stem}, {report.strategy}, {report.asked}", loc="left")
+    axes.set_title(_title(report), loc="left")
     axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderpad=0)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def _count_sections(axes: Axes, indices: Sequence[int]) -> None:
-    """An axis of bars for sections."""
+def _title(report: Report) -> str:
+    return f"{Path(report.cfg).stem}, {report.strategy}, {report.asked}"
+
+
+def _bars(
+    indices: Sequence[int],
+    behind: Sequence[float],
+    front: Sequence[float],
+    labels: tuple[str, str],
+    width: float,
+) -> tuple[Figure, Axes]:
+    """Two bars a section, one in front of the other; the front ones are so wide."""
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    places = range(len(indices))
+    axes.bar(places, behind, color=GONE, width=0.85, label=labels[0])
+    axes.bar(places, front, color=KEPT, width=width, label=labels[1])
     axes.set_xlabel("section")
     axes.set_xlim(-0.6, len(indices) - 0.4)
     axes.xaxis.set_major_locator(MaxNLocator(24, integer=True))
     ticks = [int(t) for t in axes.get_xticks() if 0 <= t < len(indices)]
     axes.set_xticks(ticks, [str(indices[t]) for t in ticks])
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
 
 
 def gamma_history(history: Sequence[NDArray]) -> Figure:
@@ -291,6 +290,7 @@ class _Styles:
         self._recoveries = {name: RECOVERED[name] for name in recoveries}
 
     def of(self, strategy: str, importance: str, recovery: str) -> dict[str, Any]:
+        """What to plot it with."""
         return {
             "marker": self._markers[strategy],
             "color": self._colours[importance],

@@ -17,17 +17,17 @@ from pruning.bayesian.cut import BAYESIAN
 from pruning.job import Job, Pruning, accuracy_of, engines_of, prove_engines, prune
 from pruning.options import SIGNAL
 from pruning.request import stamps
-from pruning.result import Result, result_files
+from pruning.result import Result, model_writers, result_files
 from pruning.strategies import Wish
 from pruning.targets import KINDS, parse_targets
 from pruning.verify import Comparison
 from yolo.errors import PlanError
-from yolo.files import Writer, content_writer, read_bytes, write_file
+from yolo.files import Writer, read_bytes, write_file
 from yolo.models import is_random, load_model
 from yolo.network import Network
 from yolo.results import Evaluation
 from yolo.tables import table
-from yolo.weights import Header, weights_writer
+from yolo.weights import Header
 
 MODEL, TRAINING, TRAINED, SETTINGS = "model", "training", "trained.weights", "steps.json"
 
@@ -72,12 +72,8 @@ class Tuned:
 
     def writers(self, folder: Path, stem: str) -> list[tuple[Path, Writer]]:
         """What writes STEM.cfg, .weights and .json."""
-        paths = result_files(folder, stem)
-        return [
-            (paths["cfg"], content_writer(self.network.cfg.to_bytes())),
-            (paths["weights"], weights_writer(self.network, self.header)),
-            (paths["json"], content_writer(self.to_json(paths).encode())),
-        ]
+        report = self.to_json(result_files(folder, stem))
+        return model_writers(folder, stem, self.network, self.header, report)
 
     def to_json(self, files: Mapping[str, Path]) -> str:
         """`files` names the written `cfg` and `weights`."""

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from pruning.bayesian.cut import BAYESIAN, BayesianCut
 from pruning.bayesian.report import BayesianReport
-from pruning.calibration.evidence import Evidence, gather
+from pruning.calibration.evidence import Evidence, evidence_of
 from pruning.calibration.images import batches, calibration_images
 from pruning.calibration.reconstruct import METHODS
-from pruning.calibration.recovery import Recovery, recover, split
+from pruning.calibration.recovery import Recovery, recover
 from pruning.channels import ChannelGraph
 from pruning.engines import Darknet, Engine, EngineError, OpenCV, Profile
 from pruning.importance import MEASURED, Model, Scores
@@ -261,9 +261,7 @@ class Pruning:
         """What the images tell of the channels, where the wish asks for it."""
         if self.images is None or wish.importance not in (None, SENSITIVITY, *MEASURED):
             return None
-        known, _ = split(self.images)
-        self.job.progress(f"looking at {len(known)} images")
-        evidence = gather(graph.network, batches(known))
+        evidence = evidence_of(graph.network, self.images, self.job.progress)
         self.job.progress("planning")
         return evidence
 

@@ -10,8 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pruning.calibration.images import batches
-from pruning.calibration.recovery import entering, mean_error, split
+from pruning.calibration.images import batches, split
+from pruning.calibration.recovery import entering, mean_error
 from yolo.cfg import Cfg
 from yolo.datasets.batch import Batch
 from yolo.datasets.data import Data

@@ -39,6 +39,7 @@ class Form:
 
     @classmethod
     def of(cls, layer: Layer) -> Form:
+        """That of a section."""
         groups = getattr(layer, "groups", 1)
         full, before, after = weighs(layer), layer.inputs[:1], layer.out_shape
         shape = [f"{key}={getattr(layer, key)}" for key in SHAPING if hasattr(layer, key)]
@@ -129,6 +130,7 @@ def read_tables(path: Path) -> dict[str, Times]:
 
 
 def tables_to_json(tables: Mapping[str, Times]) -> str:
+    """What read_tables reads."""
     machines = {
         machine: {
             form: [[*widths, round(ms, 6)] for widths, ms in known.items()]

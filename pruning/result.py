@@ -37,18 +37,25 @@ class Result:
 
     def writers(self, folder: Path, stem: str) -> list[tuple[Path, Writer]]:
         """What writes STEM.cfg, .weights and .json."""
-        paths = result_files(folder, stem)
-        report = self.report.to_json(paths).encode()
-        return [
-            (paths["cfg"], content_writer(self.smaller.cfg.to_bytes())),
-            (paths["weights"], weights_writer(self.smaller, self.header)),
-            (paths["json"], content_writer(report)),
-        ]
+        report = self.report.to_json(result_files(folder, stem))
+        return model_writers(folder, stem, self.smaller, self.header, report)
 
     def write(self, folder: Path, stem: str) -> dict[str, Path]:
         """Write STEM.cfg, .weights and .json, all or none; raises DarknetError."""
         write_files(self.writers(folder, stem))
         return result_files(folder, stem)
+
+
+def model_writers(
+    folder: Path, stem: str, network: Network, header: Header, report: str
+) -> list[tuple[Path, Writer]]:
+    """What writes a network and its report to result_files."""
+    paths = result_files(folder, stem)
+    return [
+        (paths["cfg"], content_writer(network.cfg.to_bytes())),
+        (paths["weights"], weights_writer(network, header)),
+        (paths["json"], content_writer(report.encode())),
+    ]
 
 
 def result_files(folder: Path, stem: str) -> dict[str, Path]:

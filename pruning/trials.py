@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pruning.calibration.evidence import Evidence, gather
-from pruning.calibration.images import batches, calibration_images
+from pruning.calibration.evidence import Evidence, evidence_of
+from pruning.calibration.images import calibration_images
 from pruning.calibration.reconstruct import METHODS
-from pruning.calibration.recovery import recover, split
+from pruning.calibration.recovery import recover
 from pruning.channels import ChannelGraph
 from pruning.compare import ORIGINAL, Cut, Measured, Outcome
 from pruning.costs import Costs
@@ -119,9 +119,7 @@ class Trials:
     @cached_property
     def _evidence(self) -> Evidence:
         assert self._images is not None
-        known, _ = split(self._images)
-        self._progress(f"looking at {len(known)} images")
-        return gather(self.graph.network, batches(known))
+        return evidence_of(self.graph.network, self._images, self._progress)
 
     @cached_property
     def _judge(self) -> Judge:

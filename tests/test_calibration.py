@@ -13,10 +13,11 @@ from random_cfg import samples
 from pruning.calibration import evidence as measured
 from pruning.calibration.elimination import System, eliminate, least_squares
 from pruning.calibration.evidence import gather
+from pruning.calibration.images import split
 from pruning.calibration.outputs import Outputs
 from pruning.calibration.places import seen_and_given
 from pruning.calibration.reconstruct import METHODS, Moments, Target, matched, reconstruct, solved
-from pruning.calibration.recovery import head_error, recover, split
+from pruning.calibration.recovery import head_error, recover
 from pruning.channels import ChannelGraph
 from pruning.importance import Model
 from pruning.recover import Folding

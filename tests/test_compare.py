@@ -19,7 +19,9 @@ from conftest import build
 from tiny_data import CLASSIFIER, DETECTOR, make_classification_data, make_detection_data
 
 from pruning import judge, trials
-from pruning.calibration.recovery import head_error, split
+from pruning.calibration import evidence
+from pruning.calibration.images import split
+from pruning.calibration.recovery import head_error
 from pruning.compare import COUNTED, ORIGINAL, Comparison, Cut, Measured, Outcome, dump, load
 from pruning.engines import EngineError
 from pruning.figures import compared_cuts
@@ -130,10 +132,9 @@ def test_noise_judges_where_there_are_no_images(here: Path) -> None:
 def test_what_cuts_share_is_made_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counts: dict[str, int] = {}
     shared = ("load_model", "gather", "calibration_images", "Way")
-    for name in shared:
-        monkeypatch.setattr(trials, name, counting(counts, name, getattr(trials, name)))
-    for name in ("evaluation_loader", "evaluate"):
-        monkeypatch.setattr(judge, name, counting(counts, name, getattr(judge, name)))
+    places = dict.fromkeys(shared, trials) | {"gather": evidence}
+    for name, module in {**places, "evaluation_loader": judge, "evaluate": judge}.items():
+        monkeypatch.setattr(module, name, counting(counts, name, getattr(module, name)))
     asked = request(
         strategies=("normal", "shortcut"),
         importances=("bn", "taylor"),

@@ -186,7 +186,7 @@ def line(tmp_path, monkeypatch, capsys):
 class Here:
     """Stands for a process: its command runs in this one."""
 
-    def __init__(self, command, env):
+    def __init__(self, command):
         self.command = command[1:]
 
     def __enter__(self):

@@ -40,6 +40,12 @@ def conv(
     return CONV.format(**locals())
 
 
+YOLO = """[yolo]
+mask=0,1
+anchors=8,8, 16,16
+classes=2
+num=2
+"""
 # shortcut, depthwise, upsample, route; every convolution but the last two can be cut
 BRANCHED = f"""[net]
 width=16
@@ -60,21 +66,11 @@ stride=2
 [route]
 layers=-1,4
 {conv(14, 1, 1, "linear", 0)}
-[yolo]
-mask=0,1
-anchors=8,8, 16,16
-classes=2
-num=2
-
+{YOLO}
 [route]
 layers=-3
 {conv(14, 1, 1, "linear", 0)}
-[yolo]
-mask=0,1
-anchors=8,8, 16,16
-classes=2
-num=2
-"""
+{YOLO}"""
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import signal
 import subprocess
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from pruning.job import Job
 
 EPOCHS = 10
-# said by prune.py
+# said by prune.py, or pointless for weights that are complete
 OURS = (
     "cfg",
     "weights",
@@ -135,7 +134,7 @@ def _train(given: dict[str, Any], options: list[str]) -> None:
         words, options = ["--resume", str(folder / "last.pt")], []
     command = [sys.executable, str(Path(__file__).with_name("train.py")), *words, *options]
     terminated = signal.signal(signal.SIGTERM, _interrupt)
-    with subprocess.Popen(command, env=os.environ) as process:
+    with subprocess.Popen(command) as process:
         try:
             code = process.wait()
         except KeyboardInterrupt as interrupt:

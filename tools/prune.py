@@ -138,14 +138,13 @@ def main() -> int:
         contents = {
             "plan": lambda: result.plan.to_json().encode(),
             "report": lambda: result.report.to_json(result_files(folder, stem)).encode(),
-            "figure": lambda: _figure(result),
-            "latency": lambda: _latencies(result),
-            "scores": lambda: _scores(result),
-            "scan": lambda: _sensitivities(Path(args.scan), args.cfg or args.weights),
         }
         if not (result.ranking and result.ranking.drawable):
             extra.pop("scores", None)
-        made = [(path, contents[kind]()) for kind, path in extra.items()]
+        made = [
+            (path, contents[kind]() if kind in contents else _picture(kind, result, args))
+            for kind, path in extra.items()
+        ]
         made += _histograms(result, Path(args.figures), stem) if args.figures else []
         writers = [] if args.dry_run else result.writers(folder, stem)
         write_files([*writers, *((path, content_writer(content)) for path, content in made)])
@@ -183,36 +182,22 @@ def _extra_files(args: argparse.Namespace, folder: Path, stem: str) -> dict[str,
     return found
 
 
-def _figure(result: Result) -> bytes:
-    from pruning.figures import kept_channels
-    from yolo.png import png
-
-    return png(kept_channels(result.shorter, result.report))
-
-
-def _latencies(result: Result) -> bytes:
-    from pruning.figures import section_latencies
-    from yolo.png import png
-
-    return png(section_latencies(result.report))
-
-
-def _scores(result: Result) -> bytes:
-    from pruning.figures import ranked_scores
-    from yolo.png import png
-
-    assert result.ranking
-    return png(ranked_scores(result.ranking, result.fold, result.report))
-
-
-def _sensitivities(path: Path, model: str) -> bytes:
-    from pruning.figures import sensitivities
+def _picture(kind: str, result: Result, args: argparse.Namespace) -> bytes:
+    """What _extra_files names so, as a .png."""
+    from pruning import figures
     from pruning.sensitivity import Scan
     from yolo.png import png
 
-    scan = Scan.load(path)
-    assert scan is not None
-    return png(sensitivities(scan, Path(model).stem))
+    if kind == "scan":
+        scan = Scan.load(Path(args.scan))
+        assert scan is not None
+        return png(figures.sensitivities(scan, Path(args.cfg or args.weights).stem))
+    if kind == "scores":
+        assert result.ranking is not None
+        return png(figures.ranked_scores(result.ranking, result.fold, result.report))
+    if kind == "latency":
+        return png(figures.section_latencies(result.report))
+    return png(figures.kept_channels(result.shorter, result.report))
 
 
 def _histograms(result: Result, folder: Path, stem: str) -> list[tuple[Path, bytes]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pruning.calibration.images import batches, split
 from pruning.calibration.places import some_places
 from pruning.rules import depthwise, has_filters
 from yolo.layers import IMAGE, Layer
@@ -40,6 +41,13 @@ class Evidence:
 def mixes(layer: Layer) -> bool:
     """Whether every output of a section with weights sees several of its input's channels."""
     return isinstance(layer, Convolutional | Connected) and not depthwise(layer)
+
+
+def evidence_of(network: Network, images: Tensor, progress: Callable[[str], object]) -> Evidence:
+    """What a network's own images (N, C, H, W) tell, but for those that judge (images.split)."""
+    known, _ = split(images)
+    progress(f"looking at {len(known)} images")
+    return gather(network, batches(known))
 
 
 def gather(network: Network, batches: Sequence[Tensor], seed: int = 0) -> Evidence:

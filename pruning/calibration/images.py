@@ -24,6 +24,7 @@ from yolo.sources import find_sources
 
 DATA = (".data", ".yaml", ".yml")
 BATCH = 2**21  # numbers of a batch of images
+WITNESSES = 8  # every so many-th image is kept to judge what the others do
 
 
 def calibration_images(given: str, network: Network, count: int) -> Tensor:
@@ -50,6 +51,12 @@ def batches(images: Tensor) -> Sequence[Tensor]:
     """Images (N, C, H, W) in parts that fit into memory, at least eight where there are as many."""
     most = max(1, min(BATCH // images[0].numel(), len(images) // 8))
     return images.split(most)
+
+
+def split(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Images to calibrate with, and those that judge it; all are both where there are too few."""
+    judges = torch.arange(len(images)) % WITNESSES == WITNESSES - 1
+    return (images[~judges], images[judges]) if judges.any() else (images, images)
 
 
 def _spread(total: int, count: int) -> list[int]:

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pruning.calibration.images import batches
+from pruning.calibration.images import batches, split
 from pruning.calibration.reconstruct import reconstruct
 from pruning.channels import ChannelGraph
 from pruning.recover import Fold
 from pruning.shorter import Shorter
 from yolo.network import Network
-
-WITNESSES = 8  # every so many-th image is kept for the comparison
 
 
 @dataclass(frozen=True)
@@ -48,12 +46,6 @@ class Recovery:
 
     def to_json(self) -> dict[str, object]:
         return {**vars(self), "kept": self.kept}
-
-
-def split(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Images to calibrate with, and those that judge it; all are both where there are too few."""
-    judges = torch.arange(len(images)) % WITNESSES == WITNESSES - 1
-    return (images[~judges], images[judges]) if judges.any() else (images, images)
 
 
 def recover(
