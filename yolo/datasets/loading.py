@@ -62,7 +62,7 @@ class Loader(ABC):
         self.skipped, self.problems = [], Problems()
         met: set[str] = set()
         delivered = False
-        for loaded in _loaded(self):
+        for loaded in _started(self):
             if loaded.error is not None:
                 raise DataError(loaded.error)
             self.skipped += [s for s in dict(loaded.skipped).items() if s[0] not in met]
@@ -103,6 +103,17 @@ def _loaded(loader: Loader) -> DataLoader[Loaded]:
         # else it draws a seed from the generator that initial weights and dropout come from
         generator=torch.Generator(),
     )
+
+
+def _started(loader: Loader) -> Iterator[Loaded]:
+    """Workers are born deaf to signals: one that comes before _start_worker would end them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        return iter(_loaded(loader))
+    heard = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        return iter(_loaded(loader))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
 
 
 def _as_it_is(loaded: Any) -> Any:
