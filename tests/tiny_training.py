@@ -6,7 +6,7 @@ from tiny_data import DETECTOR
 
 from yolo.cfg import Cfg
 from yolo.datasets.data import Data
-from yolo.initialize import initialize
+from yolo.models.initialize import initialize
 from yolo.network import Network
 from yolo.training.settings import Settings
 from yolo.training.trainer import Options, Trainer

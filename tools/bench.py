@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench_bayesian import bayesian_rows
-from bench_peers import peers_rows
-from bench_select import select_rows
-from bench_ssd import ssd_rows
-from bench_train import train_rows
-from command import Help, Parser, Steps, run
+from bench.bayesian import bayesian_rows
+from bench.peer_rows import peers_rows
+from bench.select import select_rows
+from bench.ssd import ssd_rows
+from bench.train import train_rows
+from common.command import Help, Parser, Steps, run
 
 CFG = Path(__file__).resolve().parent.parent / "cfg" / "yolov3.cfg"
 # runs in a process of its own, whose peak memory is the job's
@@ -25,8 +25,8 @@ WHOLE = """
 import json, re, sys, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from pruning.job import Job, prune
-from pruning.strategies import Wish
+from pruning.session import Job, prune
+from pruning.selection import Wish
 start = time.perf_counter()
 job = Job(sys.argv[2], sys.argv[3], Wish(sys.argv[5], 0.5), verify=(), runs=0)
 prune(job).write(Path(sys.argv[4]), "bench")
@@ -106,10 +106,10 @@ def main() -> int:
 def _core(cfg: str, folder: Path, repeat: int, steps: Steps) -> list[list[str]]:
     import numpy as np
 
-    from pruning.channels import ChannelGraph
+    from pruning.graph.channels import ChannelGraph
     from yolo.cfg import Cfg
+    from yolo.models.weights import load_weights, save_weights
     from yolo.network import Network
-    from yolo.weights import load_weights, save_weights
 
     steps("writing weights")
     network = Network(Cfg.load(cfg))
@@ -158,7 +158,7 @@ def _made_up(network, path: Path) -> None:  # type: ignore[no-untyped-def]
     """Numbers of the right size; what they are doesn't matter here."""
     import torch
 
-    from yolo.weights import save_weights
+    from yolo.models.weights import save_weights
 
     random = torch.Generator().manual_seed(0)
     for layer in network.layers:
@@ -182,7 +182,7 @@ def _whole(cfg: str, weights: Path, folder: Path, strategy: str) -> tuple[float,
 def _forward(network, median: Callable[[str, Callable[[], object]], float]) -> list[str]:  # type: ignore[no-untyped-def]
     import torch
 
-    from pruning.verify import noise_image
+    from pruning.proof.verify import noise_image
 
     x, fused = noise_image(network), network.fused()
     with torch.inference_mode():

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from command import INTERRUPTED, Help, Parser, Steps, check_outputs, listed, run
-from wishes import add_model_arguments
+from common.command import INTERRUPTED, Help, Parser, Steps, check_outputs, listed, run
+from common.wishes import add_model_arguments
 
 from pruning.options import (
     CALIBRATION_IMAGES,
@@ -19,11 +19,11 @@ from pruning.options import (
     STRATEGIES,
 )
 from yolo.errors import DarknetError
-from yolo.results import POINTS
+from yolo.evaluation.results import POINTS
 
 if TYPE_CHECKING:
-    from pruning.compare import Comparison, Outcome
-    from pruning.request import Request
+    from pruning.run.compare import Comparison, Outcome
+    from pruning.run.request import Request
 
 STRATEGY, IMPORTANCE, WITH_IMAGES = "normal,shortcut,slim", "bn,bn-next", "least-squares"
 SCORES = {name: text for name, text in IMPORTANCES.items() if name != SENSITIVITY}
@@ -108,8 +108,8 @@ def main() -> int:
     steps("starting")
     files = {kind: Path(args.out) / f"compare.{kind}" for kind in ("json", "csv", "png")}
     check_outputs(list(files.values()), [args.cfg, args.weights, args.data, args.calibrate])
-    from pruning.compare import Comparison, dump, load
-    from pruning.trials import make
+    from pruning.run.compare import Comparison, dump, load
+    from pruning.run.trials import make
     from yolo.files import write_file
 
     interrupted = False
@@ -152,7 +152,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _request(args: argparse.Namespace) -> Request:
-    from pruning.request import Request
+    from pruning.run.request import Request
 
     images = args.calibrate is not None
     importances = names(f"{IMPORTANCE},{WITH_IMAGES}" if images else IMPORTANCE)
@@ -173,7 +173,7 @@ def _request(args: argparse.Namespace) -> Request:
 
 
 def _write(comparison: Comparison, files: dict[str, Path], args: argparse.Namespace) -> None:
-    from pruning.figures import compared_cuts
+    from pruning.run.figures import compared_cuts
     from yolo.files import content_writer, write_files
     from yolo.png import png
 
@@ -184,7 +184,7 @@ def _write(comparison: Comparison, files: dict[str, Path], args: argparse.Namesp
 
 def _command(request: Request, outcome: Outcome) -> str:
     """What makes, proves and writes a cut."""
-    from pruning.request import wants_images
+    from pruning.run.request import wants_images
 
     cut = outcome.cut
     given = {"cfg": request.cfg, "weights": request.weights, **asdict(cut)}

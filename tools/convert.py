@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from command import Help, Parser, Steps, check_outputs, listed, run, sections, size
+from common.command import Help, Parser, Steps, check_outputs, listed, run, sections, size
 
 from pruning.options import PRIORS
 from yolo.errors import DarknetError
@@ -270,8 +270,8 @@ def main() -> int:
 def _change_classes(args: Arguments) -> int:
     check_outputs([Path(args.out)], [args.cfg])
     from yolo.cfg import Cfg
-    from yolo.classes import with_classes
     from yolo.datasets.data import Data
+    from yolo.models.classes import with_classes
 
     count = args.num or Data.load(args.data).classes
     with_classes(Cfg.load(args.cfg), count).write(args.out)
@@ -302,8 +302,8 @@ def _convert_ssd_torch(args: Arguments) -> int:
     beside = out.with_suffix(".cfg")
     is_there = beside.exists() and beside.samefile(args.cfg)
     check_outputs([out] if is_there else [out, beside], [args.file, args.cfg])
-    from yolo.foreign.ssd_torch import read_ssd
-    from yolo.weights import Header, weights_writer
+    from yolo.models.foreign.ssd_torch import read_ssd
+    from yolo.models.weights import Header, weights_writer
 
     made = read_ssd(args.file, cfg, bgr=args.channels == "bgr")
     content = made.cfg.to_bytes()

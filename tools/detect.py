@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from command import Help, Parser, check_outputs, run
+from common.command import Help, Parser, check_outputs, run
 
 from yolo.errors import DarknetError
 
 if TYPE_CHECKING:
     from yolo.datasets.images import Pixels
-    from yolo.detector import Detector
-    from yolo.sources import Source
+    from yolo.inference.detector import Detector
+    from yolo.inference.sources import Source
 
 ENGINES = ("torch", "opencv")
 WRITTEN = (".jpg", ".jpeg", ".png")  # the kinds of pictures that keep their kind
@@ -79,7 +79,7 @@ def main() -> int:
         check_outputs([Path(args.json)], [args.cfg, args.weights, args.names, args.data])
     from yolo.errors import DataError
     from yolo.files import write_file
-    from yolo.sources import find_sources
+    from yolo.inference.sources import find_sources
 
     sources = find_sources(args.source)
     work = _work(args)
@@ -126,8 +126,8 @@ class Work:
 
     def detect(self, source: Source, image: Pixels, frame: int | None = None) -> Pixels:
         """Find and remember what is in a picture; the picture with boxes, RGB."""
-        from yolo.detector import described
-        from yolo.drawing import draw
+        from yolo.inference.detector import described
+        from yolo.inference.drawing import draw
 
         found = self.detector(image)
         height, width = image.shape[:2]
@@ -147,16 +147,16 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _work(args: argparse.Namespace) -> Work:
-    from yolo.detections import box_classes
-    from yolo.detector import Detector
     from yolo.device import choose_device
-    from yolo.models import load_model
+    from yolo.inference.detections import box_classes
+    from yolo.inference.detector import Detector
+    from yolo.models.load import load_model
 
     network, _ = load_model(args.cfg, args.weights)
     names = _names(args, box_classes(network), network.cfg.path)
     forward = None
     if args.engine == "opencv":
-        from yolo.opencv import OpenCVNetwork
+        from yolo.inference.opencv import OpenCVNetwork
 
         forward = OpenCVNetwork(network)
     else:
@@ -209,7 +209,7 @@ def _video(work: Work, source: Source) -> str:
     """Work on a video, frame by frame; says in one line what is in it."""
     from tqdm import tqdm
 
-    from yolo.video import Video, VideoFile
+    from yolo.inference.video import Video, VideoFile
 
     video = Video(source, work.channels)
     limit = work.args.frames

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from command import Help, Parser, check_outputs, run
+from common.command import Help, Parser, check_outputs, run
 
 from yolo.errors import DarknetError
 
@@ -41,11 +41,11 @@ def main() -> int:
         raise DarknetError(f"{source}: --cfg is needed to read weights")
     if target.suffix == ".pt" and args.engine:
         raise DarknetError(f"{target}: --engine {args.engine} reads .weights")
-    from yolo.checkpoint import Checkpoint, checkpoint_writer
-    from yolo.deployment import Deployment
+    from yolo.export.deployment import Deployment
     from yolo.files import Writer, content_writer, write_files
-    from yolo.models import load_model
-    from yolo.weights import weights_writer
+    from yolo.models.checkpoint import Checkpoint, checkpoint_writer
+    from yolo.models.load import load_model
+    from yolo.models.weights import weights_writer
 
     network, header = load_model(args.cfg, args.source)
     cfg = network.cfg.to_bytes()

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from command import Help, Parser, check_outputs, run
+from common.command import Help, Parser, check_outputs, run
 
 
 def arguments() -> argparse.Namespace:
@@ -22,7 +22,7 @@ def main() -> int:
     args = arguments()
     if args.json:
         check_outputs([Path(args.json)], [args.cfg, args.weights])
-    from pruning.info import describe
+    from pruning.run.info import describe
     from yolo.files import write_file
 
     info = describe(args.cfg, args.weights, args.cutoff)

@@ -6,16 +6,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from command import Help, Parser, Steps, check_outputs, listed, run
-from gradual import add_step_arguments, check_steps, prune_in_steps
-from wishes import add_model_arguments, add_wish_arguments, check_wish, stem_of, wish_of
+from common.command import Help, Parser, Steps, check_outputs, listed, run
+from common.gradual import add_step_arguments, check_steps, prune_in_steps
+from common.wishes import add_model_arguments, add_wish_arguments, check_wish, stem_of, wish_of
 
 from pruning.options import CALIBRATION_IMAGES, ENGINES, FOLDS, RECOVERIES
 from yolo.errors import DarknetError
-from yolo.results import POINTS
+from yolo.evaluation.results import POINTS
 
 if TYPE_CHECKING:
-    from pruning.result import Result
+    from pruning.run.result import Result
 
 
 def arguments() -> argparse.Namespace:
@@ -104,10 +104,10 @@ def main() -> int:
     steps("starting")
     folder, stem = Path(args.out), args.name or stem_of(args)
     extra = {} if gradual else _extra_files(args, folder, stem)
-    from pruning.job import Job, prune
-    from pruning.result import result_files
+    from pruning.run.result import result_files
+    from pruning.session import Job, prune
     from yolo.files import content_writer, write_files
-    from yolo.models import is_random
+    from yolo.models.load import is_random
 
     runs = 0 if args.dry_run else args.runs
     proofs = () if args.dry_run else verify
@@ -184,8 +184,8 @@ def _extra_files(args: argparse.Namespace, folder: Path, stem: str) -> dict[str,
 
 def _picture(kind: str, result: Result, args: argparse.Namespace) -> bytes:
     """What _extra_files names so, as a .png."""
-    from pruning import figures
-    from pruning.sensitivity import Scan
+    from pruning.run import figures
+    from pruning.selection.sensitivity import Scan
     from yolo.png import png
 
     if kind == "scan":

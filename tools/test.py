@@ -8,15 +8,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from command import Help, Parser, check_outputs, run, size
+from common.command import Help, Parser, check_outputs, run, size
 
 from yolo.errors import DarknetError
-from yolo.results import POINTS
+from yolo.evaluation.results import POINTS
 
 if TYPE_CHECKING:
     from yolo.datasets.evaluation import EvaluationLoader
+    from yolo.evaluation.results import Evaluation
     from yolo.network import Network
-    from yolo.results import Evaluation
 
 
 def arguments() -> argparse.Namespace:
@@ -72,7 +72,7 @@ def main() -> int:
     from yolo.datasets.data import Data
     from yolo.datasets.loader import evaluation_loader
     from yolo.device import choose_device
-    from yolo.evaluate import check_classes
+    from yolo.evaluation.evaluate import check_classes
     from yolo.files import write_file
 
     device = choose_device(args.device)
@@ -103,7 +103,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _network(args: argparse.Namespace) -> Network:
-    from yolo.models import load_model
+    from yolo.models.load import load_model
 
     network, _ = load_model(args.cfg, args.weights)
     return network.resized(*args.size) if args.size else network
@@ -112,7 +112,7 @@ def _network(args: argparse.Namespace) -> Network:
 def _evaluate(args: argparse.Namespace, network: Network, loader: EvaluationLoader) -> Evaluation:
     from tqdm import tqdm
 
-    from yolo.evaluate import evaluate
+    from yolo.evaluation.evaluate import evaluate
 
     with tqdm(
         total=len(loader.items), unit=" images", leave=False, disable=not sys.stderr.isatty()

@@ -10,24 +10,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from command import Help, Parser, check_outputs, listed, run, size
+from common.command import Help, Parser, check_outputs, listed, run, size
 
 from pruning.options import SCHEDULES, STRATEGIES
 from yolo.errors import DarknetError, TrainingError
-from yolo.results import POINTS
+from yolo.evaluation.results import POINTS
 
 if TYPE_CHECKING:
     import torch
 
     from pruning.bayesian.training import BayesianTraining
-    from pruning.sparse_training import SparseTraining
-    from yolo.checkpoint import Checkpoint
+    from pruning.sparse.training import SparseTraining
     from yolo.datasets.data import Data, Split
+    from yolo.models.checkpoint import Checkpoint
+    from yolo.models.weights import Header
     from yolo.network import Network
     from yolo.training.ranks import Ranks
     from yolo.training.run import Run
     from yolo.training.trainer import Trainer
-    from yolo.weights import Header
 
 # flags that take the place of a key of [net]
 NET_KEYS = ("batch", "subdivisions", "learning_rate", "burn_in", "policy", "momentum", "decay")
@@ -163,7 +163,7 @@ def _training(training: argparse._ArgumentGroup) -> None:
 def main() -> int:
     asked = parser()
     args = asked.parse_args()
-    from yolo.checkpoint import is_checkpoint, load_checkpoint
+    from yolo.models.checkpoint import is_checkpoint, load_checkpoint
 
     brings_cfg = args.weights is not None and is_checkpoint(args.weights)
     if not args.resume and not (args.data and (args.cfg or brings_cfg)):
@@ -345,7 +345,7 @@ def _network(
 
 
 def _sparse(args: argparse.Namespace, data: Data, network: Network) -> SparseTraining:
-    from pruning.sparse_training import SparseTraining
+    from pruning.sparse.training import SparseTraining
     from yolo.datasets.loader import evaluation_loader
 
     split: Split = "valid" if "valid" in data.sources else "train"
@@ -372,7 +372,7 @@ def _bayesian_training(args: argparse.Namespace, network: Network) -> BayesianTr
 def _teacher(args: argparse.Namespace, network: Network, device: torch.device) -> Any:
     if not args.teacher:
         return None
-    from yolo.models import load_model
+    from yolo.models.load import load_model
     from yolo.training.distill import Distillation
 
     teacher, _ = load_model(*args.teacher)

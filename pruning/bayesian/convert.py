@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from pruning.channels import ChannelGraph
+from pruning.graph.channels import ChannelGraph
 from yolo.cfg import Cfg
 from yolo.errors import PlanError
 from yolo.layers import IMAGE, Layer

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from pruning.bayesian.precision import Compression, Posterior, compacted, compression, reduced
 from pruning.bayesian.thresholds import Threshold, Wanted, choose, parse
-from pruning.channels import ChannelGraph, Family, Mask
-from pruning.plan import Plan
-from pruning.rules import Weighted, depthwise, rule_of
-from pruning.strategies import Wish, prunable
+from pruning.cut.plan import Plan
+from pruning.graph.channels import ChannelGraph, Family, Mask
+from pruning.graph.rules import Weighted, depthwise, rule_of
+from pruning.selection import Wish, prunable
 from yolo.errors import PlanError
 from yolo.layers import Layer
 from yolo.layers.bayesian import Bayesian, BayesianConnected, BayesianConvolutional, bayesian_layers

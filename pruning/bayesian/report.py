@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 
 from pruning.bayesian.cut import BayesianCut
 from pruning.bayesian.precision import Compression
-from pruning.verify import Comparison
+from pruning.proof.verify import Comparison
+from yolo.evaluation.results import Evaluation
 from yolo.layers.bayesian import bayesian_layers
-from yolo.results import Evaluation
 from yolo.tables import table
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pruning.bayesian.cut import BayesianCut, parsed, undrop
 from pruning.bayesian.figures import overview
 from pruning.bayesian.precision import Compression
-from pruning.channels import ChannelGraph
+from pruning.graph.channels import ChannelGraph
 from yolo.files import Writer, content_writer
 from yolo.network import Network
 from yolo.png import png

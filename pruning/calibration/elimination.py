@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pruning.calibration.evidence import Evidence, mixes
-from pruning.channels import ChannelGraph, Family
-from pruning.coupling import Ids
-from pruning.recover import tensors_of
+from pruning.calibration.statistics import Evidence, mixes
+from pruning.cut.folding import tensors_of
+from pruning.graph.channels import ChannelGraph, Family
+from pruning.graph.coupling import Ids
 from yolo.network import State
 
 Losses = NDArray[np.float64]

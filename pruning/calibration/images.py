@@ -17,10 +17,10 @@ from yolo.datasets.images import (
     read_image,
     resize_darknet,
 )
-from yolo.detections import gives_boxes
 from yolo.errors import DataError
+from yolo.inference.detections import gives_boxes
+from yolo.inference.sources import find_sources
 from yolo.network import Network
-from yolo.sources import find_sources
 
 DATA = (".data", ".yaml", ".yml")
 BATCH = 2**21  # numbers of a batch of images

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from pruning.calibration.outputs import Outputs
-from pruning.calibration.places import seen_and_given
-from pruning.channels import ChannelGraph
-from pruning.recover import Fold
-from pruning.shorter import Shorter
+from pruning.calibration.samples import seen_and_given
+from pruning.cut.folding import Fold
+from pruning.cut.shortened import Shorter
+from pruning.graph.channels import ChannelGraph
 from yolo.layers import Layer
 from yolo.layers.connected import Connected
 from yolo.layers.convolutional import Convolutional

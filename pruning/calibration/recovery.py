@@ -11,9 +11,9 @@ from torch import Tensor
 
 from pruning.calibration.images import batches, split
 from pruning.calibration.reconstruct import reconstruct
-from pruning.channels import ChannelGraph
-from pruning.recover import Fold
-from pruning.shorter import Shorter
+from pruning.cut.folding import Fold
+from pruning.cut.shortened import Shorter
+from pruning.graph.channels import ChannelGraph
 from yolo.network import Network
 
 

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from yolo.checkpoint import Checkpoint, checkpoint_writer, load_checkpoint
 from yolo.errors import DarknetError, TrainingError
 from yolo.files import Writer, check_writable, content_writer, write_files
+from yolo.models.checkpoint import Checkpoint, checkpoint_writer, load_checkpoint
+from yolo.models.weights import weights_writer
 from yolo.network import Network
 from yolo.training.curves import curves
 from yolo.training.records import Row, Step
 from yolo.training.trainer import Trainer
-from yolo.weights import weights_writer
 
 Judge = Callable[[Network], Row]  # figures of a network; "score" chooses the best
 

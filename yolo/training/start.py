@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from yolo.cfg import Cfg
-from yolo.checkpoint import is_checkpoint, load_checkpoint
 from yolo.datasets.data import Data
 from yolo.datasets.loader import evaluation_loader
 from yolo.errors import DarknetError, TrainingError
-from yolo.evaluate import check_classes, evaluate
-from yolo.initialize import initialize, transfer
-from yolo.models import is_random, load_model
+from yolo.evaluation.evaluate import check_classes, evaluate
+from yolo.models.checkpoint import is_checkpoint, load_checkpoint
+from yolo.models.initialize import initialize, transfer
+from yolo.models.load import is_random, load_model
+from yolo.models.weights import Header, load_weights
 from yolo.network import Network
 from yolo.training.records import Row
 from yolo.training.settings import Settings
 from yolo.training.trainer import steps_per_epoch
-from yolo.weights import Header, load_weights
 
 SCORES = ("map", "precision", "recall", "f1", "top1", "topk")
 

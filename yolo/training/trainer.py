@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from yolo.checkpoint import Checkpoint
 from yolo.datasets.batch import Batch
 from yolo.datasets.data import Data
 from yolo.datasets.labels import Problems
@@ -21,6 +20,8 @@ from yolo.errors import TrainingError
 from yolo.heads.loss import Targets
 from yolo.heads.trained import learns_from, trained_heads
 from yolo.layers.bayesian import bayesian_layers
+from yolo.models.checkpoint import Checkpoint
+from yolo.models.weights import Header
 from yolo.network import Network
 from yolo.training.ema import Ema
 from yolo.training.optimizer import make_optimizer, train_mode, update
@@ -28,7 +29,6 @@ from yolo.training.ranks import Ranks
 from yolo.training.records import Row, Step, Sums
 from yolo.training.settings import Settings
 from yolo.training.variational import Bound, Variational, settle
-from yolo.weights import Header
 
 NAMED = 8  # images of a batch that an error names
 SETTLING = 16  # mini-batches that tell BN's statistics of a Bayesian network's means

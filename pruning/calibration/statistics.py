@@ -1,0 +1,199 @@
+"""What the whole network does on images: how inputs go together, and what the heads feel of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pruning.calibration.images import batches, split
+from pruning.calibration.samples import some_places
+from pruning.graph.rules import depthwise, has_filters
+from yolo.layers import IMAGE, Layer
+from yolo.layers.connected import Connected
+from yolo.layers.convolutional import Convolutional
+from yolo.network import Network
+
+PROJECTIONS = 2  # random directions a batch in which the heads are looked at
+LEAST_VARIANCE = 1e-6  # of a head's channel; one that never changes counts no more than that
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Means over places and images, in float64, by section.
+
+    Of sections that mix channels: `covariance` (G, C, C) of the inputs of each of its groups,
+    `effect` (n,) of the outputs before BN: by how much the heads change, squared and in shares of
+    their own variances, where an output is off by a mean square of 1. Of sections with filters:
+    `energy` (n,), the variance of the outputs, and `taylor` (n,), the squared change of the heads,
+    to first order, without the output.
+    """
+
+    covariance: dict[int, Tensor]
+    effect: dict[int, Tensor]
+    energy: dict[int, Tensor]
+    taylor: dict[int, Tensor]
+
+
+def mixes(layer: Layer) -> bool:
+    """Whether every output of a section with weights sees several of its input's channels."""
+    return isinstance(layer, Convolutional | Connected) and not depthwise(layer)
+
+
+def evidence_of(network: Network, images: Tensor, progress: Callable[[str], object]) -> Evidence:
+    """What a network's own images (N, C, H, W) tell, but for those that judge (images.split)."""
+    known, _ = split(images)
+    progress(f"looking at {len(known)} images")
+    return gather(network, batches(known))
+
+
+def gather(network: Network, batches: Sequence[Tensor], seed: int = 0) -> Evidence:
+    """Run images (N, C, H, W) in [0, 1] through a network; nothing of it changes."""
+    random = torch.Generator().manual_seed(seed)
+    scale = _scales(network, batches)
+    sums = _Sums()
+    for batch in batches:
+        run = _Run(network, batch)
+        sums.see(run, random)
+        for _ in range(PROJECTIONS):
+            sums.feel(run, run.gradients(scale, random))
+    return sums.evidence()
+
+
+@torch.no_grad()
+def _scales(network: Network, batches: Sequence[Tensor]) -> dict[int, Tensor]:
+    """One over the deviation of every channel that enters a head: (C,)"""
+    sums: dict[int, tuple[int, Tensor, Tensor]] = {}
+    for batch in batches:
+        for i, head in network(batch, collect=network.head_inputs).items():
+            _add_moments(sums, i, head)
+    return {i: _variance(*moments).clamp(min=LEAST_VARIANCE).rsqrt() for i, moments in sums.items()}
+
+
+def _add_moments(sums: dict[int, tuple[int, Tensor, Tensor]], i: int, x: Tensor) -> None:
+    """Count, sum and sum of squares of every channel of (N, C, …), in float64."""
+    flat = x.double().transpose(0, 1).flatten(1)
+    count, first, second = sums.get(i, (0, torch.zeros(()), torch.zeros(())))
+    sums[i] = count + flat.shape[1], first + flat.sum(1), second + flat.square().sum(1)
+
+
+def _variance(count: int, first: Tensor, second: Tensor) -> Tensor:
+    return (second / count - (first / count).square()).clamp(min=0)
+
+
+class _Run:
+    """A forward pass that keeps what a section gives before BN and behind its activation."""
+
+    def __init__(self, network: Network, images: Tensor) -> None:
+        self.network, self.images = network, images
+        self.mixed: dict[int, tuple[Tensor, Tensor]] = {}  # input, output before BN
+        self.made: dict[int, Tensor] = {}  # behind the activation
+        with torch.enable_grad():
+            self.heads = self._forward()
+
+    def _forward(self) -> dict[int, Tensor]:
+        network, wanted = self.network, self.network.head_inputs
+        uses = {i: len(users) for i, users in network.consumers.items()}
+        outputs = {IMAGE: network.prepared(self.images)}
+        heads: dict[int, Tensor] = {}
+        for i, layer in enumerate(network.layers):
+            if layer.is_head and not network.consumers[i]:
+                continue
+            xs = [outputs[source] for source in layer.sources]
+            outputs[i] = self._section(i, layer, xs)
+            if i in wanted:
+                heads[i] = outputs[i]
+            for source in layer.sources:
+                uses[source] -= 1
+                if not uses[source]:
+                    del outputs[source]
+        return heads
+
+    def _section(self, i: int, layer: Layer, xs: list[Tensor]) -> Tensor:
+        if not isinstance(layer, Convolutional | Connected):
+            return layer(*xs)
+        flat = isinstance(layer, Connected)
+        y = layer.weigh(xs[0].flatten(1) if flat else xs[0])
+        if not y.requires_grad:
+            y.requires_grad_()
+        if mixes(layer):
+            self.mixed[i] = xs[0].detach(), y
+        # never in place: y is needed as it is
+        out = layer.activation(layer.normalize(y))
+        out = out[:, :, None, None] if flat else out
+        if has_filters(layer):
+            self.made[i] = out
+        return out
+
+    def gradients(
+        self, scale: dict[int, Tensor], random: torch.Generator
+    ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """Of a random mix of the heads, by what is mixed and by what is made."""
+        total = torch.zeros(())
+        for i, head in self.heads.items():
+            sign = torch.randn(head.shape, generator=random).to(head)
+            shape = (-1, *[1] * (head.dim() - 2))
+            per_image = head[0].numel()
+            total = total + (head * sign * scale[i].reshape(shape)).sum() / per_image**0.5
+        wanted = [y for _, y in self.mixed.values()] + list(self.made.values())
+        found = torch.autograd.grad(total, wanted, retain_graph=True, allow_unused=True)
+        filled = [
+            torch.zeros_like(w) if g is None else g for w, g in zip(wanted, found, strict=True)
+        ]
+        values = iter(filled)
+        return {i: next(values) for i in self.mixed}, {i: next(values) for i in self.made}
+
+
+class _Sums:
+    """What adds up to evidence."""
+
+    def __init__(self) -> None:
+        self.images = 0
+        self.places: dict[int, int] = {}
+        self.first: dict[int, Tensor] = {}
+        self.second: dict[int, Tensor] = {}
+        self.made: dict[int, tuple[int, Tensor, Tensor]] = {}
+        self.effect: dict[int, Tensor] = {}
+        self.taylor: dict[int, Tensor] = {}
+
+    @torch.no_grad()
+    def see(self, run: _Run, random: torch.Generator) -> None:
+        """Moments of inputs and outputs."""
+        self.images += len(run.images)
+        for i, (x, _) in run.mixed.items():
+            seen = some_places(x, getattr(run.network.layers[i], "groups", 1), random)
+            _add(self.places, i, seen.shape[1])
+            _add(self.first, i, seen.double().sum(1))
+            _add(self.second, i, (seen.mT @ seen).double())
+        for i, y in run.made.items():
+            _add_moments(self.made, i, y)
+
+    @torch.no_grad()
+    def feel(self, run: _Run, gradients: tuple[dict[int, Tensor], dict[int, Tensor]]) -> None:
+        """What the heads feel of the outputs."""
+        mixed, made = gradients
+        for i, gradient in mixed.items():
+            _add(self.effect, i, gradient.double().square().transpose(0, 1).flatten(1).sum(1))
+        for i, gradient in made.items():
+            change = (run.made[i] * gradient).double().flatten(2).sum(2)
+            _add(self.taylor, i, change.square().sum(0))
+
+    def evidence(self) -> Evidence:
+        """The means of all that was seen and felt."""
+        runs = max(self.images * PROJECTIONS, 1)
+        covariance = {}
+        for i, second in self.second.items():
+            count = self.places[i]
+            mean = self.first[i] / count
+            covariance[i] = second / count - mean[:, :, None] * mean[:, None]
+        energy = {i: _variance(*moments) for i, moments in self.made.items()}
+        effect = {i: total / runs for i, total in self.effect.items()}
+        taylor = {i: total / runs for i, total in self.taylor.items()}
+        return Evidence(covariance, effect, energy, taylor)
+
+
+def _add(sums: dict[int, Any], i: int, value: Any) -> None:
+    sums[i] = sums[i] + value if i in sums else value

@@ -1,0 +1,1 @@
+"""A cut: the plan as data, constants carried exactly, the surgery."""

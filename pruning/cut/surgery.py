@@ -1,0 +1,127 @@
+"""A cut made: living groups and constant channels → smaller cfg document and smaller tensors."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pruning.cut.folding import Absorbed, Fold, absorb
+from pruning.graph.channels import ChannelGraph, Mask
+from pruning.graph.rules import Edits, Kept, Producer, Tensors, Weighted, depthwise, rule_of
+from yolo.cfg import Cfg
+from yolo.layers import Layer
+from yolo.network import State
+
+
+def operate(graph: ChannelGraph, state: State, fold: Fold) -> tuple[Cfg, State]:
+    """The smaller cfg and its tensors; untouched tensors are shared with `state`."""
+    edits: dict[int, Edits] = {}
+    small: State = {}
+    for i, layer in enumerate(graph.network.layers):
+        kept = Kept(
+            [_indices(fold.kept[ids]) for ids in graph.inputs[i]],
+            _indices(fold.kept[graph.outputs[i]]),
+        )
+        tensors: Tensors = state.get(i, {})
+        if not _whole(layer, kept) or _has_carriers(graph, i, fold):
+            edits[i], tensors = _cut(graph, layer, tensors, kept, fold)
+        if tensors:
+            small[i] = dict(tensors)
+    return graph.network.cfg.edited(edits), small
+
+
+def masked(graph: ChannelGraph, state: State, fold: Fold, folded: bool) -> State:
+    """Tensors of the whole network with the cut groups silenced: what a cut is compared with.
+
+    `folded` makes the inexact folds that the cut makes, too, and only those: what is left then
+    between this and the smaller network is an error of the surgery.
+    """
+    out: State = {}
+    for i, layer in enumerate(graph.network.layers):
+        tensors: Tensors = state.get(i, {})
+        if not tensors:
+            continue
+        rule = rule_of(layer)
+        if folded and isinstance(rule, Weighted) and not depthwise(layer):
+            absorbed = absorb(layer, tensors, graph.inputs[i][0], fold, layer.sources[0])
+            if absorbed.forgotten.any():
+                tensors = _forgetting(rule, tensors, absorbed, fold.alive[graph.outputs[i]])
+        silent = _indices(~fold.alive[graph.outputs[i]])
+        if isinstance(rule, Producer) and len(silent):
+            tensors = rule.silence(layer, tensors, silent)
+            if folded and fold.ignored:  # an [l2norm] forgets a constant only if there is none
+                tensors = rule.mute(tensors, silent)
+        out[i] = dict(tensors)
+    return out
+
+
+def _cut(
+    graph: ChannelGraph, layer: Layer, tensors: Tensors, kept: Kept, fold: Fold
+) -> tuple[Edits, dict[str, Tensor]]:
+    rule, index = rule_of(layer), layer.section.index
+    if tensors and isinstance(rule, Weighted) and not depthwise(layer):
+        (ids,) = graph.inputs[index]
+        absorbed = absorb(layer, tensors, ids, fold, layer.sources[0])
+        if absorbed.shift is not None:
+            tensors = rule.shifted(tensors, absorbed.shift)
+        edits, small = rule.cut(layer, tensors, kept)
+        _rewire(rule, layer, small, kept, absorbed, fold.carriers[ids])
+    else:
+        edits, small = rule.cut(layer, tensors, kept)
+    if isinstance(rule, Producer):
+        ids = graph.outputs[index][kept.outputs.numpy()]
+        places = fold.carriers[ids]
+        rule.emit(layer, small, _indices(places), torch.from_numpy(fold.emission[ids[places]]))
+    return edits, small
+
+
+def _rewire(
+    rule: Weighted,
+    layer: Layer,
+    small: dict[str, Tensor],
+    kept: Kept,
+    absorbed: Absorbed,
+    carriers: Mask,
+) -> None:
+    """Give the constant channels among a section's inputs their weights."""
+    channels = kept.inputs[0].numpy()
+    for place in np.flatnonzero(carriers[channels]):
+        column = absorbed.columns.get(int(channels[place]))
+        if column is not None and len(kept.outputs) < layer.out_shape.channels:
+            column = column[_rows_of_part(layer, kept, int(channels[place]))]
+        rule.rewire(small["weights"], len(channels), int(place), column)
+
+
+def _rows_of_part(layer: Layer, kept: Kept, channel: int) -> Tensor:
+    """The kept outputs, counted within its part, of the part that an input channel belongs to."""
+    groups = getattr(layer, "groups", 1)
+    rows = layer.out_shape.channels // groups
+    part = channel // (layer.inputs[0].channels // groups)
+    return kept.outputs.reshape(groups, -1)[part] - part * rows
+
+
+def _forgetting(
+    rule: Weighted, tensors: Tensors, absorbed: Absorbed, alive: Mask
+) -> dict[str, Tensor]:
+    """Tensors that see the shift instead of the forgotten inputs; silenced outputs see nothing."""
+    out = {**tensors, "weights": tensors["weights"].clone()}
+    for channel in np.flatnonzero(absorbed.forgotten):
+        rule.rewire(out["weights"], len(absorbed.forgotten), int(channel), None)
+    if absorbed.shift is None:
+        return out
+    return rule.shifted(out, absorbed.shift * torch.from_numpy(alive))
+
+
+def _whole(layer: Layer, kept: Kept) -> bool:
+    return len(kept.outputs) == layer.out_shape.channels and all(
+        len(index) == shape.channels for index, shape in zip(kept.inputs, layer.inputs, strict=True)
+    )
+
+
+def _has_carriers(graph: ChannelGraph, section: int, fold: Fold) -> bool:
+    return any(fold.carriers[ids].any() for ids in (*graph.inputs[section], graph.outputs[section]))
+
+
+def _indices(mask: Mask) -> Tensor:
+    return torch.from_numpy(np.flatnonzero(mask))

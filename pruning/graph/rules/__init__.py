@@ -1,0 +1,82 @@
+"""One rule a section type: how it ties channels, what a constant becomes in it, how it is cut.
+
+The rule of a section type that isn't listed here pins its input.
+"""
+
+from pruning.graph.rules.base import Edits, Kept, Pinned, Rule, Tensors
+from pruning.graph.rules.filters import (
+    ConnectedRule,
+    ConvolutionalRule,
+    LocalRule,
+    Producer,
+    Weighted,
+    depthwise,
+    taps,
+)
+from pruning.graph.rules.passing import (
+    ActivationRule,
+    BatchNormRule,
+    ImplicitRule,
+    L2NormRule,
+    MaxPoolRule,
+    ProductRule,
+    Reorg3dRule,
+    RouteRule,
+    ShortcutRule,
+    UpsampleRule,
+)
+from yolo.layers import Layer
+
+RULES: dict[str, Rule] = {
+    "convolutional": ConvolutionalRule(),
+    "connected": ConnectedRule(),
+    # they tie channels as the plain ones do; a cut is made in the plain network of their means
+    "bayesian_convolutional": ConvolutionalRule(),
+    "bayesian_connected": ConnectedRule(),
+    "local": LocalRule(),
+    "batchnorm": BatchNormRule(),
+    "activation": ActivationRule(),
+    "l2norm": L2NormRule(),
+    "dropout": Rule(),
+    "cost": Rule(),
+    "maxpool": MaxPoolRule(),
+    "local_avgpool": Rule(),
+    "avgpool": Rule(),
+    "upsample": UpsampleRule(),
+    "route": RouteRule(),
+    "shortcut": ShortcutRule(),
+    "scale_channels": ProductRule(),
+    "sam": ProductRule(),
+    "implicit": ImplicitRule(),
+    "reorg3d": Reorg3dRule(),
+    "reorg": Pinned("feeds a [{}], which mixes channels and places"),
+    "normalization": Pinned("feeds a [{}], which mixes neighbouring channels"),
+    "crop": Pinned("feeds a [{}]"),
+}
+HEAD = Pinned("feeds a [{}] head")
+UNKNOWN = Pinned("feeds a [{}], which has no rule here")
+
+
+def has_filters(layer: Layer) -> bool:
+    """Whether a section makes channels that can be cut."""
+    return isinstance(rule_of(layer), Producer)
+
+
+def rule_of(layer: Layer) -> Rule:
+    """The rule for a section."""
+    return HEAD if layer.is_head else RULES.get(layer.section.type, UNKNOWN)
+
+
+__all__ = [
+    "RULES",
+    "Edits",
+    "Kept",
+    "Producer",
+    "Rule",
+    "Tensors",
+    "Weighted",
+    "depthwise",
+    "has_filters",
+    "rule_of",
+    "taps",
+]

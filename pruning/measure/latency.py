@@ -1,0 +1,118 @@
+"""How long a network and its sections take on this machine."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from pruning.proof.engines import EngineError, OpenCV, Profile
+from pruning.proof.verify import noise_image
+from yolo.network import Network
+
+# seconds in which fast networks are run again and again: clocks and neighbours change meanwhile
+BRIEF, PATIENT = 1.0, 3.0
+
+Measure = Callable[[Network, int, float], Profile]  # in at least so many runs and seconds
+
+
+def measure_for(network: Network) -> Measure:
+    """What measures it and all that is cut from it: OpenCV where that can run it, else torch."""
+    try:
+        opencv_profile(network, 1, 0)
+    except EngineError:
+        return torch_profile
+    return opencv_profile
+
+
+def opencv_profile(network: Network, runs: int, seconds: float) -> Profile:
+    """Times in OpenCV, with as many threads as torch has; raises EngineError."""
+    # a key given twice or CRLF is no reason to leave it
+    return OpenCV(torch.get_num_threads()).profile(network.cfg.strict(), network, runs, seconds)
+
+
+def torch_profile(network: Network, runs: int, seconds: float) -> Profile:
+    """Times in torch, BatchNorms folded."""
+    fused, x = network.fused(), noise_image(network)
+    of_sections: dict[int, list[float]] = defaultdict(list)
+    beside: list[float] = []
+    started = 0.0
+
+    def begin(layer: nn.Module, inputs: object) -> None:
+        nonlocal started
+        started = time.perf_counter()
+
+    def end(layer: nn.Module, inputs: object, output: object) -> None:
+        of_sections[indices[layer]].append(1000 * (time.perf_counter() - started))
+
+    indices: dict[nn.Module, int] = {layer: i for i, layer in enumerate(fused.layers)}
+    for layer in fused.layers:
+        layer.register_forward_pre_hook(begin)
+        layer.register_forward_hook(end)
+    with torch.inference_mode():
+        done = time.perf_counter() + seconds
+        while len(beside) <= runs or time.perf_counter() < done:
+            start = time.perf_counter()
+            fused(x)
+            whole = 1000 * (time.perf_counter() - start)
+            beside.append(whole - sum(times[-1] for times in of_sections.values()))
+    sections = {i: min(times) for i, times in of_sections.items()}
+    total = min(beside) + sum(sections.values())
+    return Profile(f"torch {torch.__version__}", torch.get_num_threads(), total, sections)
+
+
+@dataclass(frozen=True)
+class SectionTime:
+    """Milliseconds of a section before and after a cut; None where it is gone."""
+
+    index: int
+    section: str
+    before: float
+    after: float | None
+
+
+@dataclass(frozen=True)
+class SectionTimes:
+    """The times of all sections, as one engine takes them."""
+
+    engine: str
+    threads: int
+    sections: tuple[SectionTime, ...]
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def section_times(
+    original: Network, before: Profile | None, after: Profile | None, origins: Mapping[int, int]
+) -> SectionTimes | None:
+    """None unless both were measured in one engine; `origins` tells what sections were before."""
+    if before is None or after is None or before.engine != after.engine:
+        return None
+    left = {origins[i]: ms for i, ms in after.sections.items() if i in origins}
+    found = [
+        SectionTime(i, original.layers[i].section.type, ms, left.get(i))
+        for i, ms in before.sections.items()
+    ]
+    return SectionTimes(before.engine, before.threads, tuple(found))
+
+
+def machine(found: Profile) -> str:
+    """What times depend on beside the network."""
+    threads = f"{found.threads} thread{'' if found.threads == 1 else 's'}"
+    return f"{_processor()}, {threads}, {found.engine}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.processor() or platform.machine()

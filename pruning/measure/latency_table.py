@@ -1,0 +1,172 @@
+"""How long sections take on a machine: kept in a file, and told for widths not measured.
+
+A section's time depends on its form, that is all of it but its widths, and on these. What was
+measured of a form is fitted by ms = a·MACs + b·channels, a and b not negative: narrower is never
+slower.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pruning.measure.costs import weighs
+from yolo.errors import DarknetError
+from yolo.files import read_bytes, write_file
+from yolo.layers import Layer
+
+Widths = tuple[int, int]  # inputs and outputs of a section, in channels
+Times = dict[str, dict[Widths, float]]  # form → widths → milliseconds
+
+FORMAT = "latencies of sections, 1"
+SHAPING = ("size", "stride", "dilation", "padding", "reverse")  # beside the sizes of the maps
+MOST = 64  # widths that are kept of a form, the latest
+LEAST_MS = 1e-3  # smaller times are mostly the clock's
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a section's time depends on beside its widths; `weighs` where inputs count, too."""
+
+    name: str
+    weighs: bool
+
+    @classmethod
+    def of(cls, layer: Layer) -> Form:
+        """That of a section."""
+        groups = getattr(layer, "groups", 1)
+        full, before, after = weighs(layer), layer.inputs[:1], layer.out_shape
+        shape = [f"{key}={getattr(layer, key)}" for key in SHAPING if hasattr(layer, key)]
+        shape += [f"groups={groups}" if full else "depthwise"] if groups > 1 else []
+        maps = [f"{s.height}x{s.width}" for s in (*before, after)]
+        activation = [layer.section.text("activation", "")]
+        words = (layer.section.type, *shape, *activation, " to ".join(maps))
+        return cls(" ".join(word for word in words if word), full)
+
+    def amounts(self, widths: Widths) -> tuple[int, int]:
+        """What its time is put together from."""
+        inputs, outputs = widths
+        return (inputs * outputs, inputs + outputs) if self.weighs else (outputs, 0)
+
+
+class LatencyTable:
+    """Milliseconds of sections of this machine, in one engine with so many threads.
+
+    A file holds the tables of several machines, so that a folder may be shared.
+    """
+
+    def __init__(self, path: Path | None, machine: str) -> None:
+        """`path` is where it is kept; raises DarknetError for a file that isn't one.
+
+        None is a file in the user's cache, which is made anew where it can't be used.
+        """
+        self.machine, self._path = machine, path
+        self._times: Times = self._read().get(machine, {})
+        self._fits: dict[Form, tuple[float, float]] = {}
+
+    def add(self, found: Mapping[tuple[Form, Widths], float]) -> None:
+        """Take up what was measured, in place of what was known, and keep it."""
+        for (form, widths), ms in found.items():
+            known = self._times.setdefault(form.name, {})
+            known.pop(widths, None)
+            known[widths] = ms
+            for oldest in list(known)[:-MOST]:
+                del known[oldest]
+        self._fits.clear()
+        self._write()
+
+    def predict(self, form: Form, widths: Widths) -> float:
+        """Milliseconds; 0 where nothing like it was measured."""
+        if form not in self._fits:
+            self._fits[form] = _fit(form, self._times.get(form.name, {}))
+        return float(np.dot(self._fits[form], form.amounts(widths)))
+
+    def _read(self) -> dict[str, Times]:
+        path = self._path or cache_file()
+        if not path.exists():
+            return {}
+        try:
+            return read_tables(path)
+        except DarknetError:
+            if self._path:
+                raise
+            return {}
+
+    def _write(self) -> None:
+        tables = self._read() | {self.machine: self._times}
+        try:
+            write_file(self._path or cache_file(), tables_to_json(tables).encode())
+        except DarknetError:
+            if self._path:  # without a cache the next search measures again
+                raise
+
+
+def cache_file() -> Path:
+    """Where tables are kept unless a user says where."""
+    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(folder) / "darknet-pruning" / "latencies.json"
+
+
+def read_tables(path: Path) -> dict[str, Times]:
+    """Machine → its times; raises DarknetError for a file that isn't a table."""
+    try:
+        data = json.loads(read_bytes(path, "latencies"))
+        if data["format"] != FORMAT:
+            raise ValueError(data["format"])
+        return {
+            str(machine): {str(form): _times(rows) for form, rows in forms.items()}
+            for machine, forms in data["machines"].items()
+        }
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise DarknetError(
+            f"{path}: not a table of latencies: delete it, or name another file"
+        ) from error
+
+
+def tables_to_json(tables: Mapping[str, Times]) -> str:
+    """What read_tables reads."""
+    machines = {
+        machine: {
+            form: [[*widths, round(ms, 6)] for widths, ms in known.items()]
+            for form, known in times.items()
+        }
+        for machine, times in tables.items()
+    }
+    return json.dumps({"format": FORMAT, "machines": machines}, indent=1) + "\n"
+
+
+def _times(rows: list[list[float]]) -> dict[Widths, float]:
+    found = {(int(inputs), int(outputs)): float(ms) for inputs, outputs, ms in rows}
+    for widths, ms in found.items():
+        if min(widths) < 0 or not (ms >= 0 and math.isfinite(ms)):
+            raise ValueError(f"{widths}: {ms}")
+    return found
+
+
+def _fit(form: Form, known: Mapping[Widths, float]) -> tuple[float, float]:
+    """The factors that leave the least relative error; (0, 0) where nothing is known."""
+    if not known:
+        return 0.0, 0.0
+    times = np.array(list(known.values()))
+    amounts = np.array([form.amounts(widths) for widths in known], float)
+    # relative to the times, so that the small widths count as much as the large ones
+    scale = np.maximum(times, LEAST_MS)
+    rows, wanted = amounts / scale[:, None], times / scale
+    best, error = (0.0, 0.0), math.inf
+    # one measurement can't tell the two apart: all is laid to the MACs
+    for used in ((0, 1), (0,), (1,)) if len(known) > 1 else ((0,),):
+        columns = rows[:, used]
+        if np.linalg.matrix_rank(columns) < len(used):
+            continue
+        factors = np.zeros(2)
+        factors[list(used)] = np.linalg.lstsq(columns, wanted, rcond=None)[0]
+        left = float(np.square(rows @ factors - wanted).sum())
+        if factors.min() >= 0 and left < error:
+            best, error = (float(factors[0]), float(factors[1])), left
+    return best

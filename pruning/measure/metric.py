@@ -1,0 +1,156 @@
+"""How good networks are: mAP or top-1 on labeled images, or how far off their heads are."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pruning.calibration.images import batches, split
+from pruning.calibration.recovery import entering, mean_error
+from yolo.cfg import Cfg
+from yolo.datasets.batch import Batch
+from yolo.datasets.data import Data
+from yolo.datasets.evaluation import EvaluationLoader
+from yolo.datasets.loader import evaluation_loader
+from yolo.device import choose_device
+from yolo.evaluation.evaluate import check_classes, evaluate
+from yolo.evaluation.results import Evaluation
+from yolo.models.randomize import smooth_noise
+from yolo.network import Network
+
+ERROR = "head error"  # the one score of which less is better
+NOISE_IMAGES = 8
+KEPT_BYTES = 2**29  # of validation images that stay in memory from one network to the next
+
+Progress = Callable[[str], object]
+
+
+class Judge(Protocol):
+    """What tells how good networks are."""
+
+    def scored(self, network: Network, progress: Progress) -> tuple[str, float]:
+        """The name of the score, and the score."""
+        ...
+
+
+class Accuracy:
+    """mAP or top-1 of networks on some images; none is evaluated twice."""
+
+    def __init__(
+        self,
+        images: EvaluationLoader | Kept,
+        points: int = 0,
+        progress: Progress = lambda step: None,
+    ) -> None:
+        """`points` is the rule for mAP: results.POINTS."""
+        self._images, self._points, self._progress = images, points, progress
+        self._found: dict[bytes, Evaluation] = {}
+
+    @classmethod
+    def of(
+        cls,
+        network: Network,
+        path: str,
+        points: int = 0,
+        workers: int = 2,
+        progress: Progress = lambda step: None,
+    ) -> Accuracy:
+        """On the validation images of a .data or .yaml file.
+
+        Raises DarknetError for a file that is wrong, or that the network isn't made for.
+        """
+        data = Data.load(path)
+        check_classes(network, data)
+        return cls(validation_images(data, network.cfg, workers), points, progress)
+
+    def __call__(self, network: Network, progress: Progress | None = None) -> Evaluation:
+        """It is computed where that is fastest."""
+        name = digest(network)
+        if name not in self._found:
+            self._found[name] = self._evaluated(network, progress or self._progress)
+        return self._found[name]
+
+    def scored(self, network: Network, progress: Progress) -> tuple[str, float]:
+        found = self(network, progress)
+        return found.score_name, found.score
+
+    def _evaluated(self, network: Network, say: Progress) -> Evaluation:
+        done, total = 0, len(self._images.items)
+
+        def progress(count: int) -> None:
+            nonlocal done
+            done += count
+            say(f"evaluating: {done} of {total} images")
+
+        copy = Network.with_state(network.cfg, network.state()).to(choose_device())
+        return evaluate(copy, self._images, points=self._points, progress=progress)
+
+
+class HeadError:
+    """recovery.head_error of networks that are cut from a whole one, which runs only once."""
+
+    def __init__(self, whole: Network, images: Tensor) -> None:
+        """Images are (N, C, H, W) in [0, 1]."""
+        self._whole, self._images = whole, images
+
+    @classmethod
+    def of(cls, whole: Network, images: Tensor | None) -> HeadError:
+        """On those of the calibration images that calibrate nothing; without any on noise."""
+        if images is not None:
+            return cls(whole, split(images)[1])
+        generator = torch.Generator().manual_seed(0)
+        return cls(whole, smooth_noise(whole.image, NOISE_IMAGES, generator))
+
+    def scored(self, network: Network, progress: Progress) -> tuple[str, float]:
+        progress("comparing what enters the heads")
+        heads = self._whole.head_inputs
+        images = zip(batches(self._images), self._expected, strict=True)
+        pairs = ((expected, entering(network, batch, heads)) for batch, expected in images)
+        return ERROR, mean_error(pairs, len(heads))
+
+    @cached_property
+    def _expected(self) -> list[list[Tensor]]:
+        """What enters the heads of the whole network, batch by batch."""
+        whole = self._whole
+        return [entering(whole, batch, whole.head_inputs) for batch in batches(self._images)]
+
+
+class Kept:
+    """The batches of a loader, read only once."""
+
+    def __init__(self, loader: EvaluationLoader) -> None:
+        self.data, self.letterbox, self.items = loader.data, loader.letterbox, loader.items
+        self._loader = loader
+        self._batches: list[Batch] | None = None
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self._batches is None:
+            found = []
+            for batch in self._loader:
+                found.append(batch)
+                yield batch
+            self._batches = found
+        else:
+            yield from self._batches
+
+
+def validation_images(data: Data, cfg: Cfg, workers: int = 2) -> EvaluationLoader | Kept:
+    """Those of a data set, read only once where they fit into memory; raises DataError."""
+    loader = evaluation_loader(data, cfg, workers=workers)
+    task = loader.task
+    size = 4 * task.channels * task.height * task.width * len(loader.items)
+    return Kept(loader) if size <= KEPT_BYTES else loader
+
+
+def digest(network: Network) -> bytes:
+    """Equal for networks of the same cfg and the same numbers."""
+    found = hashlib.blake2b(network.cfg.to_bytes())
+    for tensors in network.state().values():
+        for tensor in tensors.values():
+            found.update(tensor.cpu().contiguous().numpy().tobytes())
+    return found.digest()

@@ -1,0 +1,109 @@
+"""A Darknet library: pjreddie's as Debian packages it, or a build of AlexeyAB's."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pruning.proof.engines.base import (
+    LIMIT,
+    EngineError,
+    formed,
+    outputs,
+    run_child,
+    with_variances,
+)
+from yolo.cfg import Cfg
+from yolo.export.portable import portable
+from yolo.files import read_bytes
+from yolo.layers.convolutional import BN_EPSILON
+from yolo.network import Network
+
+LIBRARY = "libdarknet.so"
+DEBIAN = Path("/usr/lib/darknet") / LIBRARY
+BESIDE = ("", "../lib/darknet", "../lib")  # where a binary's library may be
+EPSILON = 1e-6  # pjreddie's divides by sqrt(variance) + 1e-6
+
+
+class Darknet:
+    """Runs a model in a Darknet library; raises EngineError for a file that isn't one."""
+
+    def __init__(self, path: str | None = None, limit: float = LIMIT) -> None:
+        self.library, self.limit = find_darknet(path), limit
+        symbols = read_bytes(self.library, "library")
+        if b"network_predict" not in symbols or b"load_network" not in symbols:
+            raise EngineError(f"{self.library} is not a Darknet library")
+        # functions that take a pointer to the network: AlexeyAB's takes the network itself
+        self.pointers = b"network_predict_ptr" in symbols
+        self.name = "AlexeyAB's Darknet" if self.pointers else "pjreddie's Darknet"
+
+    def run(
+        self, cfg: Cfg, network: Network, x: np.ndarray, layers: Sequence[int]
+    ) -> dict[int, np.ndarray]:
+        """See Engine.
+
+        Darknet's output is that of its last section, so a [route] is added: it copies its
+        sources behind one another, also where their widths and heights differ.
+        """
+        form = formed(self.name, lambda: portable(network, dilation=self.pointers))
+        at = {layer: form.places[layer] for layer in layers}
+        found = self._run(form.cfg_like(cfg), form.network, x, list(at.values()))
+        return {layer: found[place] for layer, place in at.items()}
+
+    def _run(
+        self, cfg: Cfg, network: Network, x: np.ndarray, layers: list[int]
+    ) -> dict[int, np.ndarray]:
+        if not layers:
+            return {}
+        one = {"batch": 1, "subdivisions": 1, "time_steps": 1}
+        route = f"[route]\nlayers={','.join(map(str, layers))}\n"
+        job = {
+            "engine": "darknet",
+            "library": str(self.library),
+            "pointers": self.pointers,
+            "sizes": {str(i): network.layers[i].out_shape.elements for i in layers},
+        }
+        written = cfg.edited({-1: one}).appended(route)
+        found = run_child(self.name, written, self._aligned(network), x, job, self.limit)
+        return outputs(self.name, network, layers, found)
+
+    def _aligned(self, network: Network) -> Network:
+        if self.pointers:
+            return network
+        return with_variances(network, lambda v: (torch.sqrt(v + BN_EPSILON) - EPSILON) ** 2)
+
+
+def find_darknet(path: str | None = None) -> Path:
+    """The library that `path`, a library or a binary, stands for.
+
+    Without a path: that of the `darknet` on PATH, else Debian's. Raises EngineError.
+    """
+    if path is None:
+        binary = shutil.which("darknet")
+        found = (_beside(Path(binary)) if binary else None) or DEBIAN
+        if not found.is_file():
+            raise EngineError(f"no Darknet library found: install one, or name its {LIBRARY}")
+        return found
+    given = Path(path)
+    if not given.is_file():
+        raise EngineError(f"{path}: no such file, expected a {LIBRARY}")
+    if any(suffix in (".so", ".dylib", ".dll") for suffix in given.suffixes):
+        return given.resolve()
+    if b"detector" not in read_bytes(given, "program"):  # a word that every Darknet takes
+        raise EngineError(f"{path} is neither a Darknet library nor a Darknet program")
+    library = _beside(given)
+    if library is None:
+        raise EngineError(f"{path}: no {LIBRARY} is near this program, name the library instead")
+    return library
+
+
+def _beside(binary: Path) -> Path | None:
+    folder = binary.resolve().parent
+    # beside any other folder than bin, ../lib would be some other program's
+    places = BESIDE if folder.name == "bin" else BESIDE[:1]
+    found = ((folder / place / LIBRARY).resolve() for place in places)
+    return next((library for library in found if library.is_file()), None)

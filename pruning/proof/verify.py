@@ -1,0 +1,223 @@
+"""The proof: masked against smaller in torch, the written files in engines we did not write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pruning.cut.blocks import remove, silenced
+from pruning.cut.folding import Fold, constants
+from pruning.cut.shortened import Shorter
+from pruning.cut.surgery import masked, operate
+from pruning.graph.channels import ChannelGraph
+from pruning.proof.engines import Engine, EngineError
+from yolo.cfg import Cfg
+from yolo.errors import DarknetError, ProofError
+from yolo.models.randomize import check_memory, smooth_noise
+from yolo.network import Network, State
+
+SINGLE, DOUBLE, ENGINE = 1e-5, 1e-9, 1e-4  # relative L2 that may be left
+ROUNDED = 1e-4  # what rounding to float32 may leave in a tensor
+COARSE = "compared in float64: float32 rounding alone exceeds 1e-5 here"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison: its relative L2, or why it couldn't be made."""
+
+    value: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was compared at the tensors that enter the heads, as relative L2.
+
+    `masked_vs_compact` tells whether the surgery is exact, `fold_difference` what the inexact
+    folds leave between the masked and the smaller network. `blocks` is there where blocks are gone:
+    the network without them, which the masked one then is made of, against silent branches.
+    """
+
+    masked_vs_compact: Comparison
+    fold_difference: Comparison
+    engines: Mapping[str, Comparison] = field(default_factory=dict)
+    blocks: Comparison | None = None
+
+
+def relative(found: Mapping[int, Tensor], expected: Mapping[int, Tensor]) -> float:
+    """The largest relative L2 difference of all tensors; infinite where one isn't finite."""
+    worst = 0.0
+    for index, tensor in expected.items():
+        double = tensor.detach().double()
+        difference = float((found[index].detach().double() - double).norm())
+        size = float(double.norm())
+        ratio = difference / size if size else difference
+        worst = max(worst, ratio if np.isfinite(ratio) else np.inf)
+    return worst
+
+
+def noise_image(network: Network, seed: int = 0) -> Tensor:
+    """An image of smooth noise: (1, C, H, W)"""
+    return smooth_noise(network.image, 1, torch.Generator().manual_seed(seed))
+
+
+def prove_cut(
+    graph: ChannelGraph, state: State, fold: Fold, cfg: Cfg, small: State
+) -> tuple[Comparison, Comparison]:
+    """Compare the cut with the masked network; in float64 where float32 is too coarse for it.
+
+    Raises ProofError where they differ.
+    """
+    check_memory(graph.network)
+    first = _compare(graph, state, fold, cfg, small)
+    limit, note = SINGLE, ""
+    if SINGLE < first[0] < np.inf:
+        double = _double(state)
+        exact = replace(fold, constants=constants(graph.network, double))
+        precise_cfg, precise = operate(graph, double, exact)
+        _check_rounded(cfg, small, precise)
+        first, limit = _compare(graph, double, exact, precise_cfg, precise), DOUBLE
+        note = COARSE
+    if not first[0] <= limit:
+        check_finite(graph.network)
+        raise ProofError(
+            f"{cfg.path}: the smaller network differs from the masked one by {first[0]:.1e} "
+            f"(relative L2, allowed {limit:g})"
+        )
+    return Comparison(first[0], note), Comparison(first[1])
+
+
+def prove_blocks(shorter: Shorter) -> Comparison:
+    """Compare a network without blocks with the whole one, their branches silent.
+
+    In float64 where float32 is too coarse for it. Raises ProofError where they differ.
+    """
+    check_memory(shorter.whole)
+    whole, state = shorter.whole, shorter.whole.state()
+    found, limit, note = _compare_blocks(shorter, state, shorter.network), SINGLE, ""
+    if SINGLE < found < np.inf:
+        removal = remove(whole, _double(state), shorter.blocks)
+        _check_rounded(shorter.network.cfg, shorter.network.state(), removal.state)
+        precise = Network.with_state(removal.cfg, removal.state)
+        found, limit = _compare_blocks(shorter, _double(state), precise), DOUBLE
+        note = COARSE
+    if not found <= limit:
+        check_finite(whole)
+        raise ProofError(
+            f"{whole.cfg.path}: without blocks the network differs from that of silent branches by "
+            f"{found:.1e} (relative L2, allowed {limit:g})"
+        )
+    return Comparison(found, note)
+
+
+def _compare_blocks(shorter: Shorter, state: State, left: Network) -> float:
+    whole, places = shorter.whole, shorter.places
+    heads = whole.head_inputs
+    x = noise_image(whole).to(_dtype(state))
+    with torch.no_grad():
+        expected = silenced(whole, state, shorter.blocks)(x, collect=heads)
+        found = left(x, collect=[places[i] for i in heads])
+    return relative({i: found[places[i]] for i in heads}, expected)
+
+
+def _double(state: State) -> State:
+    return {i: {n: t.double() for n, t in tensors.items()} for i, tensors in state.items()}
+
+
+def _dtype(state: State) -> torch.dtype:
+    return next((t.dtype for tensors in state.values() for t in tensors.values()), torch.float32)
+
+
+def _check_rounded(cfg: Cfg, small: State, precise: State) -> None:
+    """Raises ProofError where the tensors to be written aren't those that are compared."""
+    for index, tensors in precise.items():
+        for name, tensor in tensors.items():
+            found = small[index][name]
+            difference = (
+                relative({0: found}, {0: tensor}) if found.shape == tensor.shape else np.inf
+            )
+            if difference > ROUNDED:
+                where = cfg.layers[index].error(f"its {name} are off by {difference:.1e}")
+                raise ProofError(f"the smaller network isn't the one that is compared: {where}")
+
+
+def check_finite(network: Network) -> None:
+    """Raises DarknetError where the network's own outputs overflow, so that nothing is proven."""
+    heads = network.head_inputs
+    with torch.no_grad():
+        found = network(noise_image(network), collect=heads)
+    for index in heads:
+        if not found[index].isfinite().all():
+            where = network.cfg.layers[index].error("gives numbers that are not finite")
+            raise DarknetError(f"the network can't be compared with a smaller one: {where}")
+
+
+def _compare(
+    graph: ChannelGraph, state: State, fold: Fold, cfg: Cfg, small: State
+) -> tuple[float, float]:
+    """Differences of the cut from the masked network with, and without, its inexact folds."""
+    network = graph.network
+    x, heads = noise_image(network).to(_dtype(state)), network.head_inputs
+    with torch.no_grad():
+        found = Network.with_state(cfg, small)(x, collect=heads)
+        folded = Network.with_state(network.cfg, masked(graph, state, fold, True))(x, collect=heads)
+        exact = relative(found, folded)
+        del folded
+        pure = Network.with_state(network.cfg, masked(graph, state, fold, False))(x, collect=heads)
+    return exact, relative(found, pure)
+
+
+def prove_plain(bayesian: Network, plain: Network) -> Comparison:
+    """Compare a plain network with the posterior means of the Bayesian one that it is made of.
+
+    Raises ProofError where they differ.
+    """
+    x, heads = noise_image(plain), plain.head_inputs
+    with torch.no_grad():
+        difference = relative(plain(x, collect=heads), bayesian(x, collect=heads))
+    if not difference <= SINGLE:
+        check_finite(plain)
+        raise ProofError(
+            f"{bayesian.cfg.path}: the plain network differs from the masked Bayesian one by "
+            f"{difference:.1e} (relative L2, allowed {SINGLE:g})"
+        )
+    return Comparison(difference)
+
+
+def prove_engine(engine: Engine, original: Network, smaller: Network) -> Comparison:
+    """Run the written files in an engine and compare with torch.
+
+    An engine that doesn't reproduce the original model is left out, and says why. Raises
+    ProofError where it reproduces that one but not the smaller one.
+    """
+    try:
+        # CRLF or a key given twice is no reason to leave an engine out
+        before = _difference(engine, original, original.cfg.strict())
+    except EngineError as error:
+        return Comparison(None, str(error))
+    if before == np.inf:
+        return Comparison(None, f"{engine.name} gives numbers that are not finite, or torch does")
+    if not before <= ENGINE:
+        return Comparison(None, f"differs from torch by {before:.1e} on the original already")
+    try:
+        after = _difference(engine, smaller, smaller.cfg)
+    except EngineError as error:
+        raise ProofError(f"{error}, though it runs the original") from error
+    if not after <= ENGINE:
+        raise ProofError(
+            f"{smaller.cfg.path}: {engine.name} differs from torch by {after:.1e} on the smaller "
+            f"model (relative L2, allowed {ENGINE:g})"
+        )
+    return Comparison(after, f"in {engine.name}")
+
+
+def _difference(engine: Engine, network: Network, cfg: Cfg) -> float:
+    x, heads = noise_image(network), network.head_inputs
+    found = engine.run(cfg, network, x.numpy(), heads)
+    with torch.no_grad():
+        expected = network(x, collect=heads)
+    return relative({i: torch.from_numpy(array) for i, array in found.items()}, expected)

@@ -1,0 +1,1 @@
+"""What commands run: comparisons, gradual pruning, reports and figures."""

@@ -1,0 +1,268 @@
+"""A scan: what a network loses where a single family of channels is cut, and how far; its file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pruning.calibration.statistics import Evidence
+from pruning.cut.folding import Folding
+from pruning.cut.surgery import operate
+from pruning.graph.channels import ChannelGraph
+from pruning.measure.metric import ERROR, Judge, digest
+from pruning.selection.importance import Model, Scores
+from pruning.selection.ranking import Candidate, slot_macs
+from pruning.selection.schedule import Path as Way
+from pruning.selection.wish import Wish, check_only
+from yolo.errors import PlanError
+from yolo.files import read_bytes, write_file
+from yolo.network import Network
+
+FORMAT = "sensitivity scan, 1"
+SHARES = (0.25, 0.5, 0.75, 1.0)  # of the slots that can go: where it is measured
+FILES = {"model": "this model", "images": "these images"}  # of a key; the rest are settings
+TIE = 1e-9  # what the order's own score counts at most: it tells slots of equal losses apart
+
+# what reading something else raises
+WRONG = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+Progress = Callable[[str], object]
+Name = tuple[int, int]  # of a family
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a cut of one family costs: `losses` by the number of slots that are gone.
+
+    A family has `slots` slots, of which `most` can go, in these `sections`; with each go `macs`.
+    """
+
+    sections: tuple[int, ...]
+    channel: int
+    slots: int
+    most: int
+    macs: int
+    losses: Mapping[int, float]
+
+    @property
+    def name(self) -> Name:
+        return self.sections[0], self.channel
+
+    @property
+    def missing(self) -> list[int]:
+        """The cuts that are still to be measured."""
+        wanted = dict.fromkeys(round(share * self.most) for share in SHARES)
+        return [cut for cut in wanted if cut and cut not in self.losses]
+
+    def at(self, share: float) -> float:
+        """The loss where this share of what can go is gone, between points on a line."""
+        cuts, losses = zip(*[(0, 0.0), *sorted(self.losses.items())], strict=True)
+        return float(np.interp(share * self.most, cuts, losses))
+
+    def to_json(self) -> dict[str, object]:
+        points = [{"cut": cut, "loss": loss} for cut, loss in sorted(self.losses.items())]
+        return {**vars(self), "losses": points}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Curve:
+        """Raises an error of dict or of a conversion for what isn't one."""
+        losses = {int(point["cut"]): float(point["loss"]) for point in data["losses"]}
+        numbers = {name: int(data[name]) for name in ("channel", "slots", "most", "macs")}
+        found = cls(tuple(map(int, data["sections"])), **numbers, losses=losses)
+        if not (found.sections and all(0 < cut <= found.most < found.slots for cut in losses)):
+            raise ValueError("no such cut")
+        if not all(map(math.isfinite, losses.values())):
+            raise ValueError("a loss is a number")
+        return found
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What is measured so far: a curve for every family, and the score that it is lost from.
+
+    `key` names all that the losses depend on: the network and the images by their digests, and
+    how slots are ordered and folded.
+    """
+
+    key: Mapping[str, str]
+    score_name: str
+    score: float
+    curves: Mapping[Name, Curve]
+
+    @classmethod
+    def load(cls, path: Path) -> Scan | None:
+        """None where there is no file; raises PlanError for another file."""
+        if not path.exists():
+            return None
+        try:
+            data = json.loads(read_bytes(path, "scan"))
+            if data["format"] != FORMAT:
+                raise ValueError(data["format"])
+            curves = [Curve.from_json(part) for part in data["families"]]
+            key = {str(name): str(value) for name, value in data["key"].items()}
+            name, score = str(data["score_name"]), float(data["score"])
+        except WRONG as error:
+            raise _damaged(path) from error
+        return cls(key, name, score, {curve.name: curve for curve in curves})
+
+    def save(self, path: Path) -> None:
+        """Raises DarknetError."""
+        data = {
+            "format": FORMAT,
+            "key": self.key,
+            "score_name": self.score_name,
+            "score": self.score,
+            "families": [curve.to_json() for _, curve in sorted(self.curves.items())],
+        }
+        write_file(path, (json.dumps(data, indent=1) + "\n").encode())
+
+    def check(self, path: Path, key: Mapping[str, str]) -> None:
+        """Raises PlanError where it isn't a scan of this."""
+        wanted = [
+            FILES.get(name, f"{name} {value}")
+            for name, value in key.items()
+            if self.key.get(name) != value
+        ]
+        if wanted:
+            raise PlanError(f"{path}: a scan, but not with {', '.join(wanted)}: name another file")
+
+    def loss(self, score: float) -> float:
+        """What is lost of the score."""
+        return score if self.score_name == ERROR else self.score - score
+
+
+def scan(
+    path: Path,
+    folding: Folding,
+    wish: Wish,
+    judge: Judge,
+    images: str,
+    evidence: Evidence | None = None,
+    progress: Progress = lambda step: None,
+) -> Scores:
+    """What goes with each group (groups,) of the families that a wish allows to be cut.
+
+    Each is cut alone, its slots in the order of |γ| or, with evidence, of least squares. What is
+    measured is in the file at once: if it is there, only what it lacks is measured. `images` names
+    what the judge judges by (request.images_key). Raises PlanError for a file of another scan, and
+    for a wish that can't be fulfilled.
+    """
+    graph = folding.graph
+    model = Model(graph, folding.state, evidence)
+    wish.check()
+    check_only(graph, wish)
+    group = wish.group or "first"
+    order = Wish(wish.strategy, 0.0, group, spare=wish.spare, only=wish.only)
+    way = Way(model, replace(order, per_mac=False, layer_keep=0.0), folding)
+    key = _key(graph, images, folding.mode, model.best, group)
+    found = Scan.load(path)
+    if found:
+        found.check(path, key)
+    else:
+        progress("scanning: the original")
+        name, score = judge.scored(graph.network, progress)
+        found = Scan(key, name, _finite(score, graph), {})
+        found.save(path)
+    found = _with_all(found, path, graph, way)
+    return _scores(graph, way, _measured(found, path, way, judge, progress))
+
+
+def marginal_losses(losses: Mapping[int, float], slots: int) -> Scores:
+    """What goes with each slot (slots,), the first to go first, from losses by their number.
+
+    The slope there, or before it where that was steeper: what goes later never costs less, so that
+    whoever takes slots by what they cost takes them in their order, noise or not. Where little is
+    left to lose, the next slot isn't cheap for that. Beyond the last point all cost what it tells.
+    """
+    found, highest, before = np.zeros(slots), 0.0, (0, 0.0)
+    for cut, loss in sorted(losses.items()):
+        highest = max(highest, (loss - before[1]) / (cut - before[0]))
+        found[before[0] :] = highest
+        before = cut, loss
+    return found
+
+
+def _with_all(found: Scan, path: Path, graph: ChannelGraph, way: Way) -> Scan:
+    """With a curve, be it empty, for all families of a way; raises PlanError."""
+    candidates = way.ranking.candidates
+    macs = slot_macs(graph, [c.family for c in candidates])
+    curves = dict(found.curves)
+    for candidate in candidates:
+        empty = _curve(candidate, int(macs[candidate.family.groups[0, 0]]))
+        curve = curves.setdefault(empty.name, empty)
+        if replace(curve, losses={}) != empty:
+            raise _damaged(path)
+    return replace(found, curves=curves)
+
+
+def _curve(candidate: Candidate, macs: int) -> Curve:
+    family = candidate.family
+    most = family.slots - candidate.least
+    return Curve(family.sections, family.first, family.slots, most, macs, {})
+
+
+def _measured(found: Scan, path: Path, way: Way, judge: Judge, progress: Progress) -> Scan:
+    """With all points; each is in the file as soon as it is known. Raises PlanError."""
+    graph, candidates = way.folding.graph, way.ranking.candidates
+    slots = [c.family.slots for c in candidates]
+    missing = [
+        (n, cut) for n, c in enumerate(candidates) for cut in found.curves[c.family.name].missing
+    ]
+    points = sum(len(found.curves[c.family.name].losses) for c in candidates)
+    total = points + len(missing)
+    for number, (n, cut) in enumerate(missing, points + 1):
+        step = f"scanning, point {number} of {total}"
+        progress(step)
+        left = [*slots[:n], slots[n] - cut, *slots[n + 1 :]]
+        smaller = Network.with_state(*operate(graph, way.folding.state, way.cut(left).fold))
+        _, score = judge.scored(smaller, _behind(step, progress))
+        curve = found.curves[candidates[n].family.name]
+        curve = replace(curve, losses={**curve.losses, cut: found.loss(_finite(score, graph))})
+        found = replace(found, curves={**found.curves, curve.name: curve})
+        found.save(path)
+    return found
+
+
+def _behind(step: str, progress: Progress) -> Progress:
+    return lambda what: progress(f"{step}: {what}")
+
+
+def _finite(score: float, graph: ChannelGraph) -> float:
+    if not math.isfinite(score):
+        raise PlanError(f"{graph.network.cfg.path}: its outputs are not finite: nothing to scan")
+    return score
+
+
+def _scores(graph: ChannelGraph, way: Way, found: Scan) -> Scores:
+    """What goes with every group; 0 for those that no wish asked for."""
+    scores, candidates = np.zeros(graph.size), way.ranking.candidates
+    highest = max((float(c.scores.max()) for c in candidates), default=0.0) or 1.0
+    for candidate in candidates:
+        family = candidate.family
+        losses = marginal_losses(found.curves[family.name].losses, family.slots)
+        # the best slots come first there, and go last
+        scores[candidate.ranked] = losses[::-1] + TIE / highest * candidate.scores
+    return scores
+
+
+def _key(
+    graph: ChannelGraph, images: str, mode: str, importance: str, group: str
+) -> dict[str, str]:
+    """All that losses depend on."""
+    return {
+        "model": digest(graph.network).hex()[:16],
+        "images": images,
+        "fold": mode,
+        "importance": importance,
+        "group": group,
+    }
+
+
+def _damaged(path: Path) -> PlanError:
+    return PlanError(f"{path}: not a sensitivity scan: move it away")

@@ -1,0 +1,1 @@
+"""Sparse training: a penalty on the γ that a strategy can prune."""

@@ -1,0 +1,267 @@
+"""Cuts of Bayesian networks: who drops a channel, and that what is left computes the same."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import random_input
+
+from pruning.bayesian.cut import BAYESIAN, BayesianCut, drop, excesses, undrop
+from pruning.bayesian.thresholds import Threshold
+from pruning.cut.folding import Folding
+from pruning.cut.surgery import operate
+from pruning.graph.channels import ChannelGraph
+from pruning.proof.verify import prove_cut, prove_plain, relative
+from pruning.selection import Wish
+from yolo.errors import PlanError
+from yolo.network import Network
+
+NET = "[net]\nheight=7\nwidth=5\nchannels=3\n"
+SECTION = object()  # in a wish: the first section that can be cut
+BN = "batch_normalize=1\n"
+CONV = "[bayesian_convolutional]\nprior={}\nfilters={}\nsize=3\npad=1\nactivation=relu\n"
+FULL = "[bayesian_connected]\nprior={}\noutput={}\nactivation=linear\n"
+HEAD = FULL.format("gnj", 4) + "[softmax]\n"
+NETS = {
+    "odd": CONV.format("gnj", 6) + CONV.format("ghs", 5) + FULL.format("gnj", 9) + HEAD,
+    "bn": CONV.format("gnj", 6) + BN + "[maxpool]\nsize=2\nstride=2\n" + CONV.format("gnj", 8) + BN
+    + HEAD,
+    "shortcut": CONV.format("gnj", 6) + BN + CONV.format("gnj", 6) + "[shortcut]\nfrom=-2\n"
+    "activation=leaky\n" + HEAD,
+    "route": CONV.format("gnj", 6) + CONV.format("gnj", 4) + BN + "[route]\nlayers=-1,-2\n"
+    + CONV.format("ghs", 5) + BN + "[avgpool]\n" + HEAD,
+    "groups": CONV.format("gnj", 6) + CONV.format("gnj", 8).replace("size", "groups=2\nsize")
+    + HEAD,
+    "depthwise": CONV.format("gnj", 6) + CONV.format("gnj", 6).replace("size", "groups=6\nsize")
+    + CONV.format("gnj", 5) + HEAD,
+    "plain between": CONV.format("gnj", 6) + BN + CONV.format("", 8).replace("bayesian_", "")
+    .replace("prior=\n", "") + FULL.format("gnj", 7) + HEAD,
+}  # fmt: skip
+
+
+def spread_out(text, build, seed):
+    """A network with both kinds of groups; returns it with thresholds that tell them apart."""
+    network = build(NET + text, seed)
+    random = np.random.default_rng(seed)
+    for layer in network.layers:
+        if not layer.plain_type:
+            continue
+        values = torch.from_numpy(random.choice([-6.0, 6.0], len(layer.excess()))).float()
+        noisy = values > 0
+        if hasattr(layer.prior, "z_mean"):
+            layer.prior.z_logvar.data = values.clone()
+            layer.prior.z_mean.data = torch.ones_like(values)
+        else:
+            layer.prior.local_mean.data[:] = torch.where(noisy, -6.0, 0.5)
+        for name in ("weight_logvar", "bias_logvar"):
+            if getattr(layer, name) is not None:
+                getattr(layer, name).data.fill_(-6)
+    excess = excesses(network)
+    return network, excess, {i: Threshold(0.0, "") for i in excess}
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_cut_computes_what_the_masked_network_does(name, seed, build):
+    """Exactly, with constant channels wherever zero padding is seen."""
+    network, _, _ = spread_out(NETS[name], build, seed)
+    whole = {i: t.clone() for i, t in network(random_input(network)).items()}
+    check_exact(network, BayesianCut.of(network, "0"))
+    undrop(network)
+    again = network(random_input(network))
+    assert all(torch.equal(again[i], whole[i]) for i in whole)
+
+
+def check_exact(network, cut):
+    """What is cut computes what the silenced network computes."""
+    plain = network.plain()
+    prove_plain(network, plain)
+    graph, state = ChannelGraph(plain), plain.state()
+    folding = Folding(graph, state, "exact")
+    plan = cut.plan(graph)
+    fold = folding.fold(plan.alive(graph), plan.mean)
+    cfg, small = operate(graph, state, fold)
+    exact, _ = prove_cut(graph, state, fold, cfg, small)
+    assert exact.value < 1e-5
+    smaller, x, heads = Network.with_state(cfg, small), random_input(network), network.head_inputs
+    with torch.no_grad():
+        found, masked = smaller(x, collect=heads), network(x, collect=heads)
+    assert relative(found, masked) < 1e-4
+    assert smaller.count_parameters() <= plain.count_parameters()
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_channel_goes_where_all_makers_or_all_users_drop_it(name, seed, build):
+    """Brute force, channel by channel."""
+    network, excess, thresholds = spread_out(NETS[name], build, seed)
+    graph = ChannelGraph(network)
+    alive = drop(network, graph, excess, thresholds)
+    makers, users = {}, {}
+    for i, layer in enumerate(network.layers):
+        kind = layer.section.type
+        if "convolutional" in kind or "connected" in kind:
+            for channel, group in enumerate(graph.outputs[i]):
+                drops = kind == "bayesian_convolutional" and excess[i][channel] >= 0
+                makers.setdefault(group, []).append(drops)
+            if getattr(layer, "groups", 1) == layer.inputs[0].channels:
+                continue
+            for channel, group in enumerate(graph.inputs[i][0]):
+                drops = False
+                if kind == "bayesian_connected":
+                    places = layer.inputs[0].area
+                    drops = (excess[i][channel * places : (channel + 1) * places] >= 0).all()
+                users.setdefault(group, []).append(drops)
+    for family in graph.families:
+        wanted = [
+            [not (all(makers[g]) or (g in users and all(users[g]))) for g in part]
+            for part in family.groups
+        ]
+        most = max(max(map(sum, wanted)), 1)
+        for part, want in zip(family.groups, wanted, strict=True):
+            kept = alive[part]
+            assert kept.sum() == most
+            assert kept[np.array(want)].all()
+            if sum(want) == most:
+                assert (kept == np.array(want)).all()
+
+
+def wished(name, seed, build, **wish):
+    """A graph, its first section that can be cut, a wish's cut, and what lives without the wish."""
+    network, excess, thresholds = spread_out(NETS[name], build, seed)
+    graph = ChannelGraph(network)
+    free = drop(network, graph, excess, thresholds)
+    section = next(i for i in graph.producers if graph.prunable(i))
+    named = {key: (section,) if value is SECTION else value for key, value in wish.items()}
+    cut = BayesianCut.of(network, "0", Wish(BAYESIAN, 0.0, **named))
+    check_exact(network, cut)
+    return graph, section, cut, free
+
+
+def families_of(graph, section):
+    """The channel groups that a section's groups live and die with."""
+    found = np.zeros(graph.size, bool)
+    for family in graph.families:
+        if section in family.sections:
+            found[family.groups] = True
+    return found
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_spared_stays(name, seed, build):
+    graph, section, cut, free = wished(name, seed, build, spare=SECTION)
+    spared = families_of(graph, section)
+    assert (cut.alive == (free | spared)).all()
+    for i, channels in channels_of_groups(graph):
+        assert not cut.network.layers[i].dropped.numpy()[spared[channels]].any()
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("seed", range(4))
+def test_only_what_is_named_goes(name, seed, build):
+    graph, section, cut, free = wished(name, seed, build, only=SECTION)
+    named = families_of(graph, section)
+    assert (cut.alive == (free | ~named)).all()
+    for i, channels in channels_of_groups(graph):
+        own = named | graph.pinned if i == section else named
+        assert not cut.network.layers[i].dropped.numpy()[~own[channels]].any()
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("seed", range(4))
+def test_every_section_keeps_its_least(name, seed, build):
+    graph, _, cut, free = wished(name, seed, build, keep_min=4)
+    assert cut.alive[free].all()
+    for family in graph.families:
+        least = -(-4 // family.unit)
+        for part in family.groups:
+            assert cut.alive[part].sum() == max(free[part].sum(), least)
+
+
+def channels_of_groups(graph):
+    """The channel of every group of the Bayesian sections."""
+    for i, layer in enumerate(graph.network.layers):
+        if layer.section.type == "bayesian_convolutional":
+            yield i, graph.outputs[i]
+        elif layer.section.type == "bayesian_connected":
+            yield i, np.repeat(graph.inputs[i][0], layer.inputs[0].area)
+
+
+@pytest.mark.parametrize(("wish", "silent"), [({}, True), ({"spare": (0,)}, False)])
+def test_places_of_the_image_belong_to_the_section_that_uses_them(wish, silent, build):
+    network, _, _ = spread_out(FULL.format("gnj", 9) + HEAD, build, 0)
+    BayesianCut.of(network, "0", Wish(BAYESIAN, 0.0, **wish))
+    assert network.layers[0].dropped.any() == silent
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        ({"spare": (9,)}, "--spare 9: sections are numbered from 0 to 2"),
+        ({"spare": (2,)}, r"x.cfg:15: \[softmax\] --spare 2: has no filters to cut"),
+        ({"only": (1,)}, r"x.cfg:11: \[bayesian_connected\] --only 1: can't be cut: it "),
+        ({"only": (0,), "spare": (0,)}, "--only 0: can't be cut: it is spared"),
+    ],
+)
+def test_sections_that_can_not_be_meant(wish, message, build):
+    network = build(NET + CONV.format("gnj", 4) + HEAD)
+    with pytest.raises(PlanError, match=message):
+        BayesianCut.of(network, "auto", Wish(BAYESIAN, 0.0, **wish))
+
+
+def test_a_family_keeps_its_best_channel(build):
+    network = build(NET + CONV.format("gnj", 4) + HEAD)
+    layer = network.layers[0]
+    layer.prior.z_mean.data = torch.ones(4)
+    layer.prior.z_logvar.data = torch.tensor([5.0, 3.0, 4.0, 6.0])
+    network.layers[1].prior.z_mean.data.fill_(1.0)
+    network.layers[1].prior.z_logvar.data.fill_(-9.0)
+    cut = BayesianCut.of(network, "0")
+    assert cut.alive[cut_outputs(network)].tolist() == [False, True, False, False]
+    assert layer.dropped.tolist() == [True, False, True, True]
+
+
+def cut_outputs(network):
+    return ChannelGraph(network).outputs[0]
+
+
+def test_rates_count_what_is_left(build):
+    """A LeNet in small: 2 of 6 filters, 3 of 9 units and a hundred of their places."""
+    network = spread_out(NETS["odd"], build, 1)[0]
+    cut = BayesianCut.of(network, "0")
+    first, second, third, last = (network.layers[i] for i in (0, 1, 2, 3))
+    one = int((~first.dropped).sum())
+    two = (~second.dropped).sum().item()
+    graph = ChannelGraph(network)
+    units = int(cut.alive[graph.outputs[2]].sum())
+    places = ~third.dropped & torch.from_numpy(np.repeat(cut.alive[graph.inputs[2][0]], 35))
+    columns = int(places.sum())
+    expected = [one * 3 * 9, one * two * 9, columns * units, units * 4]
+    assert [layer.after for layer in cut.rates.layers] == expected
+    before = [6 * 3 * 9, 5 * 6 * 9, 5 * 35 * 9, 9 * 4]
+    assert [layer.before for layer in cut.rates.layers] == before
+    assert cut.rates.weights.architecture == pytest.approx(sum(before) / sum(expected))
+    assert int((~last.dropped).sum()) >= units
+
+
+def test_thresholds_that_keep_all_cut_nothing(build):
+    network, _, _ = spread_out(NETS["bn"], build, 0)
+    cut = BayesianCut.of(network, "inf")
+    assert cut.alive.all()
+    assert cut.plan(ChannelGraph(network.plain())).keep == {}
+    assert cut.rates.weights.architecture == 1
+
+
+def test_a_plain_network_has_nothing_to_choose(build):
+    network = build(NET + "[convolutional]\nactivation=linear\n")
+    with pytest.raises(PlanError, match=r"no Bayesian section; tools/convert.py bayesian"):
+        BayesianCut.of(network, "auto")
+
+
+def test_a_posterior_that_is_not_finite(build):
+    network = build(NET + CONV.format("gnj", 4) + HEAD)
+    network.layers[0].prior.z_logvar.data[2] = math.nan
+    with pytest.raises(PlanError, match=r"x.cfg:5: \[bayesian_convolutional\] .* not finite"):
+        BayesianCut.of(network, "auto")

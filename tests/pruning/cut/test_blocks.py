@@ -1,0 +1,648 @@
+"""Whole residual blocks removed: the rest computes what the network with silent branches does."""
+
+import functools
+import os
+from dataclasses import dataclass
+
+import pytest
+import random_cfg
+import torch
+from conftest import ROOT, SHARED, build
+from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import strategies as st
+from random_cfg import Sample, Shape, seeded
+
+from pruning.cut.blocks import Block, Removal, block_scores, remove, residual_blocks, silenced
+from pruning.proof.engines import Darknet, Engine, EngineError, OpenCV
+from pruning.proof.verify import noise_image, relative
+from yolo.cfg import Cfg
+from yolo.errors import PlanError
+from yolo.layers.base import resolve
+from yolo.layers.combining import normalised
+from yolo.models.randomize import randomize
+from yolo.models.weights import load_weights, save_weights
+from yolo.network import Network
+
+SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=80)
+EXACT = 1e-12
+# shortcuts that can go, of all
+FOUND = {
+    "csresnext50-panet-spp": (12, 13),
+    "darknet53": (23, 23),
+    "digits": (4, 4),
+    "enet-coco": (10, 13),
+    "resnet18": (5, 8),
+    "resnet34": (13, 16),
+    "resnet50": (12, 16),
+    "ssd-fastest": (18, 18),
+    "ssd-lite": (6, 6),
+    "yolo-fastest-1.1": (18, 18),
+    "yolov3": (23, 23),
+    "yolov3-spp": (23, 23),
+    "yolov3-tiny": (0, 0),
+    "yolov4": (23, 23),
+    "yolov4-csp": (23, 23),
+}
+RUN = ("csresnext50-panet-spp", "darknet53", "enet-coco", "resnet18", "resnet50", "yolov3")
+RUN += ("yolov4", "yolov4-csp")
+# pixels, where 96 are too many or too few
+SIZES = {"yolov4": 64, "ssd-fastest": 320, "ssd-lite": 300}
+MODELS = ("mobilenetv2-yolo-fastest-voc", "mobilenetv2-yolov3-nano-coco", "yoloface-50k")
+
+NET = "[net]\nwidth=12\nheight=10\nchannels=3\n\n"
+
+
+def conv(filters=4, size=3, activation="leaky", more="batch_normalize=1\n"):
+    return (
+        f"[convolutional]\n{more}filters={filters}\nsize={size}\nstride=1\npad=1\n"
+        f"activation={activation}\n\n"
+    )
+
+
+def shortcut(source, activation="linear", more=""):
+    return f"[shortcut]\nfrom={source}\nactivation={activation}\n{more}\n"
+
+
+def route(*layers):
+    return f"[route]\nlayers={','.join(map(str, layers))}\n\n"
+
+
+RESIDUAL = conv(2, 1) + conv() + shortcut(-3)
+
+
+def rest_of(w, least=1, most=3):
+    """Sections that keep the shape, a branch but for its last convolution."""
+    for _ in range(least + w.below(most)):
+        inside = w.one_of(
+            narrow, depthwise, random_cfg.squeeze, dropout, tapped, nested, random_cfg.shared
+        )
+        inside(w)
+
+
+def narrow(w):
+    w.conv(w.one_of(2, 4, 6), size=w.one_of(1, 3), pad=1)
+
+
+def depthwise(w):
+    w.conv(w.shape.channels, groups=w.shape.channels, size=3, pad=1)
+
+
+def dropout(w):
+    w.add("dropout", probability=0.3)
+
+
+def tapped(w):
+    """Something outside may come to need this, or it is another part of the branch."""
+    narrow(w)
+    same = (w.shape.height, w.shape.width)
+    other = w.earlier(lambda shape: (shape.height, shape.width) == same)
+    w.add("route", layers=f"-1,{other}")
+
+
+def nested(w):
+    if w.chance(2):
+        residual(w)
+
+
+def residual(w):
+    """A block, perhaps with its skip copied by a [route], with others in it, with factors."""
+    if not w.layers:
+        return
+    start, shape = len(w.layers) - 1, w.shape
+    rest_of(w)
+    if not w.conv(shape.channels, size=w.one_of(1, 3), pad=1) or w.shape != shape:
+        return
+    if w.chance(4):
+        dropout(w)
+    sources = [start]
+    if w.chance(4):
+        w.add("route", layers=start)
+        sources = [len(w.layers) - 2]
+    if w.chance(4):
+        other = w.earlier(lambda s: s == shape)
+        sources.append(other % len(w.layers))
+    weights = w.one_of(None, None, None, "per_feature", "per_channel")
+    relative = w.chance(2)
+    w.add(
+        "shortcut",
+        **{"from": ",".join(str(i - len(w.layers) if relative else i) for i in sources)},
+        activation=w.one_of("linear", "linear", None, "relu", "leaky", "mish", "logistic"),
+        weights_type=weights,
+        weights_normalization=weights and w.one_of(None, "relu", "softmax"),
+    )
+
+
+INSIDE = (narrow, depthwise, random_cfg.squeeze, dropout, tapped, nested, random_cfg.shared)
+
+
+def chain(w):
+    """Blocks as most networks have them: one behind another, after the same activation."""
+    activation = w.one_of("relu", "linear", "leaky")
+    w.conv(4, activation=activation, size=1)
+    if w.chance(3):
+        w.add("maxpool", size=2, stride=1)
+    for _ in range(2 + w.below(2)):
+        narrow(w)
+        w.add("convolutional", batch_normalize=1, filters=4, size=3, pad=1, activation="linear")
+        w.add("shortcut", **{"from": -3}, activation=activation)
+
+
+BLOCKS = (
+    *(residual,) * 8,
+    *(chain,) * 3,
+    *(random_cfg.route, random_cfg.shortcut, random_cfg.early_head, random_cfg.plain) * 2,
+    *(random_cfg.pool, random_cfg.grouped, random_cfg.upsample, random_cfg.implicit_source),
+)
+
+
+def cfg_texts():
+    images = st.just(Shape(3, 8, 7))
+    middle = st.lists(seeded(BLOCKS), min_size=1, max_size=7)
+    # without a head the last section is the result, a [shortcut] too
+    last = seeded((*(random_cfg.head,) * 4, random_cfg.plain, residual))
+    parts = st.tuples(seeded((random_cfg.plain,)), middle, last)
+    return st.builds(
+        lambda image, part: random_cfg.write(image, [part[0], *part[1], part[2]]), images, parts
+    )
+
+
+@dataclass(frozen=True)
+class Removing:
+    """Some blocks of a random network, and what is left without them."""
+
+    sample: Sample
+    blocks: tuple[Block, ...]
+    removal: Removal
+
+    def __repr__(self) -> str:
+        return f"{self.sample!r}\n{self.blocks}"
+
+
+@st.composite
+def removals(draw):
+    sample = random_cfg.sample(draw(cfg_texts()), draw(st.integers(0, 2**16)))
+    found = [block for block in residual_blocks(sample.network) if not block.reason]
+    chosen = tuple(block for block in found if draw(st.integers(0, 2)))
+    return Removing(sample, chosen, remove(sample.network, sample.state, chosen))
+
+
+def difference(network, state, blocks, removal, x):
+    """Relative L2 between a removal and the network with silent branches, where both are seen."""
+    wanted = network.head_inputs
+    with torch.no_grad():
+        smaller = Network.with_state(removal.cfg, removal.state)
+        found = smaller(x, collect=[removal.places[i] for i in wanted])
+        expected = silenced(network, state, blocks)(x, collect=wanted)
+    if not all(out.isfinite().all() for out in expected.values()):
+        reject()
+    assert {removal.places[i] for i in wanted} == set(smaller.head_inputs)
+    return relative({i: found[removal.places[i]] for i in wanted}, expected)
+
+
+@SLOW
+@given(removals())
+def test_what_is_left_computes_what_silent_branches_leave(removing):
+    sample = removing.sample
+    assert (
+        difference(sample.network, sample.state, removing.blocks, removing.removal, sample.x)
+        <= EXACT
+    )
+
+
+@SLOW
+@given(removals())
+def test_a_block_is_what_only_its_shortcut_sees_of_what_its_skip_feeds(removing):
+    """Path by path, as one would look for it by hand."""
+    network = removing.sample.network
+    layers, consumers = network.layers, network.consumers
+
+    def copied(i):
+        """What a [route] hands on."""
+        one = layers[i].section.type == "route" and len(layers[i].sources) == 1
+        return copied(layers[i].sources[0]) if one and layers[i].groups == 1 else i
+
+    def sharers(i):
+        """The sections whose share_index= names this one."""
+        sections = [layer.section for layer in layers if layer.section.has("share_index")]
+        named = {s.index: resolve(s, "share_index", *s.integers("share_index")) for s in sections}
+        return [j for j, owner in named.items() if owner == i]
+
+    @functools.cache
+    def feeds(start, end):
+        """Whether there is a way from `start` to `end`."""
+        return any(i == end or feeds(i, end) for i in consumers[start])
+
+    for block in residual_blocks(network):
+        layer = layers[block.shortcut]
+        sources = [copied(i) for i in layer.sources]
+        others = [i for i in sources if i != block.skip]
+        between = range(block.skip + 1, block.shortcut)
+        ways = {i for i in between if feeds(block.skip, i) and feeds(i, block.shortcut)}
+        # copies of the skip are on a way, but needn't go with it
+        ways = {i for i in ways if copied(i) != block.skip}
+        users = {j for i in ways for j in (*consumers[i], *sharers(i))} - {block.shortcut}
+        removable = (
+            len(others) == len(sources) - 1
+            and all(i in ways for i in others)
+            and layers[block.skip].out_shape == layer.out_shape
+            and users <= ways
+            and not any(layers[i].is_head or not consumers[i] for i in ways)
+        )
+        assert removable == (block.reason is None), block
+        if removable:
+            assert ways | {block.shortcut} <= set(block.sections)
+            assert {j for i in block.sections for j in consumers[i]} - set(
+                consumers[block.shortcut]
+            ) <= set(block.sections)
+
+
+@SLOW
+@given(removals())
+def test_nothing_that_stays_is_touched(removing):
+    network, removal = removing.sample.network, removing.removal
+    smaller = Network.with_state(removal.cfg, removal.state)
+    gone = {i for block in removing.blocks for i in block.sections}
+    skips = {block.shortcut for block in removing.blocks}
+    for i, place in removal.places.items():
+        old, new = network.layers[i], smaller.layers[place]
+        assert new.out_shape == old.out_shape
+        if i in skips:
+            continue
+        assert i not in gone
+        changed = {"from", "layers", "share_index"}
+        text, written = (
+            {k: o.value for k, o in layer.section.options.items()} for layer in (old, new)
+        )
+        assert {k: v for k, v in text.items() if k not in changed} == {
+            k: v for k, v in written.items() if k not in changed
+        }
+        assert new.sources == tuple(removal.places.get(s, s) for s in old.sources)
+        for key in changed & set(text):
+            signs = [index < 0 for index in old.section.integers(key)]
+            assert signs == [index < 0 for index in new.section.integers(key)]
+        for name, tensor in removing.sample.state.get(i, {}).items():
+            assert removal.state[place][name] is tensor
+    # what nothing uses in the smaller network, nothing used before
+    ends = {i for i, users in network.consumers.items() if not users}
+    assert {i for i, users in smaller.consumers.items() if not users} <= {
+        removal.places[i] for i in ends
+    }
+
+
+@SLOW
+@given(removals())
+def test_written_files_read_back(tmp_path_factory, removing):
+    folder = tmp_path_factory.mktemp("blocks")
+    removal = removing.removal
+    single = {i: {n: t.float() for n, t in ts.items()} for i, ts in removal.state.items()}
+    written = Network.with_state(removal.cfg.strict(), single)
+    written.cfg.write(folder / "x.cfg")
+    save_weights(written, folder / "x.weights")
+    read = Network(Cfg.load(folder / "x.cfg"))
+    load_weights(read, folder / "x.weights")
+    assert [layer.out_shape for layer in read.layers] == [
+        layer.out_shape for layer in written.layers
+    ]
+    if not removing.blocks:
+        assert removal.cfg.to_bytes() == removing.sample.network.cfg.to_bytes()
+
+
+def removed(text, *shortcuts):
+    """The blocks of these shortcuts removed, by default of all, and proven."""
+    network = build(text)
+    blocks = [b for b in residual_blocks(network) if not shortcuts or b.shortcut in shortcuts]
+    removal = remove(network, network.state(), blocks)
+    x = noise_image(network)
+    assert difference(network, network.state(), blocks, removal, x) <= 1e-6
+    return removal
+
+
+def types(removal):
+    return [section.type for section in removal.cfg.layers]
+
+
+def only_block(text):
+    (block,) = residual_blocks(build(text))
+    return block
+
+
+def reason(text):
+    return only_block(text).reason
+
+
+def test_a_block_of_yolov3():
+    block = only_block(NET + conv() + RESIDUAL + conv())
+    assert block == Block(shortcut=3, skip=0, sections=(1, 2, 3))
+    assert types(removed(NET + conv() + RESIDUAL + conv())) == ["convolutional"] * 2
+
+
+def test_the_document_stays():
+    text = (
+        "# a net\n[net]\nwidth = 12\nheight=10\nchannels=3\n\n; the stem\n"
+        + conv()
+        + "# stage 1\n"
+        + RESIDUAL.replace("size", "# inside\nsize", 1)
+        + "# stage 2\n"
+        + RESIDUAL.replace("from=-3", "from = 3")
+        + "# the end\n"
+        + conv(3, 1).replace("size=1", "size = 1 \nsize=7")
+        + "[route]\nlayers = -1, 6\n# last\n"
+    )
+    assert removed(text, 3).cfg.to_bytes().decode() == (
+        "# a net\n[net]\nwidth = 12\nheight=10\nchannels=3\n\n; the stem\n" + conv()
+        + "# stage 1\n# stage 2\n"
+        + RESIDUAL.replace("from=-3", "from=0")
+        + "# the end\n" + conv(3, 1).replace("size=1", "size = 1 \nsize=7")
+        + "[route]\nlayers=-1,3\n# last\n"
+    )  # fmt: skip
+
+
+def test_crlf_stays():
+    text = (NET + conv() + RESIDUAL + route(0) + conv() + shortcut(-2, "leaky")).replace(
+        "\n", "\r\n"
+    )
+    content = removed(text).cfg.to_bytes()
+    assert content.count(b"\n") == content.count(b"\r\n")
+
+
+def test_references_go_to_the_skip():
+    """As in yolov3, where the necks take up what stages end with."""
+    text = NET + conv() + RESIDUAL + conv() + route(-1, 3) + conv(6) + route(-4, -1)
+    removal = removed(text)
+    assert [removal.cfg.layers[i].text("layers") for i in (2, 4)] == ["-1,0", "-4,-1"]
+    assert removal.places == {0: 0, 3: 0, 4: 1, 5: 2, 6: 3, 7: 4}
+
+
+def test_a_skip_that_isn_t_the_section_before():
+    """Another branch stands between them, so a [route] takes the shortcut's place."""
+    other = route(0) + conv(6) + route(0) + conv(4) + shortcut(0)
+    text = NET + conv() + other + conv(5) + route(-1, 2)
+    removal = removed(text)
+    assert types(removal) == ["convolutional", "route", *["convolutional", "route"] * 2]
+    assert [removal.cfg.layers[i].text("layers") for i in (1, 3, 5)] == ["0", "-3", "-1,2"]
+    # a [route] that names it is enough
+    assert types(removed(text.replace(conv(5), route(5)))) == [
+        "convolutional", "route", "convolutional", "route", "route"
+    ]  # fmt: skip
+
+
+def test_nested_blocks():
+    text = NET + conv() + conv() + RESIDUAL + conv() + shortcut(0) + conv(3)
+    inner, outer = residual_blocks(build(text))
+    assert inner.sections == (2, 3, 4)
+    assert outer.sections == (1, 2, 3, 4, 5, 6)
+    assert len(removed(text, 4).cfg.layers) == 5
+    assert len(removed(text, 6).cfg.layers) == len(removed(text).cfg.layers) == 2
+
+
+def test_the_branch_may_be_any_input():
+    text = NET + conv() + conv(2, 1) + conv() + route(0) + shortcut(-2) + conv(3)
+    assert only_block(text) == Block(4, 0, (1, 2, 3, 4))
+    assert types(removed(text)) == ["convolutional"] * 2
+
+
+def test_a_slice_is_a_skip_of_its_own():
+    """A [route] with groups= is no copy of its source."""
+    text = NET + conv(8) + "[route]\nlayers=-1\ngroups=2\ngroup_id=1\n\n" + RESIDUAL + conv(3)
+    assert only_block(text) == Block(4, 1, (2, 3, 4))
+    assert types(removed(text)) == ["convolutional", "route", "convolutional"]
+
+
+def test_several_inputs():
+    text = NET + conv() + conv() + conv() + shortcut("-2,0") + conv(3)
+    assert only_block(text) == Block(3, 0, (1, 2, 3))
+    assert len(removed(text).cfg.layers) == 2
+
+
+def test_squeeze_and_excite_and_dropout():
+    gate = "[avgpool]\n\n" + conv(2, 1, more="") + conv(4, 1, "logistic", more="")
+    branch = conv() + gate + "[scale_channels]\nfrom=-4\n\n[dropout]\nprobability=.2\n\n"
+    text = NET + conv() + branch + shortcut(-7) + conv(3)
+    assert only_block(text).sections == tuple(range(1, 8))
+    network = build(text)
+    # what is scaled is what enters the shortcut
+    expected = float(network.state()[1]["scales"].abs().double().mean())
+    assert block_scores(network, network.state()) == {7: pytest.approx(expected)}
+    removed(text)
+
+
+@pytest.mark.parametrize(("activation", "left"), [("relu", 2), ("leaky", 3), ("mish", 3)])
+def test_an_activation_behind_the_sum(activation, left):
+    """ReLU of a ReLU is nothing new; others stay, in a section that every engine knows."""
+    text = NET + conv(activation=activation) + conv() + shortcut(0, activation) + conv(3)
+    removal = removed(text)
+    assert only_block(text).leaves == (left == 3)
+    assert types(removal) == ["convolutional"] * left
+
+
+def test_a_relu_of_pooled_relus_is_nothing_new():
+    skip = conv(activation="relu") + "[maxpool]\nsize=3\nstride=1\n\n"
+    assert not only_block(NET + skip + conv() + shortcut(-2, "relu")).leaves
+    assert only_block(NET + conv() + conv() + shortcut(-2, "relu")).leaves
+    pooled = "[maxpool]\nsize=3\nstride=1\n\n" + conv(3) + shortcut(0, "relu")
+    assert only_block(NET + pooled).leaves  # the image may be anything
+    assert only_block(NET + pooled + conv(activation="relu")).leaves
+    assert only_block(NET + conv(activation="relu") + conv() + shortcut(-2, "relu6")).leaves
+
+
+@pytest.mark.parametrize("kind", ["per_feature", "per_channel"])
+@pytest.mark.parametrize("norm", ["none", "relu", "softmax"])
+def test_factors_stay(kind, norm):
+    weights = f"weights_type={kind}\nweights_normalization={norm}\n"
+    text = NET + conv() + conv() + shortcut(-2, "leaky", weights) + conv(3)
+    removal = removed(text)
+    factors = normalised(build(text).state()[2]["weights"], norm)[1].expand(4)
+    assert torch.equal(removal.state[1]["weights"].flatten(), factors)
+
+
+def test_a_result_stays_one():
+    """The network's last section is its output."""
+    text = NET + conv() + route(0) + conv(6) + route(0) + conv() + shortcut(0)
+    assert types(removed(text)) == ["convolutional", "route", "convolutional", "route"]
+
+
+def test_side_inputs_go_too():
+    """What only the branch needs, though its skip doesn't feed it; also of two blocks."""
+    side = route(0) + conv(3, 1)
+    block = conv() + route(-1, 3) + conv() + shortcut(-4)
+    text = NET + conv() + conv() + side + route(1) + conv() + block + conv(3)
+    assert only_block(text).sections == (2, 3, 6, 7, 8, 9)
+    twice = text.replace(block, block + block)
+    assert [b.sections for b in residual_blocks(build(twice))] == [(6, 7, 8, 9), (10, 11, 12, 13)]
+    assert len(removed(twice).cfg.layers) == len(removed(text).cfg.layers)
+
+
+HEAD = conv(18, 1, "linear", more="") + "[yolo]\nmask=0,1,2\nanchors=1,1, 2,2, 3,3\nclasses=1\n"
+HEAD += "num=3\n\n"
+
+
+@pytest.mark.parametrize(
+    ("sections", "why"),
+    [
+        (
+            conv(2, 1) + conv() + shortcut(-3) + route(1),
+            "section 1 of its branch feeds section 4, a [route], too",
+        ),
+        (
+            HEAD + route(1) + conv() + shortcut(0),
+            "section 1 of its branch feeds section 2, a [yolo], too",
+        ),
+        (
+            conv() + conv() + shortcut(0) + conv(more="batch_normalize=1\nshare_index=1\n"),
+            "section 1 of its branch shares its tensors with section 4, a [convolutional], too",
+        ),
+        (
+            conv(6) + route(0) + conv(6) + shortcut(1),
+            "section 3, which it adds, isn't made from section 1, its other input",
+        ),
+        (
+            conv(6) + shortcut(0),
+            "its output is 6x10x12, but its skip is section 0: 4x10x12",
+        ),
+        (route(0) + shortcut(0), "it adds the output of section 0 to itself"),
+    ],
+)  # fmt: skip
+def test_blocks_that_must_stay(sections, why):
+    network = build(NET + conv() + sections)
+    (block,) = residual_blocks(network)
+    assert block.reason == why
+    assert block.sections == ()
+    line = network.layers[block.shortcut].section.line + 1
+    for use in (remove, silenced):
+        with pytest.raises(PlanError) as caught:
+            use(network, network.state(), [block])
+        message = f"x.cfg:{line}: [shortcut] its block can't be removed: {why}"
+        assert str(caught.value) == message
+    assert block_scores(network, network.state()) == {}
+
+
+def test_an_output_inside():
+    """A [softmax] may feed others though it is a head."""
+    text = NET + conv() + conv(activation="linear") + "[softmax]\n\n" + conv() + shortcut(0)
+    assert reason(text) == "section 2 of its branch is an output of the network"
+
+
+def test_scores():
+    """Mean |γ|, without BN the mean norm of the filters, of what the branch ends with."""
+    inner = conv(2, 1) + conv() + shortcut(-3)
+    text = NET + conv() + RESIDUAL + conv(2, 1) + conv(4, 3, more="") + shortcut(-3)
+    text += conv() + inner + shortcut(-5) + "[maxpool]\nsize=3\nstride=1\n\n" + shortcut(-2)
+    network = build(text)
+    state = network.state()
+    gamma = {i: t["scales"].abs() for i, t in state.items() if "scales" in t}
+    norms = state[5]["weights"].flatten(1).norm(dim=1)
+    both = torch.cat((gamma[7], gamma[9]))
+    found = block_scores(network, state)
+    expected = {3: gamma[2], 6: norms, 10: gamma[9], 11: both}
+    assert found.pop(13) == float("inf")
+    assert found == {i: pytest.approx(float(t.mean())) for i, t in expected.items()}
+
+
+def test_scores_of_shared_tensors():
+    text = NET + conv() + conv() + conv(more="batch_normalize=1\nshare_index=-1\n") + shortcut(0)
+    network = build(text)
+    expected = float(network.state()[1]["scales"].mean())
+    assert block_scores(network, network.state()) == {3: pytest.approx(expected)}
+
+
+@torch.no_grad()
+def test_silence_is_what_zero_gammas_give():
+    """The same without hooks: γ = β = 0 where a linear convolution enters the shortcut."""
+    text = NET + conv() + (conv(2, 1) + conv(activation="linear") + shortcut(-3)) * 3 + HEAD
+    network = build(text)
+    blocks = residual_blocks(network)[::2]
+    state = {i: dict(tensors) for i, tensors in network.state().items()}
+    for block in blocks:
+        last = state[block.shortcut - 1]
+        last |= {name: torch.zeros_like(last[name]) for name in ("scales", "biases")}
+    x = noise_image(network)
+    masked = Network.with_state(network.cfg, state)(x)
+    assert relative(silenced(network, network.state(), blocks)(x), masked) == 0
+    removal = remove(network, network.state(), blocks)
+    found = Network.with_state(removal.cfg, removal.state)(x)
+    assert relative({i: found[removal.places[i]] for i in masked}, masked) == 0
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_blocks_of_real_networks(name):
+    blocks = residual_blocks(Network(Cfg.load(ROOT / "cfg" / f"{name}.cfg")))
+    assert (sum(b.reason is None for b in blocks), len(blocks)) == FOUND[name]
+
+
+def real(path, side=96):
+    """A real cfg, for small images, with made-up weights."""
+    network = Network(Cfg.load(path).edited({-1: {"width": side, "height": side}}))
+    randomize(network)
+    return network
+
+
+def half(network):
+    """Every other block that can go."""
+    blocks = [block for block in residual_blocks(network) if block.reason is None][::2]
+    return blocks, remove(network, network.state(), blocks)
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_half_of_the_blocks_of_real_networks(name):
+    network = real(ROOT / "cfg" / f"{name}.cfg", SIZES.get(name, 96))
+    blocks, removal = half(network)
+    assert len(blocks) == (FOUND[name][0] + 1) // 2
+    x = noise_image(network)
+    assert difference(network, network.state(), blocks, removal, x) <= 1e-6
+    smaller = Network(removal.cfg.strict())
+    assert smaller.macs() < network.macs()
+    assert smaller.count_floats() < network.count_floats()
+
+
+def engine(name) -> Engine:
+    if name == "AlexeyAB" and "ALEXEY_LIB" not in os.environ:
+        pytest.skip("needs a build of AlexeyAB's Darknet: ALEXEY_LIB")
+    try:
+        return OpenCV() if name == "OpenCV" else Darknet(os.environ["ALEXEY_LIB"])
+    except EngineError as error:
+        pytest.skip(str(error))
+
+
+def in_engine(name, network):
+    """The largest relative L2 difference at what enters the heads."""
+    x, heads = noise_image(network), network.head_inputs
+    found = engine(name).run(network.cfg, network, x.numpy(), heads)
+    with torch.no_grad():
+        return relative({i: torch.from_numpy(a) for i, a in found.items()}, network(x, heads))
+
+
+@pytest.mark.parametrize("name", ["OpenCV", "AlexeyAB"])
+@pytest.mark.parametrize("model", ["digits", "enet-coco", "resnet18", "yolo-fastest-1.1"])
+def test_engines_run_what_is_left(name, model):
+    network = real(ROOT / "cfg" / f"{model}.cfg")
+    _, removal = half(network)
+    smaller = Network.with_state(removal.cfg.strict(), removal.state)
+    assert in_engine(name, smaller) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["OpenCV", "AlexeyAB"])
+@pytest.mark.parametrize("activation", ["leaky", "mish", "swish", "logistic"])
+def test_engines_run_what_stays_of_a_shortcut(name, activation):
+    """Depthwise convolutions, and a [route] to a skip that stands elsewhere."""
+    text = NET + conv() + route(0) + conv(6) + route(0) + conv() + shortcut(0, activation)
+    text += RESIDUAL.replace("linear", activation) + conv(3) + route(-1, 2) + HEAD
+    network = build(text.replace("=12", "=32", 1).replace("=10", "=32", 1))
+    removal = remove(network, network.state(), residual_blocks(network))
+    assert sum(section.has("groups") for section in removal.cfg.layers) == 2 - (
+        activation == "relu"
+    )
+    assert in_engine(name, Network.with_state(removal.cfg.strict(), removal.state)) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["OpenCV", "AlexeyAB"])
+@pytest.mark.parametrize("model", MODELS)
+def test_trained_models_without_half_of_their_blocks(name, model):
+    path = SHARED / "data" / "models" / f"{model}.cfg"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not in shared/data/models")
+    network = Network(Cfg.load(path).edited({-1: {"width": 96, "height": 96}}))
+    load_weights(network, path.with_suffix(".weights"))
+    blocks, removal = half(network)
+    assert difference(network, network.state(), blocks, removal, noise_image(network)) <= 1e-6
+    smaller = Network.with_state(removal.cfg.strict(), removal.state)
+    assert in_engine(name, smaller) < 1e-4

@@ -1,0 +1,305 @@
+"""Our forward pass against engines that we did not write, and what these can't run."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import SHARED, build
+
+from pruning.proof.engines import Darknet, Engine, EngineError, OpenCV, darknet, find_darknet
+from yolo.cfg import Cfg
+from yolo.models.weights import load_weights
+from yolo.network import Network
+
+MODELS = SHARED / "data" / "models"
+NAMES = [
+    "mobilenetv2-yolo-fastest-voc",
+    "mobilenetv2-yolov3-nano-coco",
+    "yolo-fastest-1.1-body",
+    "yolo-fastest-1.1-coco",
+    "yolo-lite-coco",
+    "yolo-lite-voc",
+    "yolo-lite-voc-nobn",
+    "yoloface-50k",
+]
+
+NET = "[net]\nbatch=64\nsubdivisions=8\nwidth=24\nheight=16\nchannels=3\n"
+
+
+def conv(activation: str = "leaky", filters: int = 8, size: int = 3, more: str = "") -> str:
+    return (
+        f"[convolutional]\nbatch_normalize=1\nfilters={filters}\nsize={size}\nstride=1\npad=1\n"
+        f"activation={activation}\n{more}"
+    )
+
+
+HEAD = (
+    "[convolutional]\nfilters=18\nsize=1\nstride=1\npad=1\nactivation=linear\n"
+    "[yolo]\nmask=0,1,2\nanchors=1,1, 2,2, 3,3\nclasses=1\nnum=3\n"
+)
+REGION = "[region]\nanchors=1,1, 2,2\nclasses=1\nnum=2\ncoords=4\nsoftmax=1\n"
+CONNECTED = "[connected]\noutput=16\nactivation=linear\n"
+
+DETECTOR = (
+    NET
+    + "".join(conv(name) for name in ("leaky", "relu", "logistic", "tanh", "linear"))
+    + conv("relu", more="groups=8\n")
+    + conv("leaky", more="groups=4\n")
+    + "[shortcut]\nfrom=-3\nactivation=leaky\n"
+    + "[maxpool]\nsize=2\nstride=2\n"
+    + "[dropout]\nprobability=.5\n"
+    + "[maxpool]\nsize=2\nstride=1\n"
+    + "[maxpool]\nsize=5\nstride=1\n"
+    + HEAD
+    + "[route]\nlayers=-3\n"
+    + "[upsample]\nstride=2\n"
+    + "[route]\nlayers=-1,0\n"
+    + "[reorg]\nstride=2\n"
+    + HEAD
+)
+SMALL = {
+    "detector": DETECTOR,
+    "classifier": NET
+    + conv()
+    + "[avgpool]\n"
+    + CONNECTED
+    + "[softmax]\ngroups=1\n[cost]\ntype=sse\n",
+    "region": NET + conv("linear", 12) + REGION,
+    "connected": NET + conv() + "[maxpool]\nsize=2\nstride=2\n" + CONNECTED,
+}
+
+
+@pytest.fixture(params=["OpenCV", "Debian", "AlexeyAB"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    if request.param == "OpenCV":
+        pytest.importorskip("cv2", reason="OpenCV is not installed")
+        return OpenCV()
+    if request.param == "Debian":
+        return debian()
+    if "ALEXEY_LIB" not in os.environ:
+        pytest.skip("needs a build of AlexeyAB's Darknet: ALEXEY_LIB")
+    return Darknet(os.environ["ALEXEY_LIB"])
+
+
+@pytest.fixture
+def opencv() -> OpenCV:
+    pytest.importorskip("cv2", reason="OpenCV is not installed")
+    return OpenCV()
+
+
+def debian() -> Darknet:
+    if not darknet.DEBIAN.is_file():
+        pytest.skip("Debian's package darknet is not installed")
+    return Darknet(str(darknet.DEBIAN))
+
+
+def made(text: str) -> tuple[Cfg, Network]:
+    network = build(text)
+    return network.cfg, network
+
+
+def picture(network: Network) -> np.ndarray:
+    image = network.image
+    shape = (1, image.channels, image.height, image.width)
+    return np.random.default_rng(0).random(shape, dtype=np.float32)
+
+
+@torch.no_grad()
+def differences(engine: Engine, cfg: Cfg, network: Network, layers: list[int]) -> dict[int, float]:
+    """Relative L2 distance of each layer between an engine and us."""
+    x = picture(network)
+    ours = network(torch.from_numpy(x), collect=layers)
+    theirs = engine.run(cfg, network, x, layers)
+    assert {i: a.shape for i, a in theirs.items()} == {i: tuple(t.shape) for i, t in ours.items()}
+    distance = {i: np.linalg.norm(theirs[i] - ours[i].numpy()) for i in layers}
+    return {i: float(distance[i] / np.linalg.norm(ours[i].numpy())) for i in layers}
+
+
+def layers_of(network: Network) -> list[int]:
+    """All sections but the heads, whose outputs every engine orders in its own way."""
+    types = ("yolo", "region", "detection", "cost")
+    return [i for i, layer in enumerate(network.layers) if layer.section.type not in types]
+
+
+def refusal(engine: Engine, text: str) -> str:
+    cfg, network = made(text)
+    with pytest.raises(EngineError) as caught:
+        engine.run(cfg, network, picture(network), layers_of(network))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_real_models_are_reproduced(engine: Engine, name: str) -> None:
+    path = MODELS / f"{name}.cfg"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not in shared/data/models")
+    cfg = Cfg.load(path).edited({-1: {"width": 96, "height": 96}})
+    network = Network(cfg)
+    load_weights(network, path.with_suffix(".weights"))
+    found = differences(engine, cfg, network, network.head_inputs)
+    assert max(found.values()) < 5e-6, found
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_section_is_reproduced(engine: Engine, name: str) -> None:
+    cfg, network = made(SMALL[name])
+    found = differences(engine, cfg, network, layers_of(network))
+    assert max(found.values()) < 5e-6, found
+
+
+def test_dead_channels_are_reproduced(engine: Engine) -> None:
+    """At variance 0 an epsilon decides everything: 316, 1000 or 1e6."""
+    cfg, network = made(NET + conv() + conv("linear"))
+    state = network.state()
+    for tensors in state.values():
+        tensors["variance"][::2] = 0
+    network.store(state)
+    found = differences(engine, cfg, network, [0, 1])
+    assert max(found.values()) < 5e-6, found
+
+
+def test_own_tensors_are_left_alone(engine: Engine) -> None:
+    cfg, network = made(NET + conv())
+    before = network.state()[0]["variance"].clone()
+    engine.run(cfg, network, picture(network), [0])
+    assert torch.equal(network.state()[0]["variance"], before)
+
+
+def test_detection_head_is_no_obstacle_for_darknet() -> None:
+    detection = "[detection]\nclasses=1\ncoords=4\nside=1\nnum=3\nsoftmax=0\n"
+    cfg, network = made(NET + conv() + CONNECTED + detection)
+    found = differences(debian(), cfg, network, network.head_inputs)
+    assert list(found) == [1]
+    assert found[1] < 5e-6
+
+
+@pytest.mark.parametrize(
+    ("sections", "reason"),
+    [
+        (conv("relu6"), "can't read it: Unsupported activation: relu6"),
+        ("[local]\nsize=1\nfilters=4\nactivation=linear\n", "Unknown layer type: local"),
+        (conv(more="groups=0\n"), "crashes on it (SIGFPE)"),
+        ("[maxpool]\n", "computes an output of 8x8x12, not of 8x16x24: x.cfg:14: [maxpool]"),
+        ("[crop]\ncrop_height=8\ncrop_width=8\n" + conv(), "can't run it: its check fails"),
+    ],
+)
+def test_what_opencv_cannot_run(
+    opencv: OpenCV, sections: str, reason: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    message = refusal(opencv, NET + conv() + sections)
+    assert message.startswith("OpenCV ")
+    assert reason in message
+    assert capfd.readouterr() == ("", "")
+
+
+SQUEEZE = "[avgpool]\n" + conv("logistic", size=1) + "[scale_channels]\nfrom=-3\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (NET + conv("mish"), "doesn't know the activation mish"),
+        (NET + conv() + SQUEEZE, "doesn't know the section [scale_channels]"),
+        (NET + conv(more="groups=0\n"), "crashes on it (SIGFPE)"),
+        (
+            NET + "policy=steps\n" + conv(),
+            "can't run it: STEPS policy must have steps and scales in cfg file",
+        ),
+    ],
+)
+def test_what_debians_darknet_cannot_run(
+    text: str, reason: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert refusal(debian(), text) == f"pjreddie's Darknet {reason}"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_nothing_is_left_behind(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    cfg, network = made(NET + conv())
+    engine.run(cfg, network, picture(network), [0])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_layers_need_no_engine(engine: Engine) -> None:
+    cfg, network = made(NET + conv())
+    assert engine.run(cfg, network, picture(network), []) == {}
+
+
+def test_an_input_of_another_size_is_refused(engine: Engine) -> None:
+    cfg, network = made(NET + conv())
+    with pytest.raises(ValueError, match="takes 3x16x24"):
+        engine.run(cfg, network, np.zeros((1, 3, 24, 16), np.float32), [0])
+
+
+def test_a_run_has_a_time_limit(opencv: OpenCV) -> None:
+    opencv.limit = 0.01
+    assert refusal(opencv, NET + conv()) == "OpenCV needs more than 0.01 s"
+
+
+def test_latency(opencv: OpenCV) -> None:
+    cfg, network = made(NET + conv())
+    assert 0 < opencv.latency(cfg, network, runs=3) < 1000
+
+
+def test_latency_of_what_opencv_cannot_read(opencv: OpenCV) -> None:
+    cfg, network = made(NET + conv("relu6"))
+    with pytest.raises(EngineError, match="Unsupported activation: relu6"):
+        opencv.latency(cfg, network, runs=1)
+
+
+def test_missing_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(EngineError, match="OpenCV is not installed"):
+        OpenCV()
+
+
+def test_missing_library(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"no such file, expected a libdarknet\.so"):
+        Darknet(str(tmp_path / "libdarknet.so"))
+
+
+def test_garbage_is_not_a_library(tmp_path: Path) -> None:
+    path = tmp_path / "libdarknet.so"
+    path.write_bytes(np.random.default_rng(0).bytes(4096))
+    with pytest.raises(EngineError, match="is not a Darknet library"):
+        Darknet(str(path))
+
+
+@pytest.mark.parametrize("symbol", [b"network_predict", b"network_predict_ptr"])
+def test_a_library_that_cannot_be_loaded(tmp_path: Path, symbol: bytes) -> None:
+    path = tmp_path / "libdarknet.so"
+    path.write_bytes(b"\x7fELF load_network " + symbol)
+    assert "Darknet can't be loaded: " in refusal(Darknet(str(path)), NET + conv())
+
+
+@pytest.mark.parametrize("place", ["bin", "lib/darknet", "lib"])
+def test_the_library_of_a_program(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, library = tmp_path / "bin" / "darknet", tmp_path / place / "libdarknet.so"
+    for path in (program, library):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"detector")
+        path.chmod(0o755)
+    assert find_darknet(str(program)) == library
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert find_darknet() == library
+
+
+def test_a_program_without_a_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "darknet"
+    program.write_bytes(b"detector")
+    with pytest.raises(EngineError, match="name the library instead"):
+        find_darknet(str(program))
+    program.write_bytes(b"ls")
+    with pytest.raises(EngineError, match="neither a Darknet library nor a Darknet program"):
+        find_darknet(str(program))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(darknet, "DEBIAN", tmp_path / "libdarknet.so")
+    with pytest.raises(EngineError, match="no Darknet library found"):
+        find_darknet()

@@ -1,0 +1,299 @@
+"""prune.py --steps: what each step asks for, how it goes on, what it refuses."""
+
+import importlib
+import json
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import CommandLine
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_data import DETECTOR, make_detection_data
+
+from pruning.run.gradual import Gradual, wishes
+from pruning.selection import Wish
+from pruning.session import Job
+from pruning.targets import parse_targets
+from yolo.errors import PlanError
+from yolo.models.load import load_model
+from yolo.models.weights import save_weights
+
+SPENT = {"macs": 1_000_000, "params": 54_321, "channels": 300, "bytes": 217_284, "ms": 12.5}
+shares = st.floats(0.01, 0.99).map(lambda share: round(share, 3))
+
+
+@given(st.sampled_from(["macs", "params", "channels", "bytes"]), shares, st.integers(1, 9))
+def test_every_step_leaves_the_same_share(name, share, rounds):
+    whole = SPENT[name]
+    found = wishes(Wish("normal", target=f"{name}={share}"), rounds, SPENT)
+    limits = [whole, *(parse_targets(wish.target)[0].limit for wish in found)]
+    assert len(found) == rounds
+    # the last asks for what the share of the original is, to the last one
+    assert share * whole - 1 < limits[-1] <= share * whole * (1 + 1e-9)
+    for before, after in pairwise(limits):
+        assert after == pytest.approx(before * share ** (1 / rounds), abs=1 + before / 1000)
+
+
+def test_steps_of_several_targets():
+    found = wishes(Wish("normal", target="macs=0.25,ms=50,params=54k"), 2, SPENT)
+    assert [wish.target for wish in found] == [
+        "macs=500000,ms=12.5,params=54160",  # ms: met already
+        "macs=250000,ms=12.5,params=54000",
+    ]
+
+
+@given(st.floats(0, 0.99), st.integers(1, 9))
+def test_every_step_takes_the_same_percent(percent, rounds):
+    found = wishes(Wish("normal", percent), rounds, {})
+    assert len({wish.percent for wish in found}) == 1
+    assert (1 - found[0].percent) ** rounds == pytest.approx(1 - percent)
+
+
+# In a folder
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("x.cfg").write_text(DETECTOR)
+    make_detection_data(tmp_path / "shapes")
+    wish = Wish("shortcut", target="macs=0.5")
+    proofs = ("torch", "opencv")
+    return Job("x.cfg", "random:3", wish, data="shapes/x.data", verify=proofs, runs=0, workers=0)
+
+
+class Training:
+    """What stands for a training: all weights are multiplied; some of them are interrupted."""
+
+    def __init__(self, *interrupted):
+        self.folders, self.interrupted = [], list(interrupted)
+
+    def __call__(self, cfg, weights, folder):
+        self.folders.append(folder)
+        if len(self.folders) in self.interrupted:
+            raise KeyboardInterrupt
+        network, header = load_model(str(cfg), str(weights))
+        network.store(
+            {
+                i: {name: t * 1.01 if name == "weights" else t for name, t in tensors.items()}
+                for i, tensors in network.state().items()
+            }
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        save_weights(network, folder / "it.weights", header)
+        return folder / "it.weights"
+
+
+def gradual(job, train, rounds=3, **settings):
+    return Gradual(job, rounds, Path("steps"), train, settings)
+
+
+def test_what_is_trained_is_cut_next(job):
+    train = Training()
+    tuned = gradual(job, train).run()
+    assert [folder.parent.name for folder in train.folders] == ["1", "2", "3"]
+    macs = [tuned.reports[0]["before"]["macs"]]
+    for number, report in enumerate(tuned.reports, 1):
+        assert report["before"]["macs"] == macs[-1]
+        assert report["proof"]["masked_vs_compact"] < 1e-5
+        if number > 1:
+            assert report["weights"] == f"steps/{number - 1}/trained.weights"
+        macs.append(report["after"]["macs"])
+    assert macs[1] > macs[2] > macs[3] == tuned.network.macs()
+    assert macs[3] <= 0.5 * macs[0]
+    assert tuned.engines["opencv"].value < 1e-4
+    trained, _ = load_model("steps/3/model.cfg", "steps/3/trained.weights")
+    cut, _ = load_model("steps/3/model.cfg", "steps/3/model.weights")
+    for i, tensors in tuned.network.state().items():
+        assert torch.equal(tensors["weights"], trained.state()[i]["weights"])
+        assert torch.allclose(tensors["weights"], 1.01 * cut.state()[i]["weights"])
+
+
+def test_it_goes_on_where_it_was_interrupted(job):
+    whole = gradual(job, Training()).run()
+    Path("steps").rename("unbroken")
+    train = Training(2)
+    with pytest.raises(KeyboardInterrupt):
+        gradual(job, train).run()
+    assert Path("steps/2/model.weights").exists()
+    assert not Path("steps/2/trained.weights").exists()
+    again = Training()
+    tuned = gradual(job, again).run()
+    assert [folder.parent.name for folder in again.folders] == ["2", "3"]
+    for i, tensors in tuned.network.state().items():
+        for name, tensor in tensors.items():
+            assert torch.equal(tensor, whole.network.state()[i][name])
+    # and nothing is left to do
+    done = Training()
+    gradual(job, done).run()
+    assert not done.folders
+
+
+def test_a_folder_that_was_begun_otherwise(job):
+    with pytest.raises(KeyboardInterrupt):
+        gradual(job, Training(1), epochs=3).run()
+    other = replace(job, wish=replace(job.wish, target="macs=0.6"))
+    for changed, wanted in (
+        (gradual(other, Training(), epochs=3), "wish"),
+        (gradual(job, Training(), rounds=2, epochs=3), "steps"),
+        (gradual(job, Training(), epochs=4), "epochs"),
+    ):
+        with pytest.raises(PlanError, match=f"begun with another {wanted}: remove steps, or say"):
+            changed.run()
+    Path("steps/steps.json").write_text("[")
+    with pytest.raises(PlanError, match=r"steps/steps.json: is damaged"):
+        gradual(job, Training(), epochs=3).run()
+
+
+@pytest.mark.parametrize(
+    ("changes", "rounds", "message"),
+    [
+        ({}, 0, "steps 0: expected at least 1"),
+        ({"wish": Wish("normal", 1.5)}, 2, "percent 1.5: expected at least 0 and less than 1"),
+        ({"data": None}, 2, "steps: training takes images: --data"),
+        ({"plan": "p.json"}, 2, "steps: a plan is a single cut"),
+        ({"wish": Wish("bayesian", 0.0)}, 2, "thresholds say all at once"),
+        ({"wish": Wish("slim+layer", 0.5, blocks=1)}, 2, "blocks say all at once"),
+        ({"wish": Wish("normal", target="map-drop=0.1")}, 2, "map-drop=0.1 is for a single cut"),
+    ],
+)
+def test_what_cannot_be_done_in_steps(job, changes, rounds, message):
+    with pytest.raises(PlanError, match=message):
+        gradual(replace(job, **changes), Training(), rounds)
+
+
+# The command
+
+
+@pytest.fixture
+def line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    Path("x.cfg").write_text(DETECTOR)
+    make_detection_data(tmp_path / "shapes")
+    return CommandLine(monkeypatch, capsys)
+
+
+class Here:
+    """Stands for a process: its command runs in this one."""
+
+    def __init__(self, command):
+        self.command = command[1:]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def wait(self):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", self.command)
+            with pytest.raises(SystemExit) as ended:
+                runpy.run_path(self.command[0], run_name="__main__")
+        return ended.value.code
+
+
+@pytest.fixture
+def here(line, monkeypatch):
+    """The command line, trainings included."""
+    monkeypatch.setattr(importlib.import_module("gradual").subprocess, "Popen", Here)
+    return line
+
+
+GIVEN = ("--cfg", "x.cfg", "--weights", "random:3", "--data", "shapes/x.data", "--out", "out")
+CUT = ("--strategy", "shortcut", "--target", "macs=0.5", "--verify", "torch", "--runs", 0)
+TRAINED = ("--finetune", "--lr 0.001 --workers 0 --eval-every 0")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--finetune", "--lr 1"), "--finetune: needs --steps or --finetune-epochs"),
+        (("--steps", 2, "--finetune", "--ir 1"), "--ir"),
+        (("--steps", 2, "--finetune", "'"), "no closing quotation"),
+        (("--steps", 2, "--finetune", "--batch 0"), "--batch 0: expected at least 1"),
+        (("--steps", 2, "--finetune=--help"), "see train.py --help"),
+        (("--steps", 2, "--importance", "signal"), "knows no noise: a single step"),
+        (("--steps", 2, "--finetune", "--epochs 3"), "--epochs is not for --finetune"),
+        (("--steps", 2, "--dry-run"), "--dry-run: is for a single cut"),
+        (("--steps", 2, "--figures", "f"), "--figures: is for a single cut"),
+        (("--steps", 0), "steps 0: expected at least 1"),
+        (("--finetune-epochs", 0), "--finetune-epochs 0: expected at least 1"),
+    ],
+)
+def test_options_that_make_no_sense(line, options, message):
+    ended = line.run("prune", *GIVEN, *CUT, *options)
+    assert (ended.code, ended.out) == (2, "")
+    assert message in ended.err
+    assert ended.err.count("\n") == 1
+    assert not Path("out").exists()
+
+
+def test_cut_and_trained_by_turns(here):
+    told = ("--json", "r.json", "--steps", 2, "--finetune-epochs", 1)
+    ended = here.run("prune", *GIVEN, *CUT, *TRAINED, *told)
+    assert ended.code == 0, ended.err
+    assert "shortcut in 2 steps" in ended.out
+    report = json.loads(Path("r.json").read_text())
+    assert report["after"]["macs"] <= 0.5 * report["before"]["macs"]
+    assert len(report["steps"]) == 2
+    network, header = load_model("out/x-shortcut-macs0.5.cfg", "out/x-shortcut-macs0.5.weights")
+    assert network.macs() == report["after"]["macs"]
+    assert header.seen == 2 * 12  # three steps of four images, twice
+
+
+def test_a_training_that_was_killed_before_it_wrote_its_model(here):
+    told = ("--steps", 1, "--finetune-epochs", 1)
+    assert here.run("prune", *GIVEN, *CUT, *TRAINED, *told).code == 0
+    written = Path("out/x-shortcut-macs0.5.weights").read_bytes()
+    folder = Path("out/x-shortcut-macs0.5-steps/1")
+    (folder / "trained.weights").unlink()
+    for path in (folder / "training").glob("model*"):
+        path.unlink()
+    ended = here.run("prune", *GIVEN, *CUT, *TRAINED, *told)
+    assert ended.code == 0, ended.err
+    assert Path("out/x-shortcut-macs0.5.weights").read_bytes() == written
+
+
+def test_a_wish_that_fails_leaves_nothing_behind(here):
+    told = (*TRAINED, "--steps", 1, "--finetune-epochs", 1)
+    ended = here.run("prune", *GIVEN, *CUT, *told, "--only", 99)
+    assert ended.code == 2
+    assert not Path("out").exists()
+    assert here.run("prune", *GIVEN, *CUT, *told, "--only", 1).code == 0
+
+
+def test_a_training_that_fails_ends_it(here):
+    options = ("--finetune", "--lr 1e30 --workers 0", "--steps", 1, "--finetune-epochs", 1)
+    ended = here.run("prune", *GIVEN, *CUT, *options)
+    assert (ended.code, ended.out) == (2, "")
+    assert "not finite" in ended.err
+    assert not Path("out/x-shortcut-macs0.5.weights").exists()
+
+
+def test_ctrl_c_while_it_trains(line):
+    command = ["python", *map(str, (ROOT / "tools/prune.py", *GIVEN, *CUT, *TRAINED))]
+    options = ["--steps", "1", "--finetune-epochs", "400"]
+    process = subprocess.Popen(
+        [sys.executable, *command[1:], *options], stderr=subprocess.PIPE, start_new_session=True
+    )
+    last = Path("out/x-shortcut-macs0.5-steps/1/training/last.pt")
+    for _ in range(600):
+        if last.exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert b"the same command goes on" in said
+    assert b"Traceback" not in said

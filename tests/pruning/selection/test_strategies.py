@@ -1,0 +1,299 @@
+"""Strategies: what they may cut, how much goes, and which channels."""
+
+import pytest
+import torch
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from random_cfg import sample, samples
+
+from pruning.cut.folding import Folding
+from pruning.graph.channels import ChannelGraph
+from pruning.options import FOLDS, GROUP_SCORES, STRATEGIES
+from pruning.selection import Wish, reachable, select, strategies
+from pruning.selection.importance import Model, channel_scores, group_scores
+from yolo.errors import PlanError
+
+SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=60)
+NET = "[net]\nwidth=8\nheight=8\nchannels=3\n"
+
+
+def conv(filters, **options):
+    given = {"batch_normalize": 1, "filters": filters, "size": 3, "pad": 1, "activation": "leaky"}
+    lines = "".join(f"{key}={value}\n" for key, value in (given | options).items())
+    return f"[convolutional]\n{lines}"
+
+
+class Trial:
+    """One wish for one network."""
+
+    def __init__(self, found, mode, **wish):
+        self.found = found
+        self.graph = ChannelGraph(found.network)
+        self.folding = Folding(self.graph, found.state, mode)
+        self.wish = Wish(**wish)
+
+    def candidates(self):
+        return strategies.STRATEGIES[self.wish.strategy].candidates(self.graph)
+
+    def pool(self):
+        return sum(family.cost * family.slots for family in self.candidates())
+
+    def reach(self):
+        return reachable(self.graph, self.found.state, self.wish, self.folding)
+
+    def plan(self):
+        return select(Model(self.graph, self.found.state), self.wish, self.folding)
+
+    def fold(self):
+        plan = self.plan()
+        return self.folding.fold(plan.alive(self.graph), plan.mean)
+
+    def cut(self, fold):
+        """Channels that are gone, of all sections with filters."""
+        return sum(int((~fold.kept[self.graph.outputs[i]]).sum()) for i in self.graph.producers)
+
+
+percents = st.floats(0, 1, exclude_max=True)
+modes = st.sampled_from(tuple(FOLDS))
+kinds = st.sampled_from(("normal", "shortcut"))
+
+
+@SLOW
+@given(samples(), modes, kinds, percents, st.integers(1, 3), st.sampled_from(tuple(GROUP_SCORES)))
+def test_as_many_channels_go_as_are_wished_for(found, mode, kind, percent, keep_min, group):
+    trial = Trial(found, mode, strategy=kind, percent=percent, keep_min=keep_min, group=group)
+    if percent and not trial.pool():
+        with pytest.raises(PlanError, match="finds nothing that it may cut"):
+            trial.plan()
+        return
+    target = round(percent * trial.pool())
+    if target > round(trial.reach() * trial.pool()):
+        with pytest.raises(PlanError, match="out of reach"):
+            trial.plan()
+        return
+    fold = trial.fold()
+    gone, candidates = trial.cut(fold), trial.candidates()
+    largest = max((family.cost for family in candidates), default=0)
+    assert gone - target <= largest / 2
+    if group != "union":
+        assert target - gone <= largest / 2
+    for family in trial.graph.families:
+        if family not in candidates:
+            assert fold.alive[family.groups].all()
+    for i in trial.graph.producers:
+        ids = trial.graph.outputs[i]
+        assert fold.alive[ids].sum() >= min(keep_min, len(ids))
+
+
+@SLOW
+@given(samples(), modes, st.sampled_from(("normal", "shortcut", "regular")), st.integers(1, 3))
+def test_beyond_reach_the_error_says_what_can_be_reached(found, mode, kind, keep_min):
+    trial = Trial(found, mode, strategy=kind, percent=1 - 1e-9, keep_min=keep_min)
+    assume(trial.pool() > 0)
+    with pytest.raises(PlanError, match=r"out of reach: \w+ can cut [0-9.]+ ") as error:
+        trial.plan()
+    said = float(str(error.value).split("can cut ")[1].split()[0])
+    assert said <= trial.reach() < said + 1e-3
+    for percent in (said, trial.reach()):
+        reached = Trial(found, mode, strategy=kind, percent=percent, keep_min=keep_min)
+        gone = reached.cut(reached.fold())
+        assert kind == "regular" or gone <= round(percent * trial.pool())
+    assert kind == "regular" or gone == round(trial.reach() * trial.pool())
+
+
+@SLOW
+@given(samples(), modes, st.floats(0, 0.9), st.sampled_from((None, 2, 3, 4)))
+def test_rounded_counts_hold_their_constant_channel(found, mode, percent, multiple):
+    trial = Trial(found, mode, strategy="regular", percent=percent, rounding=multiple)
+    assume(percent <= trial.reach())
+    fold = trial.fold()
+    for family in trial.candidates():
+        count = int(fold.kept[family.groups[0]].sum())
+        channels = count * family.unit
+        if count < family.slots and multiple:
+            assert channels % multiple == 0
+        elif count < family.slots:
+            assert channels >= 8
+            assert channels & (channels - 1) == 0
+
+
+@SLOW
+@given(samples(), modes, kinds, st.sampled_from((0.0, 0.5)))
+def test_ties_and_dead_layers_are_no_problem(found, mode, kind, value):
+    for tensors in found.state.values():
+        tensors.get("scales", torch.zeros(1)).fill_(value)
+    trial = Trial(found, mode, strategy=kind, percent=0)
+    target = int(trial.reach() * trial.pool())
+    half = Trial(found, mode, strategy=kind, percent=target / 2 / max(1, trial.pool()))
+    largest = max((family.cost for family in trial.candidates()), default=1)
+    assert abs(half.cut(half.fold()) - target / 2) <= largest
+
+
+def brute_scores(graph, scores, how):
+    """Group by group, channel by channel."""
+    found = {}
+    for i in graph.producers:
+        for group, score in zip(graph.outputs[i].tolist(), scores[i].tolist(), strict=True):
+            found.setdefault(group, []).append((i, score))
+    reduce = {"max": max, "union": max, "sum": sum, "mean": lambda s: sum(s) / len(s)}
+    if how == "first":
+        return {g: [s for i, s in pairs if i == pairs[0][0]] for g, pairs in found.items()}
+    return {g: [reduce[how]([s for _, s in pairs])] for g, pairs in found.items()}
+
+
+@SLOW
+@given(samples(), st.sampled_from(tuple(GROUP_SCORES)))
+def test_group_scores_against_brute_force(found, how):
+    graph = ChannelGraph(found.network)
+    scores = channel_scores(graph, found.state)
+    by_group = group_scores(graph, scores, how)
+    for group, allowed in brute_scores(graph, scores, how).items():
+        assert any(by_group[group] == pytest.approx(value, rel=1e-12) for value in allowed)
+
+
+RESIDUAL = NET + conv(4) + conv(4) + "[shortcut]\nfrom=0\n" + conv(2)
+
+
+def residual(first, second):
+    found = sample(RESIDUAL)
+    found.state[0]["scales"][:] = torch.tensor(first)
+    found.state[1]["scales"][:] = torch.tensor(second)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("group", "kept"),
+    [
+        ("first", (2, 3)),
+        ("max", (0, 3)),
+        ("mean", (0, 3)),
+        ("sum", (0, 3)),
+        ("union", (0, 2, 3)),
+    ],
+)
+def test_the_group_score_decides_which_channels_of_a_shortcut_stay(group, kept):
+    """γ 1, 2, 3, 4 in the first and 9, -1, 1, 5 in the second convolution."""
+    found = residual([1.0, 2, 3, 4], [9.0, -1, 1, 5])
+    trial = Trial(found, "none", strategy="shortcut", percent=0.5, group=group)
+    assert trial.plan().keep == {0: kept, 1: kept}
+
+
+def test_normal_spares_what_shortcuts_touch_and_what_feeds_an_upsample():
+    text = NET + conv(4) + conv(6) + conv(4) + "[shortcut]\nfrom=0\n" + conv(8)
+    text += conv(5) + "[upsample]\n" + conv(3)
+    trial = Trial(sample(text), "none", strategy="normal", percent=0.4)
+    assert [family.sections for family in trial.candidates()] == [(1,), (4,)]
+    assert set(trial.plan().keep) <= {1, 4}
+
+
+def test_tiny_is_normal_but_refuses_shortcuts():
+    text = NET + conv(8) + "[maxpool]\nsize=2\nstride=2\n" + conv(6) + conv(3)
+    found = sample(text)
+    tiny, normal = (Trial(found, "auto", strategy=s, percent=0.5) for s in ("tiny", "normal"))
+    assert tiny.plan().keep == normal.plan().keep
+    with pytest.raises(PlanError, match=r"x.cfg:17: \[shortcut\] strategy tiny is for networks"):
+        Trial(sample(RESIDUAL), "auto", strategy="tiny", percent=0.5).plan()
+
+
+def test_the_lowest_scales_of_all_layers_go():
+    found = sample(NET + conv(4) + conv(4) + conv(3))
+    found.state[0]["scales"][:] = torch.tensor([0.4, -0.1, 0.2, 5])
+    found.state[1]["scales"][:] = torch.tensor([-0.3, 3, -4, 5])
+    trial = Trial(found, "none", strategy="normal", percent=3 / 8)
+    assert trial.plan().keep == {0: (0, 3), 1: (1, 2, 3)}
+
+
+def test_without_normalisation_the_norm_of_a_filter_is_its_score():
+    found = sample(NET + conv(4, batch_normalize=0) + conv(3))
+    filters = found.state[0]["weights"].flatten(1)
+    filters *= torch.tensor([[3.0], [1], [4], [2]]) / filters.norm(dim=1, keepdim=True)
+    trial = Trial(found, "none", strategy="normal", percent=0.5)
+    assert trial.plan().keep == {0: (0, 2)}
+
+
+def test_parts_keep_equally_many_and_each_its_best():
+    found = sample(NET + conv(8) + conv(4, groups=2) + conv(3))
+    found.state[0]["scales"][:] = torch.tensor([1.0, 9, 2, 8, 1, 0.5, 4, 3])
+    found.state[1]["scales"][:] = 100
+    trial = Trial(found, "none", strategy="normal", percent=4 / 12)
+    assert trial.plan().keep == {0: (1, 3, 6, 7)}
+
+
+def test_the_narrowest_section_of_a_group_keeps_its_minimum():
+    """Sections 0 and 1 are one channel of section 3 each; 0 stands twice in it."""
+    text = NET + conv(4) + "[route]\nlayers=0,0\n" + conv(8) + "[shortcut]\nfrom=1\n" + conv(3)
+    trial = Trial(sample(text), "none", strategy="shortcut", percent=0, keep_min=3)
+    assert trial.reach() == pytest.approx(1 / 4)
+
+
+@pytest.mark.parametrize("mode", FOLDS)
+def test_spare_and_only(mode):
+    found = sample(NET + conv(8) + conv(8) + conv(8) + conv(3))
+    spared = Trial(found, mode, strategy="normal", percent=0.5, spare=(0, 2)).plan()
+    only = Trial(found, mode, strategy="normal", percent=0.5, only=(1,)).plan()
+    assert set(spared.keep) == {1}
+    assert spared.keep == only.keep
+    both = Trial(found, mode, strategy="normal", percent=0, only=(0, 1), spare=(1,))
+    assert both.reach() in (7 / 8, 6 / 8)
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        ({"percent": -0.1}, "percent -0.1: expected at least 0"),
+        ({"percent": 1.0}, "percent 1: expected at least 0 and less than 1"),
+        ({"percent": float("nan")}, "percent nan: expected"),
+        ({"percent": 0.5, "keep_min": 0}, "keep-min 0: expected at least 1"),
+        ({"percent": 0.5, "spare": (9,)}, "--spare 9: sections are numbered from 0 to 3"),
+        ({"percent": 0.5, "only": (-1,)}, "--only -1: sections are numbered"),
+    ],
+)
+def test_wishes_that_cant_be_fulfilled(wish, message):
+    with pytest.raises(PlanError, match=message):
+        Trial(sample(RESIDUAL), "auto", strategy="shortcut", **wish).plan()
+
+
+def test_the_names_that_commands_list_are_those_of_the_strategies():
+    assert list(STRATEGIES) == list(strategies.STRATEGIES)
+
+
+def test_a_constant_channel_counts_inside_a_power_of_two():
+    found = sample(NET + conv(16) + conv(3))
+    ids = ChannelGraph(found.network).outputs[0]
+    smaller = Trial(found, "exact", strategy="regular", percent=0.6).fold()
+    assert smaller.kept[ids].sum() == 8
+    assert smaller.alive[ids].sum() == 7
+    assert not Trial(found, "exact", strategy="regular", percent=0.4).plan().keep
+
+
+def test_the_slots_with_the_lowest_scores_go_and_no_others():
+    """A slot too large for what is left isn't passed over for important ones behind it."""
+    chain = conv(12, size=1) + (conv(12, size=1) + "[shortcut]\nfrom=-2\n") * 2
+    found = sample(NET + chain + conv(10, size=1) + conv(4))
+    for index in (0, 1, 3):
+        found.state[index]["scales"][:] = 0.01
+    found.state[5]["scales"][:] = 100.0
+    graph = ChannelGraph(found.network)
+    folding = Folding(graph, found.state, "mean")
+    for percent in (0.26, 0.28, 0.5):
+        plan = select(Model(graph, found.state), Wish("shortcut", percent), folding)
+        assert plan.alive(graph)[graph.outputs[5]].all()
+
+
+def test_a_wish_that_nothing_can_fulfil_says_why():
+    found = sample(NET + conv(4))
+    graph = ChannelGraph(found.network)
+    folding = Folding(graph, found.state, "auto")
+    with pytest.raises(PlanError, match="normal finds nothing that it may cut"):
+        select(Model(graph, found.state), Wish("normal", 0.5), folding)
+    with pytest.raises(PlanError, match="--only 0: can't be cut: it is the network's output"):
+        select(Model(graph, found.state), Wish("normal", 0.5, only=(0,)), folding)
+
+
+def test_only_sections_with_filters_can_be_named():
+    found = sample(NET + conv(4) + "[maxpool]\nsize=2\nstride=2\n" + conv(4) + conv(2))
+    graph = ChannelGraph(found.network)
+    folding = Folding(graph, found.state, "auto")
+    for wish in (Wish("normal", 0.5, only=(1,)), Wish("normal", 0.5, spare=(1,))):
+        with pytest.raises(PlanError, match=r"1: has no filters to cut"):
+            select(Model(graph, found.state), wish, folding)

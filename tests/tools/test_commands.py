@@ -1,0 +1,568 @@
+"""The commands as a stranger meets them: bad input, full disks, closed pipes, Ctrl-C, --help."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import TOOLS, CommandLine, Ended
+
+from pruning import session as job
+from yolo import files as yolo_files
+from yolo.cfg import Cfg
+from yolo.errors import ProofError
+from yolo.models.randomize import randomize
+from yolo.models.weights import save_weights
+from yolo.network import Network
+
+LIGHT = ("--strategy", "shortcut", "--verify", "torch", "--runs", "0")
+
+GOOD = """[net]
+width=16
+height=16
+channels=3
+
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=1
+pad=1
+activation=leaky
+
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=1
+pad=1
+activation=leaky
+
+[shortcut]
+from=-2
+activation=linear
+
+[convolutional]
+filters=12
+size=1
+stride=1
+pad=1
+activation=linear
+
+[yolo]
+mask=0,1
+anchors=1,2, 3,4, 5,6
+classes=1
+num=3
+"""
+BAD_CFGS: dict[str, tuple[str | Callable[[str], str], str]] = {
+    "empty": ("", "no [net] section"),
+    "blank": ("\n  \n# nothing\n", "no [net] section"),
+    "text": ("width=3\n", "x.cfg:1: expected [net], found 'width=3'"),
+    "no net": (GOOD[GOOD.index("[conv") :], "x.cfg:1: [convolutional] the first section must be"),
+    "only net": (GOOD[: GOOD.index("[conv")], "x.cfg:1: [net] no layers behind it"),
+    "second net": (GOOD + "[net]\n", "x.cfg:38: [net] a second [net] section"),
+    "no width": (lambda text: text.replace("width=16\n", ""), "x.cfg:1: [net] width= is missing"),
+    "unknown section": (
+        lambda text: text.replace("[shortcut]", "[shortkut]"),
+        "x.cfg:22: [shortkut] is not a section that is known here",
+    ),
+    "recurrent": (
+        lambda text: text.replace("[shortcut]", "[lstm]"),
+        "x.cfg:22: [lstm] is recurrent",
+    ),
+    "unknown activation": (
+        lambda text: text.replace("=linear", "=sine", 1),
+        "x.cfg:24: [shortcut] activation=sine: expected one of linear, leaky",
+    ),
+    "bad number": (
+        lambda text: text.replace("filters=8", "filters=8x", 1),
+        "x.cfg:8: [convolutional] filters=8x is not an integer",
+    ),
+    "no number": (
+        lambda text: text.replace("filters=8", "filters=", 1),
+        "x.cfg:8: [convolutional] filters has no value",
+    ),
+    "half a channel": (
+        lambda text: text.replace("filters=8", "filters=7.5", 1),
+        "x.cfg:8: [convolutional] filters=7.5 is not an integer",
+    ),
+    "no filters": (
+        lambda text: text.replace("filters=8", "filters=0", 1),
+        "x.cfg:8: [convolutional] filters=0: expected at least 1",
+    ),
+    "endless number": (
+        lambda text: text.replace("filters=8", "filters=" + "8" * 10**6, 1),
+        "x.cfg:8: [convolutional] filters=8888888888888888888888888888888888888... is not an",
+    ),
+    "millions of filters": (
+        lambda text: text.replace("width=16\nheight=16", "width=1\nheight=1").replace(
+            "filters=8", "filters=9999999", 1
+        ),
+        "[convolutional] makes an output of 9999999x1x1",
+    ),
+    "huge image": (lambda text: text.replace("=16", "=30000"), "x.cfg:1: [net] asks for an input"),
+    "far from": (
+        lambda text: text.replace("from=-2", "from=-40"),
+        "x.cfg:23: [shortcut] from=-40 points before the first layer",
+    ),
+    "forward from": (
+        lambda text: text.replace("from=-2", "from=3"),
+        "x.cfg:23: [shortcut] from=3 points to a layer that comes later",
+    ),
+    "from itself": (
+        lambda text: text.replace("from=-2", "from=2"),
+        "x.cfg:23: [shortcut] from=2 points to a layer that comes later",
+    ),
+    "far layers": (
+        lambda text: text.replace("[shortcut]\nfrom=-2", "[route]\nlayers=-1,-4"),
+        "x.cfg:23: [route] layers=-4 points before the first layer",
+    ),
+    "forward layers": (
+        lambda text: text.replace("[shortcut]\nfrom=-2", "[route]\nlayers=-1,99"),
+        "x.cfg:23: [route] layers=99 points to a layer that comes later",
+    ),
+    "mask beyond anchors": (
+        lambda text: text.replace("mask=0,1", "mask=0,3"),
+        "x.cfg:34: [yolo] mask=0,3: anchor 3 is beyond the 3",
+    ),
+    "filters for other classes": (
+        lambda text: text.replace("classes=1", "classes=2"),
+        "x.cfg:33: [yolo] classes=2 with 2 anchors needs filters=14 before it, but gets 12",
+    ),
+}
+
+
+def nan_in(content: bytes) -> bytes:
+    return content[:20] + np.float32(np.nan).tobytes() + content[24:]
+
+
+BAD_WEIGHTS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "empty": (lambda content: b"", "too short: it ends in the header"),
+    "half a header": (lambda content: content[:15], "too short: it ends in the header"),
+    "only a header": (lambda content: content[:20], "[convolutional] the file ends in its biases"),
+    "one float less": (
+        lambda content: content[:-4],
+        "x.cfg:26: [convolutional] the file ends in its weights: 96 numbers expected, 95 left",
+    ),
+    "one byte less": (
+        lambda content: content[:-1],
+        "x.cfg:26: [convolutional] the file ends in its weights: 96 numbers expected, 95 left",
+    ),
+    "one float more": (lambda content: content + bytes(4), "too long: "),
+    "one byte more": (
+        lambda content: content + b"x",
+        "too long: x.cfg:26: [convolutional] 1 bytes",
+    ),
+    "not finite": (nan_in, "x.cfg:6: [convolutional] not all of its biases are finite"),
+}
+BAD_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
+    "negative percent": (("--percent", "-0.1"), "percent -0.1: expected at least 0 and less than"),
+    "percent 1": (("--percent", "1"), "percent 1: expected at least 0 and less than 1"),
+    "percent in percent": (("--percent", "30"), "percent 30: expected at least 0 and less than 1"),
+    "percent NaN": (("--percent", "nan"), "percent nan: expected at least 0 and less than 1"),
+    "percent without number": (("--percent", "half"), "--percent: invalid float value: 'half'"),
+    "percent beyond reach": (
+        ("--percent", "0.95", "--strategy", "shortcut"),
+        "percent 0.95 is out of reach: shortcut can cut 0.8",
+    ),
+    "unknown strategy": (("--strategy", "magic"), "--strategy: invalid choice: 'magic'"),
+    "tiny with shortcuts": (
+        ("--strategy", "tiny"),
+        "x.cfg:22: [shortcut] strategy tiny is for networks without shortcuts",
+    ),
+    "unknown fold": (("--fold", "twice"), "--fold: invalid choice: 'twice'"),
+    "unknown engine": (("--verify", "torch,caffe"), "--verify torch,caffe: expected some of torch"),
+    "no engine": (("--verify", ""), "expected some of torch,opencv,darknet, or none"),
+    "no Darknet there": (
+        ("--verify", "torch,darknet", "--darknet", "/no/such/libdarknet.so"),
+        "/no/such/libdarknet.so: no such file",
+    ),
+    "not a Darknet": (
+        ("--verify", "torch,darknet", "--darknet", sys.executable),
+        "neither a Darknet library nor a Darknet program",
+    ),
+    "section out of range": (("--spare", "5"), "--spare 5: sections are numbered from 0 to 4"),
+    "section without number": (("--only", "first"), "expected section indices like 79,84"),
+    "keep nothing": (("--keep-min", "0"), "--keep-min 0: expected at least 1"),
+    "round to nothing": (("--round", "0"), "--round 0: expected at least 1"),
+    "points without images": (("--points", "11"), "--points 11: needs --data"),
+    "minus one run": (("--runs", "-1"), "--runs -1: expected at least 0"),
+    "no plan there": (("--plan", "no.json"), "no.json: can't read the plan: no such file"),
+    "unknown option": (("--colour", "red"), "unrecognized arguments: --colour red"),
+    "random without seed": (("--weights", "random:x"), "random:x: expected random or random:SEED"),
+    "no weights there": (
+        ("--weights", "no.weights"),
+        "no.weights: can't read the weights: no such",
+    ),
+    "weights are a directory": (("--weights", "."), ".: can't read the weights: is a directory"),
+    "no cfg there": (("--cfg", "no.cfg"), "no.cfg: can't read the cfg: no such file"),
+    "cfg is a directory": (("--cfg", "."), ".: can't read the cfg: is a directory"),
+}
+BAD_PLANS = {  # a plan, or what it says to keep
+    "": "not a plan",
+    "[1]": "not a plan",
+    '{"keep": {"a": [1]}}': "not a plan",
+    '{"keep": {"0": 5}}': "not a plan",
+    '{"keep": {"77": [0]}}': "section 77 of 5 doesn't exist",
+    '{"keep": {"0": []}}': "x.cfg:6: [convolutional] plan: ",
+    '{"keep": {"0": [0, 99]}}': "x.cfg:6: [convolutional] plan: ",
+    '{"keep": {"0": [0, 1], "1": [0, 2]}}': "tied to it keeps other channels",
+    '{"keep": {"2": [0, 1]}}': "only filters can be cut",
+    '{"keep": {"3": [0, 1]}}': "feeds a [yolo] head",
+}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with x.cfg and x.weights in it."""
+    monkeypatch.chdir(tmp_path)
+    Path("x.cfg").write_text(GOOD)
+    network = Network(Cfg.load("x.cfg"))
+    randomize(network)
+    save_weights(network, "x.weights")
+    return tmp_path
+
+
+@pytest.fixture
+def line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(monkeypatch, capsys)
+
+
+def content(folder: Path) -> dict[str, bytes | None]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def prune(line: CommandLine, *arguments: object) -> Ended:
+    """Options given twice count as given last."""
+    given = ("--cfg", "x.cfg", "--weights", "x.weights", "--out", "out", *LIGHT)
+    return line.run("prune", *given, *arguments)
+
+
+def check_refused(ended: Ended, message: str, code: int = 2, kind: str = "error") -> None:
+    assert ended.code == code, ended
+    assert ended.out == ""
+    assert re.fullmatch(kind + r": [^\n]+\n", ended.err), ended.err
+    assert message in ended.err, ended.err
+    assert len(ended.err) < 1000
+
+
+def test_it_writes_what_it_says(here: Path, line: CommandLine) -> None:
+    ended = prune(line, "--save-plan", "plan.json", "--json", "report.json", "--name", "y")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.endswith("Written: out/y.cfg, .weights and .json\n")
+    made = {"out", "out/y.cfg", "out/y.json", "out/y.weights", "plan.json", "report.json"}
+    assert set(content(here)) == {"x.cfg", "x.weights"} | made
+    assert Path("report.json").read_bytes() == Path("out/y.json").read_bytes()
+
+
+def test_files_are_named_for_the_wish(here: Path, line: CommandLine) -> None:
+    prune(line, "--strategy", "shortcut", "--percent", "0.25")
+    assert {p.name for p in Path("out").iterdir()} == {
+        f"x-shortcut-0.25.{kind}" for kind in ("cfg", "weights", "json")
+    }
+
+
+def test_made_up_weights_are_said_to_be(here: Path, line: CommandLine) -> None:
+    assert "weights were made up" in prune(line, "--weights", "random:3").out
+    assert "made up" not in prune(line).out
+
+
+def test_nothing_to_cut_is_said(here: Path, line: CommandLine) -> None:
+    assert prune(line, "--percent", "0").out.startswith("Nothing is cut.\n")
+
+
+def test_a_dry_run_writes_nothing(here: Path, line: CommandLine) -> None:
+    before = content(here)
+    ended = prune(line, "--dry-run")
+    assert ended.code == 0
+    assert "Dry run" in ended.out
+    assert content(here) == before
+    assert prune(line, "--dry-run", "--save-plan", "plan.json").code == 0
+    assert content(here).keys() - before.keys() == {"plan.json"}
+
+
+@pytest.mark.parametrize("tool", ["prune", "info"])
+@pytest.mark.parametrize("name", BAD_CFGS)
+def test_bad_cfgs(here: Path, line: CommandLine, name: str, tool: str) -> None:
+    made, message = BAD_CFGS[name]
+    Path("x.cfg").write_text(made(GOOD) if callable(made) else made)
+    before = content(here)
+    if tool == "prune":
+        check_refused(prune(line, "--weights", "random"), message)
+    else:
+        check_refused(line.run("info", "--cfg", "x.cfg", "--json", "x.json"), message)
+    assert content(here) == before
+
+
+@pytest.mark.parametrize("tool", ["prune", "info"])
+@pytest.mark.parametrize("name", BAD_WEIGHTS)
+def test_bad_weights(here: Path, line: CommandLine, name: str, tool: str) -> None:
+    made, message = BAD_WEIGHTS[name]
+    Path("x.weights").write_bytes(made(Path("x.weights").read_bytes()))
+    before = content(here)
+    if tool == "prune":
+        check_refused(prune(line), message)
+    else:
+        given = ("--cfg", "x.cfg", "--weights", "x.weights", "--json", "x.json")
+        check_refused(line.run("info", *given), message)
+    assert content(here) == before
+
+
+@pytest.mark.parametrize("name", BAD_ARGUMENTS)
+def test_bad_arguments(here: Path, line: CommandLine, name: str) -> None:
+    arguments, message = BAD_ARGUMENTS[name]
+    before = content(here)
+    check_refused(prune(line, *arguments), message)
+    assert content(here) == before
+
+
+@pytest.mark.parametrize("plan", BAD_PLANS)
+def test_bad_plans(here: Path, line: CommandLine, plan: str) -> None:
+    Path("plan.json").write_text(plan.replace('{"k', '{"strategy": "x", "percent": 0.5, "k', 1))
+    before = content(here)
+    check_refused(prune(line, "--plan", "plan.json"), BAD_PLANS[plan])
+    assert content(here) == before
+
+
+def test_weights_that_overflow(here: Path, line: CommandLine) -> None:
+    """Finite numbers, but not finite outputs: there is nothing to compare."""
+    content_ = Path("x.weights").read_bytes()
+    Path("x.weights").write_bytes(content_[:20] + np.full(8, 3e38, "<f4").tobytes() + content_[52:])
+    before = content(here)
+    check_refused(prune(line), "[convolutional] gives numbers that are not finite")
+    assert content(here) == before
+
+
+def test_a_backbone_is_not_a_model(here: Path, line: CommandLine) -> None:
+    os.rename("x.weights", "x.conv.2")
+    content_ = Path("x.conv.2").read_bytes()
+    Path("x.conv.2").write_bytes(content_[: 20 + 4 * (4 * 8 + 216 + 4 * 8 + 576)])
+    check_refused(prune(line, "--weights", "x.conv.2"), "x.conv.2: holds only a backbone: x.cfg:26")
+    assert line.run("info", "--cfg", "x.cfg", "--weights", "x.conv.2").code == 0
+
+
+@pytest.mark.parametrize("option", ["--out", "--json", "--save-plan"])
+def test_a_file_in_place_of_a_folder(here: Path, line: CommandLine, option: str) -> None:
+    Path("file").write_text("mine")
+    before = content(here)
+    target = "file" if option == "--out" else "file/x.json"
+    check_refused(prune(line, option, target), "file is not a directory")
+    assert content(here) == before
+
+
+@pytest.mark.parametrize("option", ["--json", "--save-plan"])
+def test_a_folder_in_place_of_a_file(here: Path, line: CommandLine, option: str) -> None:
+    Path("folder").mkdir()
+    check_refused(prune(line, option, "folder"), "folder: can't write: it is a directory")
+    assert set(content(here)) == {"folder", "x.cfg", "x.weights"}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
+def test_a_read_only_folder(here: Path, line: CommandLine) -> None:
+    Path("out").mkdir(0o555)
+    check_refused(prune(line), "can't write: permission denied")
+    assert not list(Path("out").iterdir())
+
+
+def test_its_own_input_is_not_overwritten(here: Path, line: CommandLine) -> None:
+    before = content(here)
+    check_refused(prune(line, "--out", ".", "--name", "x"), "x.cfg: is read here")
+    check_refused(prune(line, "--json", "x.weights"), "x.weights: is read here")
+    assert content(here) == before
+
+
+def test_earlier_results_survive_a_failure(
+    here: Path, line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prune(line)
+    before = content(here)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(yolo_files.os, "fsync", full)
+    check_refused(prune(line), "can't write: no space left on device")
+    assert content(here) == before
+
+
+def test_a_failed_proof_writes_nothing(
+    here: Path, line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise ProofError("x.cfg: the smaller network differs from the masked one by 0.5")
+
+    before = content(here)
+    monkeypatch.setattr(job, "prove_cut", failing)
+    ended = prune(line, "--save-plan", "plan.json", "--json", "report.json")
+    check_refused(ended, "differs from the masked one", 1, "failed")
+    assert content(here) == before
+
+
+def test_a_cut_gone_wrong_fails_its_proof(
+    here: Path, line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only the message: a wrong weight in the smaller model is found."""
+    operate = job.operate
+
+    def wrong(*given: object) -> tuple[Cfg, dict]:
+        cfg, state = operate(*given)
+        state[3]["weights"] = state[3]["weights"] * 1.001
+        return cfg, state
+
+    before = content(here)
+    monkeypatch.setattr(job, "operate", wrong)
+    ended = prune(line)
+    check_refused(ended, "[convolutional] its weights are off by 1.0e-03", 1, "failed")
+    assert content(here) == before
+
+
+def test_ctrl_c(here: Path, line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = content(here)
+    monkeypatch.setattr(job, "prove_cut", interrupted)
+    check_refused(prune(line), "no file is left half-written", 130, "interrupted")
+    assert content(here) == before
+
+
+def test_too_little_memory(here: Path, line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+
+    monkeypatch.setattr(job, "prove_cut", failing)
+    check_refused(prune(line), "out of memory")
+
+
+# What only a process of its own can show
+
+
+def start(*arguments: object, **more: object) -> subprocess.Popen[str]:
+    command = [sys.executable, str(TOOLS / "prune.py"), *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
+    return subprocess.Popen(command, text=True, **pipes)
+
+
+def limited() -> None:
+    """No file may have more than 512 bytes."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512))
+
+
+GIVEN = ("--cfg", "x.cfg", "--weights", "x.weights", "--out", "new/out", *LIGHT)
+
+
+def test_a_full_disk(here: Path) -> None:
+    before = content(here)
+    process = start(*GIVEN, preexec_fn=limited)
+    out, err = process.communicate(timeout=120)
+    check_refused(Ended(process.returncode, out, err), "can't write: file too large")
+    assert content(here) == before
+
+
+def test_an_interrupt_from_outside(here: Path) -> None:
+    """It measures for minutes, so it is at work when the signal comes."""
+    Path("x.cfg").write_text(GOOD.replace("=16", "=512"))
+    before = content(here)
+    given = [word if word != "0" else "100000" for word in GIVEN]
+    process = start(*given, start_new_session=True)
+    time.sleep(5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    check_refused(
+        Ended(process.returncode, out, err), "no file is left half-written", 130, "interrupted"
+    )
+    assert content(here) == before
+
+
+@pytest.mark.parametrize("closed", ["pipe", "descriptor", "full"])
+def test_nobody_reads_the_table(here: Path, closed: str) -> None:
+    if closed == "full":
+        if not Path("/dev/full").exists():
+            pytest.skip("there is no /dev/full")
+        with open("/dev/full", "w") as full:
+            process = start(*GIVEN, stdout=full)
+            _, err = process.communicate(timeout=120)
+        assert process.returncode == 2
+        assert err == "error: can't write the output: No space left on device\n"
+        return
+    if closed == "pipe":
+        process = start(*GIVEN)
+        assert process.stdout
+        process.stdout.close()
+        process.stdout = None
+    else:
+        process = start(*GIVEN, stdout=None, preexec_fn=lambda: os.close(1))
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    assert len(list(Path("new/out").iterdir())) == 3
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_terminals_that_know_few_letters(here: Path, encoding: str) -> None:
+    os.rename("x.cfg", "α.cfg")
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    for given in (("--help",), (*GIVEN[2:], "--cfg", "no-α.cfg")):
+        process = start(*given, env=environment)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == (0 if given == ("--help",) else 2), err
+        assert "Traceback" not in out + err
+
+
+def tools() -> list[Path]:
+    """The commands: what can be started, so not what they share."""
+    return [path for path in sorted(TOOLS.glob("*.py")) if "__main__" in path.read_text()]
+
+
+def options_of(path: Path) -> set[str]:
+    return set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', path.read_text()))
+
+
+def help_of(path: Path, place: Path, *forms: str) -> tuple[str, float]:
+    """What --help says, and the seconds that it takes; torch must not be imported for it."""
+    script = (
+        "import atexit, runpy, sys; "
+        "atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr)); "
+        f"sys.path.insert(0, {str(TOOLS)!r}); sys.argv = ['x', *{forms!r}, '--help']; "
+        f"runpy.run_path({str(path)!r}, run_name='__main__')"
+    )
+    start, usage = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=place
+    )
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = now.ru_utime + now.ru_stime - usage.ru_utime - usage.ru_stime
+    assert (done.returncode, done.stderr) == (0, "False\n")
+    return done.stdout, min(spent, time.monotonic() - start)
+
+
+@pytest.mark.parametrize("path", tools(), ids=lambda path: path.stem)
+def test_help_is_fast_and_complete(path: Path, tmp_path: Path) -> None:
+    text, seconds = help_of(path, tmp_path)
+    assert seconds < 1
+    forms = re.findall(r"^    ([a-z0-9-]+)(?: +\S|$)", text, re.MULTILINE) if "FORM" in text else []
+    whole = "".join([text, *(help_of(path, tmp_path, form)[0] for form in forms)])
+    assert options_of(path) <= set(re.findall(r"--[a-z][a-z-]*", whole))
+    assert "None" not in whole
+    assert "option_strings" not in whole  # a % that argparse took for its own
+
+
+def test_commands_run_from_anywhere(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment: Mapping[str, str] = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    command = [sys.executable, str(TOOLS / "info.py"), "--cfg", "x.cfg"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "[yolo] head" in done.stdout

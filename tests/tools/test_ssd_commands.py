@@ -1,0 +1,115 @@
+"""An SSD from data to Darknet's files by the commands: train, sparsify, prune, evaluate, detect."""
+
+import json
+
+import pytest
+from command_line import CommandLine
+from tiny_data import make_detection_data
+
+from yolo.cfg import Cfg
+from yolo.models.load import load_model
+
+
+def conv(filters, size=3, stride=1, bn=1, activation="relu"):
+    return (
+        f"[convolutional]\nbatch_normalize={bn}\nfilters={filters}\nsize={size}\nstride={stride}\n"
+        f"pad=1\nactivation={activation}\n\n"
+    )
+
+
+HEADS = (  # two maps, of which the first one is normalised
+    "[route]\nlayers=3\n\n[l2norm]\nscale=10\n\n"
+    + conv(16, bn=0, activation="linear")
+    + "[route]\nlayers=-2\n\n"
+    + conv(12, bn=0, activation="linear")
+    + "[route]\nlayers=4\n\n"
+    + conv(16, bn=0, activation="linear")
+    + "[route]\nlayers=4\n\n"
+    + conv(12, bn=0, activation="linear")
+)
+SSD = (
+    "[net]\nwidth=32\nheight=32\nchannels=3\nbatch=4\nimage_mean=128\nimage_scale=0.02\nmomentum=0.9\n"
+    "learning_rate=0.02\nburn_in=5\npolicy=poly\npower=1\nmax_batches=40\nhue=.05\nsaturation=1.2\n"
+    "exposure=1.2\n\n"
+    + conv(16, stride=2)
+    + conv(16, stride=2)
+    + conv(16)
+    + "[shortcut]\nfrom=-2\nactivation=linear\n\n"
+    + conv(24, stride=2)
+    + HEADS
+    + "[ssd]\nclasses=2\nloc=7,11\nconf=9,13\nmin_sizes=8,16\nmax_sizes=16,28\naspect_ratios=2\n"
+    + "expand=1\ncrops=.5,.9\n"
+)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)
+    return CommandLine(monkeypatch, capsys)
+
+
+@pytest.fixture
+def place(tmp_path):
+    make_detection_data(tmp_path, train=40, valid=10)
+    (tmp_path / "x.cfg").write_text(SSD)
+    return tmp_path
+
+
+def train(command, place, out, *more):
+    (data,) = place.glob("*.data")
+    options = ["--data", data, "--epochs", 8, "--workers", 0, "--ema", 0.9, "--eval-every", 8]
+    ended = command.run("train", *options, "--out", place / out, *more)
+    assert ended.code == 0, ended.err
+    return ended
+
+
+def prune(command, place, *arguments, proofs="torch,opencv"):
+    (data,) = place.glob("*.data")
+    out = ["--out", place / "cut", "--name", "c", "--data", data, "--runs", 0]
+    ended = command.run("prune", *arguments, *out, "--verify", proofs)
+    assert ended.code == 0, ended.err
+    report = json.loads((place / "cut" / "c.json").read_text())
+    assert report["proof"]["masked_vs_compact"] < 1e-5
+    assert report["proof"]["opencv"] < 1e-4
+    return report
+
+
+def test_the_whole_way(command, place):
+    """Both maps learn, a sparse training's cut keeps most of it, OpenCV finds the same boxes."""
+    ended = train(command, place, "sparse", "--cfg", place / "x.cfg", "-sr", "--s", 0.02)
+    assert "box" in ended.out
+    weights = place / "sparse" / "x_last.weights"
+    model = ["--cfg", place / "x.cfg", "--weights", weights]
+    for strategy in ("regular", "shortcut"):
+        report = prune(command, place, *model, "--strategy", strategy, "--percent", 0.3)
+        assert report["after"]["parameters"] < 0.85 * report["before"]["parameters"]
+        assert report["before"]["map"] > 0.3
+    cut = ["--cfg", place / "cut" / "c.cfg", "--weights", place / "cut" / "c.weights"]
+    kinds = {section.type for section in Cfg.load(place / "cut" / "c.cfg").layers}
+    assert kinds >= {"ssd", "l2norm"}
+    train(command, place, "tuned", *cut, "--lr", 0.005)
+    (data,) = place.glob("*.data")
+    pictures = [str(path) for path in sorted((place / "images").glob("valid*"))]
+    found = []
+    for engine in ("torch", "opencv"):
+        options = ["--data", data, "--engine", engine, "--thresh", 0.3, "--out", place / engine]
+        ended = command.run("detect", *pictures, *cut, *options, "--json", place / f"{engine}.json")
+        assert ended.code == 0, ended.err
+        found.append(json.loads((place / f"{engine}.json").read_text()))
+    names = [[[o["class"] for o in picture["objects"]] for picture in run] for run in found]
+    assert names[0] == names[1]
+    assert any(names[0])
+
+
+def test_the_bayesian_way(command, place):
+    made = command.run("convert", "bayesian", place / "x.cfg", place / "b.cfg")
+    assert made.out.endswith("with 4 Bayesian sections\n")
+    train(
+        command, place, "b", "--cfg", place / "b.cfg", "--kl-weight", 0.001, "--optimizer", "adam"
+    )
+    asked = ["--weights", place / "b" / "last.pt", "--strategy", "bayesian", "--thresholds=0"]
+    report = prune(command, place, *asked)
+    assert report["bayesian"]["masked"] < 1e-5
+    smaller, _ = load_model(str(place / "cut" / "c.cfg"), str(place / "cut" / "c.weights"))
+    assert {"ssd", "l2norm", "convolutional"} <= {s.type for s in smaller.cfg.layers}
+    assert not any(layer.plain_type for layer in smaller.layers)

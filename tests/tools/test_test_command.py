@@ -1,0 +1,222 @@
+"""tools/test.py as a stranger meets it, and what tools/prune.py --data adds to the report."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from command_line import CommandLine
+
+from yolo.cfg import Cfg
+from yolo.models.checkpoint import Checkpoint, checkpoint_writer
+from yolo.models.load import load_model
+from yolo.models.randomize import randomize
+from yolo.models.weights import save_weights
+from yolo.network import Network
+
+BODY = """[net]
+width=32
+height=32
+channels=3
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=4
+pad=1
+activation=leaky
+"""
+DETECTOR = f"""{BODY}[convolutional]
+filters=14
+size=1
+stride=1
+pad=1
+activation=linear
+[yolo]
+mask=0,1
+anchors=8,8, 16,16
+classes=2
+num=2
+"""
+CLASSIFIER = f"""{BODY}[convolutional]
+filters=2
+size=1
+stride=1
+pad=1
+activation=linear
+[avgpool]
+[softmax]
+"""
+
+
+def model(text: str, stem: str) -> None:
+    Path(f"{stem}.cfg").write_text(text)
+    network = Network(Cfg.load(f"{stem}.cfg"))
+    randomize(network)
+    save_weights(network, f"{stem}.weights")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A detector x, a classifier c, five images of two classes, x.data."""
+    monkeypatch.chdir(tmp_path)
+    model(DETECTOR, "x")
+    model(CLASSIFIER, "c")
+    generator = np.random.default_rng(0)
+    for number in range(5):
+        name = f"{('cat', 'dog')[number % 2]}{number}"
+        cv2.imwrite(f"{name}.png", generator.integers(0, 255, (40, 60, 3)).astype(np.uint8))
+        Path(f"{name}.txt").write_text(f"{number % 2} 0.5 0.5 0.4 0.6\n")
+    Path("valid.txt").write_text("".join(f"{p}\n" for p in sorted(tmp_path.glob("*.png"))))
+    Path("x.names").write_text("cat\ndog\n")
+    Path("x.data").write_text("classes=2\nvalid=valid.txt\ntrain=valid.txt\nnames=x.names\ntop=2\n")
+    return tmp_path
+
+
+@pytest.fixture
+def line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(monkeypatch, capsys)
+
+
+def arguments(stem: str = "x") -> tuple[str, ...]:
+    given = ("--cfg", f"{stem}.cfg", "--weights", f"{stem}.weights", "--data", "x.data")
+    return (*given, "--workers", "0")
+
+
+def test_it_tells_mean_average_precision(here: Path, line: CommandLine) -> None:
+    ended = line.run("test", *arguments(), "--json", "out.json", "--coco", "--points", "11")
+    assert (ended.code, ended.err) == (0, "")
+    told = json.loads(Path("out.json").read_text())
+    assert f"{told['map']:.6f}" in ended.out
+    assert (told["images"], told["points"], told["skipped"]) == (5, 11, [])
+    assert [c["name"] for c in told["per_class"]] == ["cat", "dog"]
+    assert [c["truths"] for c in told["per_class"]] == [3, 2]
+    assert told["tp"] + told["fn"] == 5
+    assert {"precision", "recall", "f1", "iou"} <= told.keys()
+    assert told["coco"].keys() == {"AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge"}
+
+
+def test_thresholds_and_sizes_count(here: Path, line: CommandLine) -> None:
+    found = {}
+    for option in (
+        "--iou-thresh=0",
+        "--conf-thresh=0.01",
+        "--size=64x48",
+        "--letterbox",
+        "--batch=1",
+    ):
+        line.run("test", *arguments(), option, "--json", "out.json")
+        found[option] = json.loads(Path("out.json").read_text())
+    positives = {option: told["tp"] + told["fp"] for option, told in found.items()}
+    assert positives["--conf-thresh=0.01"] > positives["--iou-thresh=0"]
+    assert found["--iou-thresh=0"]["map"] > found["--batch=1"]["map"]
+    # a larger input has more cells
+    assert positives["--size=64x48"] != positives["--batch=1"] != positives["--letterbox"]
+
+
+def test_classifiers(here: Path, line: CommandLine) -> None:
+    ended = line.run("test", *arguments("c"), "--json", "out.json")
+    assert ended.code == 0, ended
+    told = json.loads(Path("out.json").read_text())
+    assert (told["top2"], told["images"]) == (1, 5)
+    assert re.search(rf"top-1 +\| +{told['top1']:.4f}", ended.out)
+
+
+def test_a_checkpoint_brings_its_cfg(here: Path, line: CommandLine) -> None:
+    network, header = load_model("x.cfg", "x.weights")
+    with open("x.pt", "wb") as file:
+        checkpoint_writer(Checkpoint(network.cfg, network.state(), header))(file)
+    wanted = line.run("test", *arguments()).out
+    ended = line.run("test", "--weights", "x.pt", "--data", "x.data", "--workers", "0")
+    assert (ended.code, ended.out) == (0, wanted)
+
+
+def test_unreadable_images_are_named(here: Path, line: CommandLine) -> None:
+    Path("dog1.png").write_text("no picture")
+    ended = line.run("test", *arguments(), "--json", "out.json")
+    assert ended.code == 0, ended
+    assert re.search(r"Left out: .*dog1\.png: not an image", ended.out)
+    told = json.loads(Path("out.json").read_text())
+    assert told["images"] == 4
+    assert [Path(path).name for path, _ in told["skipped"]] == ["dog1.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--data", "no.data"), "no.data: can't read the data file"),
+        (("--weights", "no.weights"), "no.weights: can't read the weights"),
+        (("--iou-thresh", "1"), "--iou-thresh 1: expected at least 0, below 1"),
+        (("--conf-thresh", "nan"), "--conf-thresh nan: expected"),
+        (("--points", "12"), "--points: invalid choice: 12"),
+        (("--batch", "0"), "--batch 0: expected at least 1"),
+        (("--workers", "-1"), "--workers -1: expected at least 0"),
+        (("--size", "64"), "--size: '64': expected a size like 416x416"),
+        (("--size", "0x64"), "--size: '0x64': expected a size like 416x416"),
+        (("--device", "abacus"), "--device abacus: "),
+        (("--split", "test"), "--split: invalid choice: 'test'"),
+        (("--json", "x.data"), "x.data: is read here, so it isn't written"),
+        (("--json", "x.names/out.json"), "x.names is not a directory"),
+    ],
+)
+def test_bad_arguments(
+    here: Path, line: CommandLine, options: tuple[str, ...], message: str
+) -> None:
+    before = sorted(here.rglob("*"))
+    ended = line.run("test", *arguments(), *options)
+    assert (ended.code, ended.out) == (2, "")
+    assert re.fullmatch(r"error: [^\n]+\n", ended.err), ended.err
+    assert message in ended.err
+    assert sorted(here.rglob("*")) == before
+
+
+@pytest.mark.parametrize("tool", ["test", "prune"])
+@pytest.mark.parametrize("stem", ["x", "c"])
+def test_data_of_other_classes(here: Path, line: CommandLine, stem: str, tool: str) -> None:
+    Path("x.names").write_text("cat\ndog\ncow\n")
+    Path("x.data").write_text("valid=valid.txt\nnames=x.names\n")
+    given = arguments(stem) if tool == "test" else arguments(stem)[:-2]
+    ended = line.run(tool, *given)
+    assert ended.code == 2
+    assert f"{stem}.cfg: knows 2 classes, but x.data names 3" in ended.err
+    assert not Path("pruned").exists()
+
+
+@pytest.mark.parametrize(
+    ("stem", "key", "points", "title"),
+    [
+        ("x", "map", "0", "mAP at IoU 0.5"),
+        ("x", "map", "11", "mAP at IoU 0.5 and 11 recalls"),
+        ("c", "top1", "0", "top-1"),
+    ],
+)
+def test_prune_tells_the_accuracy(
+    here: Path, line: CommandLine, stem: str, key: str, points: str, title: str
+) -> None:
+    light = ("--verify", "torch", "--runs", "0", "--json", "out.json", "--points", points)
+    ended = line.run("prune", *arguments(stem)[:-2], "--percent", "0.5", *light)
+    assert ended.code == 0, ended
+    told = json.loads(Path("out.json").read_text())
+    for cut, cfg, weights in (
+        ("before", f"{stem}.cfg", f"{stem}.weights"),
+        ("after", told["files"]["cfg"], told["files"]["weights"]),
+    ):
+        given = ("--cfg", cfg, "--weights", weights, "--points", points)
+        line.run("test", *arguments(), *given, "--json", "test.json")
+        measured = json.loads(Path("test.json").read_text())[key]
+        assert told[cut][key] == pytest.approx(measured, abs=1e-3)
+    row = f"{title} +\\| +{told['before'][key]:.4f} +\\| +{told['after'][key]:.4f}"
+    assert re.search(row, ended.out)
+
+
+def test_prune_without_data_tells_none(here: Path, line: CommandLine) -> None:
+    light = ("--verify", "none", "--runs", "0", "--json", "out.json")
+    ended = line.run("prune", "--cfg", "x.cfg", "--weights", "x.weights", *light)
+    told = json.loads(Path("out.json").read_text())
+    assert told["before"]["map"] is None
+    assert "top1" not in told["before"]
+    assert "mAP" not in ended.out

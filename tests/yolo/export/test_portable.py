@@ -1,0 +1,210 @@
+"""Networks in sections that engines know: the same numbers, in torch and in the engines."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from command_line import CommandLine
+from conftest import build
+
+from pruning.proof.engines import Darknet, EngineError, OpenCV
+from pruning.proof.verify import noise_image, relative
+from yolo.cfg import Cfg
+from yolo.errors import CfgError
+from yolo.export.portable import normalized, portable, without_norms
+from yolo.files import write_files
+from yolo.inference.detections import detect, suppression
+from yolo.inference.opencv import OpenCVNetwork
+from yolo.models.checkpoint import Checkpoint, checkpoint_writer
+from yolo.models.randomize import randomize
+from yolo.network import Network
+
+CONV = "[convolutional]\nfilters={}\nsize={}\nstride={}\npad=1\nactivation={}\n{}\n"
+
+
+def conv(filters, size=3, stride=1, activation="relu", more=""):
+    return CONV.format(filters, size, stride, activation, more)
+
+
+MODEL = (
+    "[net]\nwidth=40\nheight=32\nchannels=3\nimage_mean=120,110,100\nimage_scale=0.02\n\n"
+    + conv(8, stride=2, more="batch_normalize=1\n")
+    + "# the norm's source\n"
+    + conv(12)
+    + "[maxpool]\nsize=2\nstride=2\n\n"
+    + conv(10, more="dilation=3\n")
+    + conv(10, size=1)
+    + "[shortcut]\nfrom=-2\nactivation=linear\n\n"
+    + "[route]\nlayers=1\n\n[l2norm]\nscale=10\n\n"
+    + conv(16, activation="linear")
+    + "[route]\nlayers=-2\n\n"
+    + conv(12, activation="linear")
+    + "[route]\nlayers=5\n\n"
+    + conv(16, activation="linear")
+    + "[route]\nlayers=5\n\n"
+    + conv(12, activation="linear")
+    + "[ssd]\nclasses=2\nloc=8,12\nconf=10,14\nmin_sizes=8,16\nmax_sizes=12,24\naspect_ratios=2\n"
+)
+
+
+@pytest.fixture
+def network():
+    network = build(MODEL)
+    randomize(network)
+    return network
+
+
+def outputs(network, form, x):
+    """What enters the heads, as the portable network computes it, by the original's sections."""
+    at = {i: form.places[i] for i in network.head_inputs if i in form.places}
+    with torch.no_grad():
+        found = form.network(x, collect=at.values())
+    return {i: found[place] for i, place in at.items()}
+
+
+def expected_of(network, x):
+    with torch.no_grad():
+        return network(x, collect=network.head_inputs)
+
+
+@pytest.mark.parametrize("dilation", [True, False])
+def test_for_darknet(network, dilation):
+    form, x = portable(network, dilation), noise_image(network)
+    assert relative(outputs(network, form, x), expected_of(network, x)) < 1e-5
+    kinds = {section.type for section in form.network.cfg.layers}
+    assert kinds == {"convolutional", "maxpool", "shortcut", "route", "normalization"}
+    assert {layer.dilation for layer in form.network.layers if hasattr(layer, "dilation")} == (
+        {1, 3} if dilation else {1}
+    )
+    assert not form.network.cfg.net.has("image_mean")
+    assert "# the norm's source" in form.network.cfg.to_bytes().decode()
+
+
+def test_without_norms(network):
+    first, (tail,) = without_norms(network)
+    x = noise_image(network)
+    with torch.no_grad():
+        source = network(x, collect=[tail.source])[tail.source].numpy()
+    given = torch.from_numpy(normalized(source, tail.eps))
+    norms = given.square().sum(1).sqrt()
+    torch.testing.assert_close(norms, torch.ones_like(norms))
+    found = outputs(network, first, x) | outputs(network, tail.portable, given)
+    assert relative(found, expected_of(network, x)) < 1e-5
+
+
+def test_what_darknet_knows_stays_as_it_is():
+    network = build("[net]\nwidth=8\nheight=8\nchannels=3\n" + conv(4))
+    randomize(network)
+    form = portable(network)
+    assert form.network is network
+    assert form.cfg_like(network.cfg) is network.cfg
+    assert without_norms(network)[1] == []
+
+
+def test_a_tail_that_needs_the_rest():
+    network = build(MODEL.replace("[route]\nlayers=-2\n", "[route]\nlayers=-2,1\n"))
+    randomize(network)
+    x = noise_image(network)
+    assert relative(outputs(network, portable(network), x), expected_of(network, x)) < 1e-5
+    with pytest.raises(CfgError, match=r"\[route\] needs more than the \[l2norm\] in line"):
+        without_norms(network)
+
+
+def engine(kind):
+    try:
+        return kind()
+    except EngineError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("kind", [OpenCV, Darknet])
+def test_engines_compute_the_heads(network, kind):
+    x, heads = noise_image(network), network.head_inputs
+    found = engine(kind).run(network.cfg.strict(), network, x.numpy(), heads)
+    with torch.no_grad():
+        expected = network(x, collect=heads)
+    assert relative({i: torch.from_numpy(a) for i, a in found.items()}, expected) < 1e-3
+
+
+def test_detections_with_opencv(network):
+    x = noise_image(network)
+    nms = suppression(network)
+    with torch.no_grad():
+        (expected,) = detect(network, network(x), 0.3, nms)
+    (found,) = detect(network, OpenCVNetwork(network)(x), 0.3, nms)
+    assert len(found) == len(expected) > 0
+    torch.testing.assert_close(found.boxes, expected.boxes, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["darknet", "opencv"])
+def test_export(network, kind, tmp_path, monkeypatch, capsys):
+    """The files alone are enough to find the boxes: what the .json says, done in numpy."""
+    command = CommandLine(monkeypatch, capsys)
+    write_files([(tmp_path / "m.pt", checkpoint_writer(Checkpoint(network.cfg, network.state())))])
+    ended = command.run("export", tmp_path / "m.pt", tmp_path / "e.weights", "--engine", kind)
+    assert ended.code == 0, ended.err
+    said = json.loads((tmp_path / "e.json").read_text())
+    x = noise_image(network)
+    found = {}
+    for path in sorted(tmp_path.glob("*.cfg"), key=lambda path: len(path.name)):
+        part = _load(path)
+        norms = [norm for norm in said["norms"] if norm["file"] == path.name]
+        given = x
+        for norm in norms:
+            source = found[norm["x"]["file"]][norm["x"]["section"]]
+            given = source / (source.square().sum(1, keepdim=True) + norm["eps"]).sqrt()
+        with torch.no_grad():
+            found[path.name] = part(given, collect=range(len(part.layers)))
+    (ssd,) = said["ssd"]
+    parts = [
+        np.concatenate([_rows(found[p["file"]][p["section"]], width) for p in ssd[key]])
+        for key, width in (("loc", 4), ("conf", 1 + ssd["classes"]))
+    ]
+    with torch.no_grad():
+        out = network(x)[len(network.layers) - 1]
+    expected = network.layers[-1].decode(out)[0].numpy()
+    priors, shift = np.array(ssd["priors"]), parts[0] * ssd["variance"]
+    boxes = np.concatenate(
+        (priors[:, :2] + shift[:, :2] * priors[:, 2:], priors[:, 2:] * np.exp(shift[:, 2:])), 1
+    )
+    np.testing.assert_allclose(boxes, expected[:, :4], rtol=1e-4, atol=1e-5)
+    shares = np.exp(parts[1]) / np.exp(parts[1]).sum(1, keepdims=True)
+    np.testing.assert_allclose(shares[:, 1:], expected[:, 5:], rtol=1e-4, atol=1e-6)
+
+
+def _load(path):
+    from yolo.models.load import load_model
+
+    return load_model(str(path), str(path.with_suffix(".weights")))[0]
+
+
+def _rows(x, width):
+    return x[0].permute(1, 2, 0).reshape(-1, width).double().numpy()
+
+
+def test_wrong_exports(tmp_path, monkeypatch, capsys):
+    command = CommandLine(monkeypatch, capsys)
+    for arguments, message in (
+        (["m.weights", "e.weights"], "expected .pt to .weights, or .weights to .pt"),
+        (["m.weights", "e.weights", "--engine", "opencv"], "--cfg is needed"),
+        (["m.weights", "e.pt", "--cfg", "x", "--engine", "opencv"], "reads .weights"),
+    ):
+        ended = command.run("export", *arguments)
+        assert ended.code == 2
+        assert message in ended.err
+        assert ended.err.count("\n") == 1
+
+
+def test_ssd300_in_engines_terms():
+    """Nothing but sections of Darknet, for both forms; the norm is the only part of its own."""
+    network = Network(Cfg.load("cfg/ssd300-vgg16-voc.cfg"))
+    network.to_empty(device="cpu")
+    first, (tail,) = without_norms(network)
+    assert len(first.network.layers) + len(tail.portable.network.layers) == 54
+    assert {s.type for s in portable(network).network.cfg.layers} == {
+        "convolutional",
+        "maxpool",
+        "normalization",
+        "route",
+    }

@@ -1,0 +1,187 @@
+"""Candidates and non-maximum suppression against OpenCV's and against Darknet's loops."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import build, random_input
+from hypothesis import given
+from hypothesis import strategies as st
+
+from yolo import nms
+from yolo.boxes import iou
+from yolo.datasets.images import letterbox_placement
+from yolo.errors import CfgError, DarknetError
+from yolo.inference.detections import (
+    box_classes,
+    candidates,
+    detect,
+    relative_to_image,
+    suppress,
+    suppression,
+)
+from yolo.nms import Nms
+
+CONV = "[convolutional]\nfilters={}\nsize=1\nstride=1\npad=1\nactivation=linear\n"
+YOLO = "[yolo]\nmask=0,1\nanchors=6,8, 10,9, 12,14\nclasses=3\nnum=3\n"
+NET = "[net]\nwidth=16\nheight=8\nchannels=3\n"
+REGION = "[region]\nanchors=1,2, 3,1\nclasses=3\nnum=2\nsoftmax=1\n"
+
+
+def scene(seed: int, count: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Boxes in clumps, so that many overlap, and confidences of which half are 0."""
+    generator = torch.Generator().manual_seed(seed)
+    clump = torch.rand(max(1, count // 6), 2, generator=generator)
+    chosen = torch.randint(len(clump), (count,), generator=generator)
+    place = clump[chosen] + 0.05 * torch.randn(count, 2, generator=generator)
+    size = 0.2 + 0.1 * torch.rand(count, 2, generator=generator)
+    confidences = torch.rand(count, classes, generator=generator)
+    present = torch.rand(count, classes, generator=generator) < 0.5
+    return torch.cat((place, size), 1), confidences * present
+
+
+def darknet_nms(
+    boxes: torch.Tensor, confidences: torch.Tensor, nms: Nms
+) -> list[tuple[tuple[float, ...], int, float]]:
+    """do_nms_sort and diounms_sort, loop by loop: what is left, in their order."""
+    rows = list(range(len(boxes)))
+    left = confidences.clone()
+    together = same(boxes[:, None], boxes[None], nms).tolist()
+    for k in range(confidences.shape[1]):
+        rows.sort(key=lambda row: -float(confidences[row, k]))
+        for position, i in enumerate(rows):
+            if left[i, k] == 0:
+                continue
+            for j in rows[position + 1 :]:
+                if together[i][j]:
+                    left[j, k] = 0
+    return [
+        (tuple(boxes[row].tolist()), k, float(left[row, k]))
+        for row in rows
+        for k in range(confidences.shape[1])
+        if left[row, k] > 0
+    ]
+
+
+def same(a: torch.Tensor, b: torch.Tensor, nms: Nms) -> torch.Tensor:
+    if nms.exponent is None:
+        return iou(a, b) > nms.thresh
+    return iou(a, b, "diou", nms.exponent) > nms.thresh
+
+
+@given(st.integers(0, 10**6), st.integers(1, 40), st.sampled_from((0.3, 0.45, 0.7)))
+def test_plain_nms_is_opencvs(seed: int, count: int, thresh: float) -> None:
+    boxes, confidences = scene(seed, count, 1)
+    found = suppress(boxes, confidences, Nms(thresh))
+    corner = torch.cat((boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, 2:]), 1).double().numpy()
+    kept = cv2.dnn.NMSBoxes(corner.tolist(), confidences[:, 0].tolist(), 1e-9, thresh)
+    assert found.confidences.tolist() == confidences[np.array(kept, int), 0].tolist()
+
+
+@given(st.integers(0, 10**6), st.integers(0, 30), st.sampled_from((None, 0.6, 1.1)))
+def test_nms_is_darknets(seed: int, count: int, exponent: float | None) -> None:
+    """What is left, and its order, which decides between detections of one truth."""
+    boxes, confidences = scene(seed, count, 3)
+    nms = Nms(0.45, exponent)
+    found = suppress(boxes, confidences, nms)
+    rows = found.boxes.tolist(), found.classes.tolist(), found.confidences.tolist()
+    got = [(tuple(box), k, p) for box, k, p in zip(*rows, strict=True)]
+    assert got == darknet_nms(boxes, confidences, nms)
+
+
+def test_nms_in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes, confidences = scene(3, 200, 20)
+    whole = suppress(boxes, confidences, Nms(0.45, 0.6))
+    monkeypatch.setattr(nms, "LARGEST", 300)
+    pieces = suppress(boxes, confidences, Nms(0.45, 0.6))
+    assert 0 < len(whole) < int((confidences > 0).sum())
+    for name in ("boxes", "classes", "confidences"):
+        assert torch.equal(getattr(whole, name), getattr(pieces, name))
+
+
+def test_boxes_of_other_classes_stay() -> None:
+    boxes = torch.tensor([[0.5, 0.5, 0.2, 0.2]] * 2)
+    confidences = torch.tensor([[0.9, 0.0], [0.0, 0.8]])
+    assert len(suppress(boxes, confidences, Nms())) == 2
+    assert len(suppress(boxes, torch.tensor([[0.9], [0.8]]), Nms())) == 1
+    assert len(suppress(boxes, torch.tensor([[0.9], [0.8]]), None)) == 2
+
+
+@pytest.mark.parametrize(
+    ("keys", "exponent"),
+    [
+        ("", None),
+        ("nms_kind=default\n", None),
+        ("nms_kind=cornersnms\n", None),
+        ("nms_kind=nothing\n", None),
+        ("nms_kind=greedynms\nbeta_nms=0.9\n", 0.6),
+        ("nms_kind=diounms\n", 0.6),
+        ("nms_kind=diounms\nbeta_nms=0.9\n", 0.9),
+    ],
+)
+def test_the_last_head_chooses_the_kind_of_nms(keys: str, exponent: float | None) -> None:
+    head = CONV.format(16) + YOLO
+    other = head + "nms_kind=diounms\nbeta_nms=0.1\n"
+    assert suppression(build(NET + other + CONV.format(16) + YOLO + keys)) == Nms(0.45, exponent)
+    assert suppression(build(NET + head + keys), 0.3) == Nms(0.3, exponent)
+
+
+def test_region_heads_take_plain_nms() -> None:
+    network = build(NET + CONV.format(16) + REGION)
+    assert suppression(network) == Nms(0.45, None)
+
+
+@pytest.mark.parametrize(
+    ("head", "thresh"), [(YOLO, 0.1), (YOLO, 0.45), (REGION, 0.3), (REGION + "classfix=-1\n", 0.3)]
+)
+def test_candidates(head: str, thresh: float) -> None:
+    """get_yolo_detections and get_region_boxes, box by box."""
+    network = build(NET + CONV.format(16) + head)
+    with torch.no_grad():
+        outputs = network(3 * random_input(network))
+    decoded = network.layers[1].decode(outputs[1])
+    for number, (boxes, confidences) in enumerate(candidates(network, outputs, thresh)):
+        wanted = []
+        for row in decoded[number]:
+            scale = row[4]
+            if "classfix" in head and scale < 0.5:
+                scale = torch.tensor(0.0)
+            if "yolo" in head and not scale > thresh:
+                continue
+            p = [float(scale * q) if scale * q > thresh else 0.0 for q in row[5:]]
+            if any(p):
+                wanted.append((row[:4].tolist(), p))
+        assert boxes.tolist() == [box for box, _ in wanted]
+        np.testing.assert_allclose(confidences.numpy(), [p for _, p in wanted], rtol=1e-6)
+        assert 0 < len(wanted) < len(decoded[number])
+
+
+def test_numbers_that_are_not_finite_are_no_candidates() -> None:
+    network = build(NET + CONV.format(16) + YOLO)
+    outputs = {1: torch.full((1, 16, 8, 16), torch.nan)}
+    assert [len(found) for found in detect(network, outputs, 0.005, Nms())] == [0]
+
+
+@pytest.mark.parametrize("size", [(640, 480), (333, 500), (64, 64)])
+def test_boxes_find_back_from_the_letterbox(size: tuple[int, int]) -> None:
+    placement = letterbox_placement(*size, 320, 256)
+    boxes = torch.tensor([[0.5, 0.5, 1.0, 1.0], [0.25, 0.75, 0.5, 0.1]])
+    x, y, w, h = placement
+    inside = boxes * torch.tensor([w, h, w, h]) + torch.tensor([x, y, 0, 0])
+    back = relative_to_image(inside, placement)
+    torch.testing.assert_close(back, boxes)
+    assert w == 1 or h == 1
+
+
+def test_heads_must_agree_on_the_classes() -> None:
+    other = YOLO.replace("classes=3", "classes=2")
+    network = build(NET + CONV.format(16) + YOLO + CONV.format(14) + other)
+    with pytest.raises(CfgError, match=r"x\.cfg:22: \[yolo\] classes=2, but .* line 11 has 3"):
+        box_classes(network)
+
+
+def test_a_network_without_boxes() -> None:
+    with pytest.raises(DarknetError, match="has no head that gives boxes"):
+        suppression(build(NET + CONV.format(16)))

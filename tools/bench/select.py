@@ -1,0 +1,130 @@
+"""bench.py select: what it takes to find a cut, with every importance and for a budget."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.timing import alternating, ms
+
+if TYPE_CHECKING:
+    from pruning.cut.folding import Folding
+
+Rows = list[list[str]]
+TARGET = "macs=0.4"
+SCANNED, IMAGES = (6, 18), 64  # sections of the digits' network, and images that judge it
+SHARE = 0.4  # of the channels that Torch-Pruning takes at once, and so about half of the MACs
+
+
+def select_rows(cfg: str, repeat: int, steps: Callable[[str], None]) -> Rows:
+    """Measured, bare, ratio and target of every figure; bare is a percent by |γ|."""
+    from pruning.cut.folding import Folding
+    from pruning.graph.channels import ChannelGraph
+    from pruning.measure.costs import Costs
+    from pruning.options import SENSITIVITY, SIGNAL
+    from pruning.selection import Wish, select
+    from pruning.selection.importance import IMPORTANCES, MEASURED, Model
+    from yolo.cfg import Cfg
+    from yolo.models.randomize import randomize
+    from yolo.network import Network
+
+    steps("making up weights")
+    network = Network(Cfg.load(cfg))
+    randomize(network)
+    graph, state = ChannelGraph(network), network.state()
+    folding = Folding(graph, state)
+    costs = Costs(graph)
+
+    def chosen(wish: Wish) -> Callable[[], object]:
+        return lambda: select(Model(graph, state), wish, folding)
+
+    def row(what: str, seconds: float, bare: float, target: str = "") -> list[str]:
+        return [what, ms(seconds), ms(bare), f"{seconds / bare:.1f}", target]
+
+    steps("budgets")
+    percent = chosen(Wish("shortcut", 0.5))
+    rows = []
+    for target in (TARGET, f"{TARGET},params=0.3,bytes=0.3"):
+        wish = Wish("shortcut", target=target)
+        seconds, bare = alternating(repeat, chosen(wish), percent)
+        rows.append(row(f"select --target {target}", seconds, bare, "1000 ms"))
+    for name in IMPORTANCES:
+        if name in (*MEASURED, SENSITIVITY, SIGNAL):
+            continue  # what they look at takes longer than any choice
+        steps(name)
+        seconds, bare = alternating(repeat, chosen(Wish("shortcut", 0.5, importance=name)), percent)
+        rows.append(row(f"select --importance {name}", seconds, bare))
+    seconds, bare = alternating(
+        repeat, lambda: costs.of(~graph.pinned), lambda: Network(network.cfg).macs()
+    )
+    times = f"{1e6 * seconds:.0f} µs", ms(bare)
+    rows.append(["costs of a cut, against building it", *times, f"{seconds / bare:.4f}", ""])
+    steps("scan")
+    rows.append(_scan(repeat))
+    steps("Torch-Pruning")
+    return rows + _torch_pruning(folding, repeat)
+
+
+def _scan(repeat: int) -> list[str]:
+    """What a point of a scan takes; bare is to look at the heads of the whole network once."""
+    import torch
+
+    from pruning.cut.folding import Folding
+    from pruning.graph.channels import ChannelGraph
+    from pruning.measure.metric import HeadError
+    from pruning.selection import Wish
+    from pruning.selection.sensitivity import Scan, scan
+    from yolo.models.load import load_model
+    from yolo.models.randomize import smooth_noise
+
+    top = Path(__file__).resolve().parents[2]
+    network, _ = load_model(str(top / "cfg/digits.cfg"), str(top / "weights/digits.weights"))
+    judge = HeadError(network, smooth_noise(network.image, IMAGES, torch.Generator()))
+    folding = Folding(ChannelGraph(network), network.state())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "scan.json"
+
+        def whole() -> None:
+            path.unlink(missing_ok=True)
+            scan(path, folding, Wish("shortcut", 0.5, only=SCANNED), judge, "noise")
+
+        seconds, bare = alternating(repeat, whole, lambda: judge.scored(network, lambda _: None))
+        found = Scan.load(path)
+    assert found is not None
+    points = 1 + sum(len(curve.losses) for curve in found.curves.values())
+    title = f"a point of a scan of the digits' network, {IMAGES} images"
+    return [title, ms(seconds / points), ms(bare), f"{seconds / points / bare:.2f}", "1.2"]
+
+
+def _torch_pruning(folding: Folding, repeat: int) -> Rows:
+    """What Torch-Pruning takes; bare is our graph, and our choice and cut to the same MACs."""
+    from bench.peers import MISSING, Peer, installed, reason
+    from pruning.cut.surgery import operate
+    from pruning.graph.channels import ChannelGraph
+    from pruning.selection import Wish, select
+    from pruning.selection.importance import Model
+
+    if not installed():
+        return [MISSING]
+    whole, state = folding.graph, folding.state
+    try:
+        peer = Peer(whole.network, "magnitude", SHARE, steps=1)
+        graph, bare = alternating(repeat, peer.build_graph, lambda: ChannelGraph(whole.network))
+        start = time.perf_counter()
+        peer.step()
+        step = time.perf_counter() - start  # once: it would go on from here
+    except Exception as error:  # whatever it can't do is a result
+        return [["Torch-Pruning", "", "", "", reason(error)]]
+    rows = [["Torch-Pruning: graph", ms(graph), ms(bare), f"{graph / bare:.1f}", ""]]
+    wish = Wish("shortcut", target=f"macs={peer.macs}")
+
+    def cut() -> None:
+        plan = select(Model(whole, state), wish, folding)
+        operate(whole, state, folding.fold(plan.alive(whole), plan.mean))
+
+    (bare,) = alternating(repeat, cut)
+    title = f"Torch-Pruning: one step to {peer.macs:.2f} of the MACs"
+    return [*rows, [title, ms(step), ms(bare), f"{step / bare:.1f}", ""]]

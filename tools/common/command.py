@@ -1,0 +1,128 @@
+"""What all commands share: errors as one line and an exit code, progress, section lists."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+# commands run from a checkout without installation
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from yolo.errors import DarknetError, ProofError
+
+DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Run a command and exit: 0 done, 1 a check failed, 2 wrong input, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None where it is closed
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = main() or DONE
+        if sys.stdout:
+            sys.stdout.flush()
+    except ProofError as error:
+        code = _fail("failed", str(error), FAILED)
+    except DarknetError as error:
+        code = _fail("error", str(error), WRONG)
+    except KeyboardInterrupt:
+        code = _fail("interrupted", "no file is left half-written", INTERRUPTED)
+    except BrokenPipeError:
+        # whoever read our output has gone; so has any use for an error message
+        _drop_output()
+        code = DONE
+    except OSError as error:
+        _drop_output()
+        code = _fail("error", f"can't write the output: {error.strerror or error}", WRONG)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+            raise
+        code = _fail("error", "out of memory", WRONG)
+    sys.exit(code)
+
+
+def _drop_output() -> None:
+    """Let what is still to be flushed go nowhere, so that Python doesn't complain at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(kind: str, message: str, code: int) -> int:
+    line = " ".join(message.split())
+    print(f"{kind}: {line}", file=sys.stderr)
+    return code
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all others of ours."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        sys.exit(_fail("error", f"{message} (see --help)", WRONG))
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, False, ()):
+            return action.help
+        return super()._get_help_string(action)
+
+
+def sections(text: str) -> tuple[int, ...]:
+    """79,84 → (79, 84)"""
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected section indices like 79,84") from None
+
+
+def size(text: str) -> tuple[int, int]:
+    """320x256 → (320, 256), width and height"""
+    width, x, height = text.lower().partition("x")
+    if not (x and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a size like 416x416")
+    return int(width), int(height)
+
+
+def check_outputs(outputs: Sequence[Path], inputs: Sequence[str | None]) -> None:
+    """Say before the work what can't be written: two files in one place, or over an input."""
+    from yolo.files import check_distinct, check_writable
+
+    check_distinct(outputs)
+    for output in outputs:
+        check_writable(output)
+        for given in inputs:
+            if given and output.exists() and Path(given).exists() and output.samefile(given):
+                raise DarknetError(f"{output}: is read here, so it isn't written")
+
+
+def listed(choices: dict[str, str]) -> str:
+    """Choices with their explanations, for --help."""
+    return "; ".join(f"{name}: {text}" for name, text in choices.items()).replace("%", "%%")
+
+
+class Steps:
+    """Says on stderr what is going on, and for how long; only on a terminal."""
+
+    def __init__(self) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(
+            bar_format="{desc} … {elapsed}", leave=False, disable=not sys.stderr.isatty()
+        )
+
+    def __call__(self, step: str) -> None:
+        self._bar.set_description_str(step)
+        self._bar.refresh()
+
+    def clear(self) -> None:
+        """Leave the terminal to others until the next step."""
+        self._bar.clear()
+
+    def close(self) -> None:
+        self._bar.close()

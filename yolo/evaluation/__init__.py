@@ -1,0 +1,1 @@
+"""mAP of detectors, top-1 and top-k of classifiers."""

@@ -1,0 +1,149 @@
+"""Average precision as `darknet detector map` computes it (validate_detector_map of detector.c)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from yolo.boxes import iou
+from yolo.inference.detections import Detections
+
+NONE = -1  # in place of the truth that a detection found
+NO_TRUTHS = torch.zeros(0, 5)
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What the detections of one image, or of several, found.
+
+    For every detection, in Darknet's order: `confidences` float32, `classes`, `truths` (which
+    truth it overlaps most, or NONE) and `overlaps` (their IoU). `truth_classes` are the classes
+    of the truths.
+    """
+
+    confidences: NDArray[np.float32]
+    classes: NDArray[np.int64]
+    truths: NDArray[np.int64]
+    overlaps: NDArray[np.float32]
+    truth_classes: NDArray[np.int64]
+
+    @classmethod
+    def join(cls, images: Sequence[Matches]) -> Matches:
+        """Those of several images, whose truths are counted on from image to image."""
+        counts = [len(image.truth_classes) for image in images]
+        before = np.cumsum([0, *counts])
+        truths = [
+            np.where(image.truths == NONE, NONE, image.truths + first)
+            for image, first in zip(images, before[:-1], strict=True)
+        ]
+        return cls(
+            np.concatenate([image.confidences for image in images]),
+            np.concatenate([image.classes for image in images]),
+            np.concatenate(truths),
+            np.concatenate([image.overlaps for image in images]),
+            np.concatenate([image.truth_classes for image in images]),
+        )
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Detections above a confidence, per class: true and false positives, and Σ IoU of the true."""
+
+    tp: NDArray[np.int64]
+    fp: NDArray[np.int64]
+    overlap: float
+
+    @property
+    def iou(self) -> float:
+        """Mean IoU of all these detections; a false positive counts as 0."""
+        return self.overlap / max(int(self.tp.sum() + self.fp.sum()), 1)
+
+
+def match(
+    found: Detections, truths: Tensor, iou_thresh: float, difficult: Tensor = NO_TRUTHS
+) -> Matches:
+    """Compare the detections of an image with its truths (M, 5): class, centre x, y, w, h.
+
+    A detection finds the truth of its class that it overlaps most, if by more than `iou_thresh`.
+    One that finds none, but so overlaps a `difficult` object of its class, is dropped. (Darknet
+    drops it from mAP, and yet counts it as wrong in its precision at a confidence.)
+    """
+    found = Detections(found.boxes.cpu(), found.classes.cpu(), found.confidences.cpu())
+    truths = truths.cpu()
+    overlaps, which = _best(found, truths, iou_thresh)
+    _, excuse = _best(found, difficult.cpu(), iou_thresh)
+    keep = (which != NONE) | (excuse == NONE)
+    return Matches(
+        found.confidences[keep].numpy(),
+        found.classes[keep].numpy(),
+        which[keep].numpy(),
+        overlaps[keep].numpy(),
+        truths[:, 0].long().numpy(),
+    )
+
+
+def average_precisions(matches: Matches, classes: int, points: int = 0) -> NDArray[np.float64]:
+    """AP of every class, 0 for one without truths.
+
+    points=0 is the area under the precision's envelope (VOC 2010), 11 (VOC 2007) and 101 (COCO)
+    the mean of the envelope at so many recalls.
+    """
+    order = np.argsort(-matches.confidences, kind="stable")
+    hits = _first(matches.truths[order])
+    found = matches.classes[order]
+    truths = np.bincount(matches.truth_classes, minlength=classes)
+    return np.array(
+        [average_precision(hits[found == c], truths[c], points) for c in range(classes)]
+    )
+
+
+def average_precision(hits: NDArray[np.bool_], truths: int, points: int = 0) -> float:
+    """AP of one class from its detections by falling confidence: whether each is a new truth."""
+    if truths == 0 or len(hits) == 0:
+        return 0.0
+    positives = hits.cumsum()
+    recall = positives / truths
+    precision = positives / np.arange(1, len(hits) + 1)
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    if points == 0:
+        return float((np.diff(recall, prepend=0) * envelope).sum())
+    recalls = np.arange(points) / (points - 1)
+    reached = np.searchsorted(recall, recalls)
+    return float(np.append(envelope, 0)[reached].mean())
+
+
+def count(matches: Matches, classes: int, conf_thresh: float) -> Counts:
+    """Count the detections above a confidence.
+
+    As in Darknet, of several detections of one truth the first in its order of boxes, which is
+    not that of their confidences, may be the true one, and one that isn't confident may take it.
+    """
+    confident = matches.confidences > np.float32(conf_thresh)
+    true = confident & _first(matches.truths)
+    tp = np.bincount(matches.classes[true], minlength=classes)
+    fp = np.bincount(matches.classes[confident & ~true], minlength=classes)
+    return Counts(tp, fp, float(matches.overlaps[true].sum(dtype=np.float64)))
+
+
+def _best(found: Detections, truths: Tensor, iou_thresh: float) -> tuple[Tensor, Tensor]:
+    """Of every detection the IoU with the truth that it finds, and which that is, or NONE."""
+    if not len(truths):
+        nothing = torch.zeros(len(found))
+        return nothing, torch.full((len(found),), NONE)
+    overlaps = iou(found.boxes[:, None], truths[None, :, 1:])
+    same = found.classes[:, None] == truths[None, :, 0].long()
+    overlaps = torch.where(same & (overlaps > iou_thresh), overlaps, 0)
+    best, which = overlaps.max(1)
+    return best, torch.where(best > 0, which, NONE)
+
+
+def _first(truths: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each is a truth that didn't come before."""
+    first = np.zeros(len(truths), bool)
+    first[np.unique(truths, return_index=True)[1]] = True
+    return first & (truths != NONE)

@@ -1,0 +1,163 @@
+"""How good a network is: mAP of detectors, top-1 and top-k of classifiers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from yolo.datasets.batch import Batch
+from yolo.datasets.data import Data
+from yolo.datasets.images import Placement, letterbox_placement
+from yolo.errors import DarknetError
+from yolo.evaluation.average_precision import Matches, average_precisions, count, match
+from yolo.evaluation.coco import CocoBoxes
+from yolo.evaluation.results import (
+    ClassifierEvaluation,
+    ClassResult,
+    DetectorEvaluation,
+    Evaluation,
+)
+from yolo.inference.detections import (
+    Detections,
+    box_classes,
+    detect,
+    gives_boxes,
+    relative_to_image,
+    suppression,
+)
+from yolo.network import Network
+
+CANDIDATE = 0.005  # the confidence above which boxes count for mAP (detector.c)
+CONFIDENT = 0.25  # … and above which they count for precision and recall
+TOP = 5  # where the .data file doesn't say
+
+Progress = Callable[[int], object]
+
+
+@dataclass(frozen=True)
+class _Image:
+    """What is found in an image, its truths and difficult objects (M, 5), the size of its file."""
+
+    found: Detections
+    truths: Tensor
+    difficult: Tensor
+    size: tuple[int, int]
+
+
+class Images(Protocol):
+    """A loader of evaluation batches, and what it loads."""
+
+    data: Data
+    letterbox: bool
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
+def evaluate(
+    network: Network,
+    loader: Images,
+    *,
+    iou_thresh: float = 0.5,
+    points: int = 0,
+    conf_thresh: float = CONFIDENT,
+    coco: bool = False,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """mAP of a detector as `darknet detector map` has it, or the accuracy of a classifier.
+
+    Objects that the data calls difficult are no truths, and what is found on them counts nowhere.
+    `progress` is told how many images each batch had. The network stays as it is. Raises
+    DarknetError where its classes aren't those of the data.
+    """
+    check_classes(network, loader.data)
+    if not gives_boxes(network):
+        return _accuracy(network, loader, progress)
+    names = loader.data.names
+    boxes = CocoBoxes(names) if coco else None
+    images = []
+    for image in _found(network, loader, progress):
+        images.append(match(image.found, image.truths, iou_thresh, image.difficult))
+        if boxes:
+            boxes.add(image.found, image.truths, image.size, image.difficult)
+    matches = Matches.join(images)
+    precisions = average_precisions(matches, len(names), points)
+    counts = count(matches, len(names), conf_thresh)
+    truths_of = [int((matches.truth_classes == c).sum()) for c in range(len(names))]
+    columns = precisions.tolist(), counts.tp.tolist(), counts.fp.tolist(), truths_of
+    return DetectorEvaluation(
+        map=float(precisions.mean()),
+        per_class=tuple(ClassResult(*row) for row in zip(names, *columns, strict=True)),
+        iou=counts.iou,
+        images=len(images),
+        iou_thresh=iou_thresh,
+        conf_thresh=conf_thresh,
+        points=points,
+        coco=boxes.summary() if boxes else None,
+    )
+
+
+def check_classes(network: Network, data: Data) -> None:
+    """Raises DarknetError where the network knows another number of classes than the data."""
+    if gives_boxes(network):
+        classes = box_classes(network)
+    else:
+        classes = network.layers[network.heads[-1]].out_shape.elements
+    if classes != data.classes:
+        raise DarknetError(
+            f"{network.cfg.path}: knows {classes} classes, but {data.path} names {data.classes}"
+        )
+
+
+def _outputs(
+    network: Network, loader: Images, progress: Progress | None
+) -> Iterator[tuple[dict[int, Tensor], Batch]]:
+    """What the heads say of every batch."""
+    fused = network.fused()
+    device = next(iter(network.parameters()), torch.empty(0)).device
+    for batch in loader:
+        with torch.inference_mode():
+            yield fused(batch.images.to(device)), batch
+        if progress:
+            progress(len(batch))
+
+
+def _found(network: Network, loader: Images, progress: Progress | None) -> Iterator[_Image]:
+    nms = suppression(network)
+    for outputs, batch in _outputs(network, loader, progress):
+        placements = _placements(batch) if loader.letterbox else None
+        found = detect(network, outputs, CANDIDATE, nms, placements)
+        for number, size in enumerate(batch.sizes):
+            truths, difficult = (
+                _of_image(boxes, number, placements) for boxes in (batch.boxes, batch.difficult)
+            )
+            yield _Image(found[number], truths, difficult, size)
+
+
+def _of_image(boxes: Tensor, number: int, placements: list[Placement] | None) -> Tensor:
+    """Of a batch's boxes (M, 6) those of one image (M, 5), relative to its file."""
+    own = boxes[boxes[:, 0] == number, 1:]
+    if not placements:
+        return own
+    return torch.cat((own[:, :1], relative_to_image(own[:, 1:], placements[number])), 1)
+
+
+def _placements(batch: Batch) -> list[Placement]:
+    height, width = batch.images.shape[2:]
+    return [letterbox_placement(w, h, width, height) for w, h in batch.sizes]
+
+
+def _accuracy(network: Network, loader: Images, progress: Progress | None) -> ClassifierEvaluation:
+    """validate_classifier_single of classifier.c"""
+    k = min(loader.data.top or TOP, loader.data.classes)
+    first = among = images = 0
+    for outputs, batch in _outputs(network, loader, progress):
+        likeliest = outputs[network.heads[-1]].flatten(1).topk(k, 1).indices.cpu()
+        right = likeliest == batch.labels.argmax(1)[:, None]
+        first += int(right[:, 0].sum())
+        among += int(right.sum())
+        images += len(batch)
+    return ClassifierEvaluation(first / max(images, 1), among / max(images, 1), k, images)

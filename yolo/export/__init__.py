@@ -1,0 +1,1 @@
+"""Networks in the sections that other engines know."""

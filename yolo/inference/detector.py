@@ -1,0 +1,78 @@
+"""A network that finds objects in pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from yolo.datasets.images import WHOLE, Pixels, letterbox_darknet, resize_darknet
+from yolo.inference.detections import Detections, detect, suppression
+from yolo.network import Network
+
+Forward = Callable[[Tensor], Mapping[int, Tensor]]
+
+
+class Detector:
+    """Finds the objects of a picture with a confidence above `thresh`.
+
+    `forward` computes the heads' outputs, by default with the network; `letterbox` keeps the
+    proportions of the picture, None does so where [net] asks for it. Raises DarknetError for a
+    network that gives no boxes.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        thresh: float = 0.25,
+        nms_thresh: float | None = None,
+        letterbox: bool | None = None,
+        forward: Forward | None = None,
+    ) -> None:
+        self.network, self.thresh = network, thresh
+        self.nms = suppression(network, nms_thresh)
+        self.letterbox = network.cfg.net.flag("letter_box") if letterbox is None else letterbox
+        self.device = next(iter(network.parameters()), torch.empty(0)).device
+        self.forward = forward or network.fused()
+
+    def __call__(self, picture: Pixels) -> Detections:
+        """uint8 (H, W, C), RGB or grey as the network has it → what is there, the surest first."""
+        shape = self.network.image
+        if self.letterbox:
+            pixels, placement = letterbox_darknet(picture, shape.width, shape.height)
+        else:
+            pixels, placement = resize_darknet(picture, shape.width, shape.height), WHOLE
+        with torch.inference_mode():
+            x = torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy())
+            outputs = self.forward(x.to(self.device))
+            found = detect(self.network, outputs, self.thresh, self.nms, [placement])[0]
+        found = found.surest()
+        return Detections(found.boxes.cpu(), found.classes.cpu(), found.confidences.cpu())
+
+
+def described(
+    found: Detections, names: Sequence[str], width: int, height: int
+) -> list[dict[str, object]]:
+    """What was found in a picture, for JSON.
+
+    `relative` is a box's centre and size in shares of the picture, `box` its upper left corner and
+    size in pixels; neither is cut off at the edges.
+    """
+    rows = found.boxes.tolist(), found.classes.tolist(), found.confidences.tolist()
+    return [
+        {
+            "class": number,
+            "name": names[number],
+            "confidence": confidence,
+            "box": {
+                "left": (x - w / 2) * width,
+                "top": (y - h / 2) * height,
+                "width": w * width,
+                "height": h * height,
+            },
+            "relative": {"x": x, "y": y, "width": w, "height": h},
+        }
+        for (x, y, w, h), number, confidence in zip(*rows, strict=True)
+    ]

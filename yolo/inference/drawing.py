@@ -1,0 +1,84 @@
+"""Boxes and class names on a picture."""
+
+from __future__ import annotations
+
+import colorsys
+import unicodedata
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from yolo.inference.detections import Detections
+
+Pixels = NDArray[np.uint8]  # (H, W, 3)
+Color = tuple[int, int, int]
+FONT = cv2.FONT_HERSHEY_DUPLEX
+GOLDEN = 0.618034  # of a turn: hues of neighbouring classes are far apart
+LEAST_TEXT, TEXT = 10, 1 / 35  # height of the text: pixels at least, share of the longer side
+LINE = 1 / 300  # width of the lines, of the longer side
+
+
+def draw(image: Pixels, found: Detections, names: Sequence[str]) -> Pixels:
+    """A copy with a frame around every box, the most confident on top, and its class above it.
+
+    Lines and text grow with the picture.
+    """
+    picture = np.ascontiguousarray(image).copy()
+    line = max(1, round(max(image.shape[:2]) * LINE))
+    labels = []
+    for index in found.confidences.argsort().tolist():
+        number, confidence = int(found.classes[index]), float(found.confidences[index])
+        left, top, right, bottom = corners(found.boxes[index].tolist(), image.shape)
+        cv2.rectangle(picture, (left, top), (right, bottom), color(number), line)
+        labels.append((f"{plain(names[number])} {confidence:.2f}", (left, top), color(number)))
+    for text, place, background in labels:  # no frame crosses a text
+        _label(picture, text, place, background)
+    return picture
+
+
+def corners(box: Sequence[float], shape: Sequence[int]) -> tuple[int, int, int, int]:
+    """Relative centre x, y, w, h → left, top, right, bottom in pixels, inside the picture."""
+    height, width = shape[:2]
+    x, y, w, h = box
+    edges = np.array([x - w / 2, y - h / 2, x + w / 2, y + h / 2]) * ([width, height] * 2)
+    edges = np.nan_to_num(edges).clip(0, [width - 1, height - 1] * 2)
+    left, top, right, bottom = (int(edge) for edge in edges.round())
+    return left, top, right, bottom
+
+
+def color(number: int) -> Color:
+    """The RGB color of a class."""
+    lightness = (0.42, 0.55, 0.3)[number % 3]
+    r, g, b = colorsys.hls_to_rgb(number * GOLDEN % 1, lightness, 0.85)
+    return round(r * 255), round(g * 255), round(b * 255)
+
+
+def plain(text: str) -> str:
+    """What OpenCV's fonts can show: ASCII; accents go, other characters become question marks."""
+    base = unicodedata.normalize("NFKD", text)
+    kept = "".join(c for c in base if not unicodedata.combining(c))
+    return kept.encode("ascii", "replace").decode()
+
+
+def _label(picture: Pixels, text: str, corner: tuple[int, int], background: Color) -> None:
+    """Text on a filled box on top of a corner, or below it at the upper edge."""
+    height, width = picture.shape[:2]
+    size = max(LEAST_TEXT, round(max(height, width) * TEXT))
+    thickness = max(1, size // 14)
+    scale = cv2.getFontScaleFromHeight(FONT, round(size * 0.7), thickness)
+    (text_width, _), _ = cv2.getTextSize(text, FONT, scale, thickness)
+    margin = max(1, size // 5)
+    left = max(0, min(corner[0], width - text_width - 2 * margin))
+    top = corner[1] - size if corner[1] >= size else min(corner[1], height - size)
+    right, bottom = left + text_width + 2 * margin, top + size
+    cv2.rectangle(picture, (left, top), (right, bottom), background, cv2.FILLED)
+    ink = (0, 0, 0) if _is_light(background) else (255, 255, 255)
+    place = left + margin, bottom - round(size * 0.22)
+    cv2.putText(picture, text, place, FONT, scale, ink, thickness, cv2.LINE_AA)
+
+
+def _is_light(background: Color) -> bool:
+    r, g, b = background
+    return 0.299 * r + 0.587 * g + 0.114 * b > 140

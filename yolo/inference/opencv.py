@@ -1,0 +1,94 @@
+"""A network that OpenCV's DNN module computes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from yolo.errors import DarknetError
+from yolo.export.portable import Floats, Portable, computed, without_norms
+from yolo.layers.activations import ACTIVATIONS
+from yolo.models.weights import Header, weights_writer
+from yolo.network import Network
+
+
+class OpenCVNetwork:
+    """Computes like a Network what enters the heads; the heads themselves are ours.
+
+    So is the norm of [l2norm], between two networks of OpenCV's. OpenCV divides by its own BN
+    epsilon. Raises DarknetError where it can't run the network.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.first, self.tails = without_norms(network)
+        self.wanted = [*network.head_inputs, *(tail.source for tail in self.tails)]
+        forms = [self.first, *(tail.portable for tail in self.tails)]
+        self.parts = {id(form): _Part(form, self.wanted) for form in forms}
+
+    def __call__(self, x: Tensor) -> dict[int, Tensor]:
+        """(N, C, H, W) in [0, 1] → the outputs of the heads, as Network.forward"""
+
+        def compute(form: Portable, x: Floats, wanted: Sequence[int]) -> dict[int, Floats]:
+            return self.parts[id(form)](x)
+
+        arrays = computed(self.first, self.tails, x.cpu().numpy(), compute, self.wanted)
+        given = {i: torch.from_numpy(array) for i, array in arrays.items()}
+        layers = self.network.layers
+        with torch.inference_mode():
+            return {
+                i: layers[i](*(given[s] for s in layers[i].sources))
+                if layers[i].is_head
+                else given[i]
+                for i in self.network.heads
+            }
+
+
+class _Part:
+    """A network in OpenCV: the outputs of those sections of the original, that it has."""
+
+    def __init__(self, form: Portable, wanted: Sequence[int]) -> None:
+        network = form.network
+        self.path = network.cfg.path
+        weights = io.BytesIO()
+        weights_writer(network, Header())(weights)
+        if not hasattr(cv2.dnn, "readNetFromDarknet"):
+            raise DarknetError(
+                f"OpenCV {cv2.__version__} reads no Darknet files: pip install opencv-python<5"
+            )
+        try:
+            cfg = np.frombuffer(network.cfg.strict().to_bytes(), np.uint8)
+            self.net = cv2.dnn.readNetFromDarknet(cfg, np.frombuffer(weights.getvalue(), np.uint8))
+            self.net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
+        except cv2.error as error:
+            raise self._error(error) from error
+        self.names = {i: self._blob(form.places[i]) for i in wanted if i in form.places}
+
+    def __call__(self, x: Floats) -> dict[int, Floats]:
+        """(N, C, H, W) → the outputs, by the original's sections"""
+        try:
+            self.net.setInput(x)
+            blobs = self.net.forward(list(self.names.values()))
+        except cv2.error as error:
+            raise self._error(error) from error
+        return {i: np.asarray(b) for i, b in zip(self.names, blobs, strict=True)}
+
+    def _blob(self, index: int) -> str:
+        """The last blob of a section: OpenCV counts an activation as if the next one made it."""
+        found = None
+        for name in self.net.getLayerNames():
+            kind, _, number = name.rpartition("_")
+            if number.isdigit() and int(number) - (kind in ACTIVATIONS) == index:
+                found = name
+        if found is None:
+            raise DarknetError(f"{self.path}: OpenCV makes no output for section {index}")
+        return str(found)
+
+    def _error(self, error: cv2.error) -> DarknetError:
+        reason = " ".join(str(getattr(error, "err", error)).split())[:100]
+        return DarknetError(f"{self.path}: OpenCV can't run it: {reason}")
