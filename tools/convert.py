@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.command import Help, Parser, Steps, check_outputs, listed, run, sections, size
 
-from pruning.options import PRIORS
+from pruning.registry import PRIORS
 from yolo.errors import DarknetError
 
 if TYPE_CHECKING:

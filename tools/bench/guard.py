@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,12 @@ RENAMED = {
     "params": "parameters",
     "weights_bytes": "bytes",
     "masked_vs_compact": "masked",
+    "fold_difference": "fold",
+    "witnesses": "held_out",
 }
 TIMES = {"seconds", "latency_ms", "ms", "whole_ms", "original_ms", "sections_ms", "files", "notes"}
-TIMES |= {"cfg", "weights", "schema", "engine", "format", "text", "note"}
+TIMES |= {"cfg", "weights", "schema", "kind", "metric", "engine", "format", "text", "note"}
+TIMES |= {"images_per_second", "key"}
 
 Case = tuple[str, str, list[str]]  # name, command, arguments
 
@@ -300,6 +304,9 @@ def invoked(root: Path, command: str, words: list[str], case: str) -> int:
             runpy.run_path(str(root / "tools" / f"{command}.py"), run_name="__main__")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1 if end.code else 0
+    except Exception:
+        traceback.print_exc(file=said)
+        code = 99
     else:
         code = 0
     if code not in (0, 2) or (code and "refused" not in case):
@@ -352,7 +359,9 @@ def flat(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
     else:
         with contextlib.suppress(TypeError, ValueError):
             value = float(value)
-        yield at, value
+        if isinstance(value, str):
+            value = value.replace("params=", "parameters=")
+        yield at, value or None
 
 
 def compare(args: argparse.Namespace) -> None:

@@ -34,7 +34,7 @@ from pruning.selection import Wish
 from pruning.session import Job, prune
 from yolo.errors import DarknetError, PlanError
 from yolo.models.weights import save_weights
-from yolo.png import png
+from yolo.figures import png
 
 FILES = ("compare.csv", "compare.json", "compare.png")
 WHOLE = Measured(100, 1000, 10000, 4000, "mAP at IoU 0.5", 0.8)

@@ -34,7 +34,7 @@ from yolo.datasets.data import Data
 from yolo.errors import PlanError
 from yolo.models.weights import save_weights
 from yolo.network import Network
-from yolo.png import png
+from yolo.figures import png
 
 WISH = Wish("shortcut", 0.5)
 NARROW = NET + conv(12) + conv(8) + conv(8) + "[shortcut]\nfrom=-2\n" + conv(3)

@@ -27,7 +27,7 @@ from yolo.cfg import Cfg
 from yolo.errors import PlanError
 from yolo.models.randomize import randomize, smooth_noise
 from yolo.network import Network
-from yolo.png import png
+from yolo.figures import png
 
 SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=25)
 NET = "[net]\nwidth=16\nheight=16\nchannels=3\n"
