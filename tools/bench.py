@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.bayesian import bayesian_rows
-from bench.peer_rows import peers_rows
 from bench.budgets import select_rows
+from bench.peer_rows import peers_rows
 from bench.ssd import ssd_rows
 from bench.train import train_rows
 from common.command import Parser, Steps, run
