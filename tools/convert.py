@@ -16,6 +16,7 @@ from pruning.options import PRIORS
 from yolo.errors import DarknetError
 
 if TYPE_CHECKING:
+    from yolo.datasets import sources
     from yolo.datasets.formats.layout import Place, Summary
     from yolo.datasets.formats.pictures import Dataset
 
@@ -32,7 +33,7 @@ SHOWN = 10  # skipped images in the table
 
 def voc(args: Arguments) -> Dataset:
     from yolo.datasets.formats import voc as form
-    from yolo.datasets.formats.sources import read_names
+    from yolo.datasets.formats.common import read_names
 
     options = form.VocOptions(
         args.train,
@@ -67,7 +68,7 @@ def hands(args: Arguments) -> Dataset:
 
 def mnist(args: Arguments) -> Dataset:
     from yolo.datasets.formats import idx
-    from yolo.datasets.formats.sources import read_names
+    from yolo.datasets.formats.common import read_names
 
     names = read_names(args.names) if args.names else None
     return idx.mnist(Path(args.source), names, args.name)
@@ -270,10 +271,9 @@ def main() -> int:
 def _change_classes(args: Arguments) -> int:
     check_outputs([Path(args.out)], [args.cfg])
     from yolo.cfg import Cfg
-    from yolo.datasets.data import Data
     from yolo.models.classes import with_classes
 
-    count = args.num or Data.load(args.data).classes
+    count = args.num or sources.load(args.data).classes
     with_classes(Cfg.load(args.cfg), count).write(args.out)
     print(f"Written: {args.out} for {count} classes")
     return 0

@@ -18,6 +18,7 @@ from common.command import Help, Parser, check_outputs, run
 from yolo.errors import DarknetError
 
 if TYPE_CHECKING:
+    from yolo.datasets import sources
     from yolo.datasets.images import Pixels
     from yolo.inference.detector import Detector
     from yolo.inference.sources import Source
@@ -172,12 +173,12 @@ def _work(args: argparse.Namespace) -> Work:
 
 
 def _names(args: argparse.Namespace, classes: int, cfg: str) -> tuple[str, ...]:
-    from yolo.datasets.data import Data, read_lines
+    from yolo.datasets.lists import read_lines
 
     if not args.data and not args.names:
         return tuple(f"class {number}" for number in range(classes))
     if args.data:
-        names = Data.load(args.data).names
+        names = sources.load(args.data).names
     else:
         names = tuple(line for _, line in read_lines(args.names, "names"))
     if len(names) != classes:

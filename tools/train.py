@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pruning.bayesian.training import BayesianTraining
     from pruning.sparse.training import SparseTraining
+    from yolo.datasets import sources
     from yolo.datasets.data import Data, Split
     from yolo.models.checkpoint import Checkpoint
     from yolo.models.weights import Header
@@ -187,7 +188,6 @@ def _prepare(
 ) -> Run:
     import torch
 
-    from yolo.datasets.data import Data
     from yolo.training.optimizer import freeze
     from yolo.training.run import Run
     from yolo.training.start import judge_of, settings_of
@@ -196,7 +196,7 @@ def _prepare(
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    data = Data.load(args.data)
+    data = sources.load(args.data)
     network, header = _network(args, checkpoint, ranks)
     # a .pt file named best or last tells nothing; the cfg that it carries does
     name = args.name or Path(network.cfg.path).stem

@@ -22,7 +22,8 @@ from pruning.options import (
 from pruning.run.compare import COUNTED, ORIGINAL, Cut
 from pruning.selection.importance import MEASURED
 from pruning.targets import parse_targets
-from yolo.datasets.data import Data, find
+from yolo.datasets import sources
+from yolo.datasets.data import find
 from yolo.errors import DarknetError, PlanError
 from yolo.models.load import is_random
 
@@ -118,7 +119,7 @@ def stamps(given: str | None) -> list[tuple[str, int, int]]:
     paths = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     found = [_stamp(p) for p in paths]
     if path.suffix.lower() in DATA:
-        data = Data.load(given)
+        data = sources.load(given)
         for split_sources in data.sources.values():
             for source in split_sources:
                 found += stamps(find(source, data.folders))

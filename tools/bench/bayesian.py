@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bench.timing import alternating, ms
 
 if TYPE_CHECKING:
+    from yolo.datasets import sources
     from yolo.datasets.batch import Batch
     from yolo.datasets.data import Data
     from yolo.network import Network
@@ -107,12 +108,10 @@ def _data(folder: Path) -> Data:
     import cv2
     import numpy as np
 
-    from yolo.datasets.data import Data
-
     names = [f"class{number}" for number in range(CLASSES)]
     images = [f"{names[number % CLASSES]}_{number}.png" for number in range(BATCH)]
     cv2.imwrite(str(folder / images[0]), np.zeros((32, 32, 3), np.uint8))
     (folder / "x.names").write_text("".join(f"{name}\n" for name in names))
     (folder / "train.txt").write_text("".join(f"{image}\n" for image in images))
     (folder / "x.data").write_text("train=train.txt\nnames=x.names\n")
-    return Data.load(folder / "x.data")
+    return sources.load(folder / "x.data")

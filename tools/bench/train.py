@@ -19,6 +19,7 @@ from bench.timing import alternating
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from yolo.datasets import sources
     from yolo.datasets.batch import Batch
     from yolo.datasets.data import Data
     from yolo.network import Network
@@ -172,7 +173,7 @@ def _loader(data: Data, repeat: int) -> Rows:
         "loading to train, cached": partial(train, cache=256),
         "loading to evaluate": partial(evaluation_loader, data, cfg, "train", BATCH, workers=0),
     }
-    bare = partial(_decode, data.images("train"))
+    bare = partial(_decode, sources.images(data, "train"))
     return [
         _row(what, _ratio(partial(_consume, make), bare, repeat, PHOTOS), DECODING)
         for what, make in made.items()
@@ -197,8 +198,6 @@ def _photographs(folder: Path) -> Data:
     import cv2
     import numpy as np
 
-    from yolo.datasets.data import Data
-
     random = np.random.default_rng(0)
     for number in range(PHOTOS):
         coarse = random.integers(0, 256, (24, 32, 3), dtype=np.uint8)
@@ -210,7 +209,7 @@ def _photographs(folder: Path) -> Data:
     (folder / "train.txt").write_text("".join(f"{n}.jpg\n" for n in range(PHOTOS)))
     (folder / "x.names").write_text("".join(f"class{n}\n" for n in range(80)))
     (folder / "x.data").write_text("train=train.txt\nnames=x.names\n")
-    return Data.load(folder / "x.data")
+    return sources.load(folder / "x.data")
 
 
 def _scaling(folder: Path) -> list[str]:

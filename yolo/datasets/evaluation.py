@@ -6,20 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from yolo.datasets import sources
 from yolo.datasets.data import Data, Split
-from yolo.datasets.images import (
-    WHOLE,
-    Floats,
-    Pixels,
-    Placement,
+from yolo.datasets.images import WHOLE, Floats, Pixels, Placement
+from yolo.datasets.labels import Problems
+from yolo.datasets.loading import Loaded, Loader, Skipped
+from yolo.datasets.resize import (
     center_crop_darknet,
     is_kept_whole,
     letterbox_darknet,
     resize_darknet,
     to_floats,
 )
-from yolo.datasets.labels import Problems
-from yolo.datasets.loading import Loaded, Loader, Skipped
 from yolo.datasets.sample import (
     NO_BOXES,
     NO_LABELS,
@@ -41,7 +39,7 @@ class EvaluationLoader(Loader):
     ) -> None:
         super().__init__(workers)
         self.data, self.task, self.letterbox = data, task, letterbox
-        self.items, self.batch = data.items(split), batch
+        self.items, self.batch = sources.items(data, split), batch
         if task.is_detector:
             self.items.check_boxes()
         self.read = self.items.reader(task.channels)

@@ -15,11 +15,11 @@ from foreign_data import write_image, write_voc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yolo.datasets.data import Data
+from yolo.datasets import sources
 from yolo.datasets.formats import folder as folder_module
+from yolo.datasets.formats.common import random_split, target_paths
 from yolo.datasets.formats.layout import Place, row_text, write
 from yolo.datasets.formats.pictures import Boxes, Dataset, Picture, relative
-from yolo.datasets.formats.sources import random_split, target_paths
 from yolo.datasets.labels import read_labels
 from yolo.errors import DataError
 
@@ -37,10 +37,10 @@ def test_lists_and_names_move_with_the_folder(tmp_path, monkeypatch):
     write(tiny(), Place(tmp_path / "here", tmp_path / "here"))
     (tmp_path / "here").rename(tmp_path / "there")
     monkeypatch.chdir("/")
-    data = Data.load(tmp_path / "there" / "x.data")
+    data = sources.load(tmp_path / "there" / "x.data")
     assert data.names == ("a thing",)
     expected = [str(tmp_path / "there" / "images" / f"{i}.jpg") for i in range(3)]
-    assert [str(Path(path)) for path in data.images("train")] == expected
+    assert [str(Path(path)) for path in sources.images(data, "train")] == expected
 
 
 def test_a_data_file_above_the_folder(tmp_path, monkeypatch):
@@ -50,7 +50,7 @@ def test_a_data_file_above_the_folder(tmp_path, monkeypatch):
     assert (summary.clipped, summary.dropped) == (3, 6)
     assert sorted(os.listdir(tmp_path)) == ["README.md", "x", "x.data", "x.names"]
     monkeypatch.chdir("/")
-    assert len(Data.load(tmp_path / "x.data").images("valid")) == 3
+    assert len(sources.images(sources.load(tmp_path / "x.data"), "valid")) == 3
 
 
 def test_absolute_paths_and_labels_where_darknet_looks(tmp_path):

@@ -16,6 +16,7 @@ from conftest import build
 from hypothesis import given
 from hypothesis import strategies as st
 
+from yolo.datasets import sources
 from yolo.datasets.batch import Batch
 from yolo.datasets.data import Data
 from yolo.datasets.loader import evaluation_loader
@@ -313,7 +314,7 @@ def test_the_numbers_of_darknet(  # type: ignore[no-untyped-def]
     """
     path = shared / "data/models" / model
     network, _ = load_model(f"{path}.cfg", f"{path}.weights")
-    data = Data.load(make(shared, tmp_path))
+    data = sources.load(make(shared, tmp_path))
     found = evaluate(network, evaluation_loader(data, network.cfg, workers=0), **options)
     assert isinstance(found, DetectorEvaluation)
     assert found.map == pytest.approx(wanted, abs=1e-4)

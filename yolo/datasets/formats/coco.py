@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from yolo.datasets.formats.pictures import Boxes, Dataset, Picture, Polygon, Skipped, relative
-from yolo.datasets.formats.sources import (
+from yolo.datasets.formats.common import (
     image_size,
     in_parallel,
     random_split,
@@ -19,6 +18,7 @@ from yolo.datasets.formats.sources import (
     skipped,
     target_paths,
 )
+from yolo.datasets.formats.pictures import Boxes, Dataset, Picture, Polygon, Skipped, relative
 from yolo.errors import DataError
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from yolo.datasets.formats.common import image_size, images_in, in_parallel, skipped, target_paths
 from yolo.datasets.formats.pictures import Boxes, Dataset, Picture, Skipped, relative
-from yolo.datasets.formats.sources import image_size, images_in, in_parallel, skipped, target_paths
 from yolo.errors import DataError
 
 CORNERS = ("a", "b", "c", "d")  # of a rotated rectangle, each y, x in pixels

@@ -8,9 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from yolo.datasets.data import read_lines
-from yolo.datasets.formats.pictures import Boxes, Dataset, Picture, Skipped, Split, relative
-from yolo.datasets.formats.sources import (
+from yolo.datasets.formats.common import (
     image_size,
     images_by_stem,
     in_parallel,
@@ -19,6 +17,8 @@ from yolo.datasets.formats.sources import (
     subfolder,
     target_paths,
 )
+from yolo.datasets.formats.pictures import Boxes, Dataset, Picture, Skipped, Split, relative
+from yolo.datasets.lists import read_lines
 from yolo.errors import DataError
 from yolo.files import read_bytes
 
