@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from yolo.datasets import sources
 from yolo.datasets.data import Data, Split
-from yolo.datasets.images import WHOLE, Floats, Pixels, Placement
+from yolo.datasets.images import Floats, Pixels
 from yolo.datasets.labels import Problems
 from yolo.datasets.loading import Loaded, Loader, Skipped
 from yolo.datasets.resize import (
@@ -21,7 +19,6 @@ from yolo.datasets.resize import (
 from yolo.datasets.sample import (
     NO_BOXES,
     NO_LABELS,
-    Boxes,
     Sample,
     collate,
     one_hot,
@@ -32,7 +29,10 @@ from yolo.errors import DataError
 
 
 class EvaluationLoader(Loader):
-    """All images of a split in the order of the list; float32 in [0, 1]."""
+    """All images of a split in the order of the list; float32 in [0, 1].
+
+    Boxes are relative to the image files, also where `letterbox` surrounds those with grey.
+    """
 
     def __init__(
         self, data: Data, task: Task, split: Split, batch: int, workers: int, letterbox: bool
@@ -91,22 +91,12 @@ class EvaluationLoader(Loader):
             labels = one_hot(self.items.class_of(index), task.classes)
             return Sample(pixels, NO_BOXES, labels, path, (width, height)), Problems()
         found = self.items.boxes(index, task.classes, clip=False)
-        pixels, placement = self._resized(image)
-        boxes = moved(found.boxes, placement)
-        difficult = moved(self.items.difficult(index, task.classes), placement)
-        sample = Sample(pixels, boxes, NO_LABELS, path, (width, height), difficult)
+        difficult = self.items.difficult(index, task.classes)
+        pixels = self._resized(image)
+        sample = Sample(pixels, found.boxes, NO_LABELS, path, (width, height), difficult)
         return sample, Problems.of(found)
 
-    def _resized(self, image: Pixels) -> tuple[Floats, Placement]:
+    def _resized(self, image: Pixels) -> Floats:
         if self.letterbox:
-            return letterbox_darknet(image, self.task.width, self.task.height)
-        return resize_darknet(image, self.task.width, self.task.height), WHOLE
-
-
-def moved(boxes: Boxes, placement: Placement) -> Boxes:
-    """Boxes (M, 5) relative to an image → relative to the input in which it lies."""
-    if placement == WHOLE:
-        return boxes
-    x, y, width, height = placement
-    scale = np.array([1, width, height, width, height], np.float32)
-    return boxes * scale + np.array([0, x, y, 0, 0], np.float32)
+            return letterbox_darknet(image, self.task.width, self.task.height)[0]
+        return resize_darknet(image, self.task.width, self.task.height)
