@@ -165,6 +165,14 @@ def test_in_darknets_count_an_unsure_detection_takes_the_truth_of_a_later_one() 
     assert average_precisions(match(found, TRUTHS[:1], 0.5), 2).tolist() == [1, 0]
 
 
+def test_a_confidence_of_exactly_the_threshold_does_not_count() -> None:
+    """validate_detector_map of detector.c: p > thresh_calc_avg_iou"""
+    found = match(detections((0.3, 0.3, 0, 0.25), (0.5, 0.5, 0, 0.25)), TRUTHS, 0.5)
+    at, below = count(found, 2, 0.25), count(found, 2, 0.249)
+    assert (at.tp.tolist(), at.fp.tolist()) == ([0, 0], [0, 0])
+    assert (below.tp.tolist(), below.fp.tolist()) == ([1, 0], [1, 0])
+
+
 def test_coco_agrees_on_boxes_without_neighbours() -> None:
     """COCOeval's AP50 is the mean over 101 recalls, too."""
     generator = np.random.default_rng(0)
