@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from yolo.boxes import iou
 from yolo.inference.detections import suppress
 from yolo.nms import Nms
 
@@ -52,3 +53,10 @@ def test_an_exponent_asks_for_both_overlaps() -> None:
     """Boxes with one centre: DIoU is IoU."""
     assert kept([WIDE, HALF], [0.9, 0.8], Nms(0.5, 0.6)) == [True, True]
     assert kept([WIDE, HALF], [0.9, 0.8], Nms(0.499, 0.6)) == [True, False]
+
+
+@pytest.mark.parametrize(("less", "both"), [(0, True), (1e-6, False)])
+def test_a_diou_of_exactly_the_threshold_stays(less: float, both: bool) -> None:
+    shifted = (0.625, 0.5, 0.5, 0.5)
+    diou = float(iou(torch.tensor(WIDE), torch.tensor(shifted), "diou", 0.6))
+    assert kept([WIDE, shifted], [0.9, 0.8], Nms(diou - less, 0.6)) == [True, both]
