@@ -18,7 +18,6 @@ from common.command import Help, Parser, check_outputs, run
 from yolo.errors import DarknetError
 
 if TYPE_CHECKING:
-    from yolo.datasets import sources
     from yolo.datasets.images import Pixels
     from yolo.inference.detector import Detector
     from yolo.inference.sources import Source
@@ -173,6 +172,7 @@ def _work(args: argparse.Namespace) -> Work:
 
 
 def _names(args: argparse.Namespace, classes: int, cfg: str) -> tuple[str, ...]:
+    from yolo.datasets import sources
     from yolo.datasets.lists import read_lines
 
     if not args.data and not args.names:

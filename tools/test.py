@@ -14,7 +14,6 @@ from yolo.errors import DarknetError
 from yolo.evaluation.results import POINTS
 
 if TYPE_CHECKING:
-    from yolo.datasets import sources
     from yolo.datasets.evaluation import EvaluationLoader
     from yolo.evaluation.results import Evaluation
     from yolo.network import Network
@@ -70,6 +69,7 @@ def main() -> int:
     _check(args)
     if args.json:
         check_outputs([Path(args.json)], [args.cfg, args.weights, args.data])
+    from yolo.datasets import sources
     from yolo.datasets.loader import evaluation_loader
     from yolo.device import choose_device
     from yolo.evaluation.evaluate import check_classes

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from pruning.bayesian.training import BayesianTraining
     from pruning.sparse.training import SparseTraining
-    from yolo.datasets import sources
     from yolo.datasets.data import Data, Split
     from yolo.models.checkpoint import Checkpoint
     from yolo.models.weights import Header
@@ -188,6 +187,7 @@ def _prepare(
 ) -> Run:
     import torch
 
+    from yolo.datasets import sources
     from yolo.training.optimizer import freeze
     from yolo.training.run import Run
     from yolo.training.start import judge_of, settings_of

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from bench.timing import alternating, ms
 
 if TYPE_CHECKING:
-    from yolo.datasets import sources
     from yolo.datasets.batch import Batch
     from yolo.datasets.data import Data
     from yolo.network import Network
@@ -107,6 +106,8 @@ def _data(folder: Path) -> Data:
     """A data set that names as many images as a step has; the trainer counts them."""
     import cv2
     import numpy as np
+
+    from yolo.datasets import sources
 
     names = [f"class{number}" for number in range(CLASSES)]
     images = [f"{names[number % CLASSES]}_{number}.png" for number in range(BATCH)]

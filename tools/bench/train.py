@@ -19,7 +19,6 @@ from bench.timing import alternating
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from yolo.datasets import sources
     from yolo.datasets.batch import Batch
     from yolo.datasets.data import Data
     from yolo.network import Network
@@ -162,6 +161,7 @@ def _forward(network: Network, images: Tensor) -> Callable[[], object]:
 def _loader(data: Data, repeat: int) -> Rows:
     """Loaders in this process against decoding and shrinking alone."""
     from yolo.cfg import Cfg
+    from yolo.datasets import sources
     from yolo.datasets.loader import evaluation_loader, training_loader
 
     cfg = Cfg.load(ROOT / "cfg" / "yolo-fastest-1.1.cfg")
@@ -197,6 +197,8 @@ def _photographs(folder: Path) -> Data:
     """JPEG files of smooth noise with boxes, and the .data file that lists them."""
     import cv2
     import numpy as np
+
+    from yolo.datasets import sources
 
     random = np.random.default_rng(0)
     for number in range(PHOTOS):

@@ -13,8 +13,8 @@ from foreign_data import command as command
 
 from yolo.cfg import Cfg
 from yolo.datasets import sources
+from yolo.datasets.anchors import fit_anchors
 from yolo.datasets.formats import sample as sample_module
-from yolo.datasets.formats.anchors import fit_anchors
 from yolo.datasets.formats.sample import sample
 from yolo.datasets.labels import read_labels
 from yolo.errors import DataError

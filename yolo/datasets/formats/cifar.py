@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from yolo.datasets.formats.classes import check_names, class_path
 from yolo.datasets.formats.common import decode_image, encoded_png, skipped
+from yolo.datasets.formats.options import DatasetFormat, no_options
 from yolo.datasets.formats.pictures import Dataset, Picture, Skipped
 from yolo.datasets.sources.cifar import (
     NAMES,
@@ -65,3 +67,10 @@ def _images(files: Files) -> Iterator[Picture | Skipped]:
         target = class_path(split, numbers[split], class_folder(path), PurePosixPath(path).suffix)
         numbers[split] += 1
         yield Picture(target, file, (split,))
+
+
+def _read_with(args: Namespace) -> Dataset:
+    return cifar10(Path(args.source), args.name)
+
+
+FORMAT = DatasetFormat(no_options, _read_with)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
 from yolo.datasets.formats.classes import check_names, class_path
-from yolo.datasets.formats.common import encoded_png
+from yolo.datasets.formats.common import encoded_png, read_names
+from yolo.datasets.formats.options import DatasetFormat
 from yolo.datasets.formats.pictures import Dataset, Picture
 from yolo.datasets.sources.idx import Array, class_names, find_idx, read_pair
 from yolo.datasets.sources.packed import check_named
@@ -37,3 +39,15 @@ def _pictures(splits: dict[str, tuple[Array, Array]], names: tuple[str, ...]) ->
 
 def _split(folder: Path, part: str) -> tuple[Array, Array]:
     return read_pair(find_idx(folder, f"{part}-images", 3))
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--names", metavar="FILE", help="class names; default: digit0 to digit9")
+
+
+def _read_with(args: Namespace) -> Dataset:
+    names = read_names(args.names) if args.names else None
+    return mnist(Path(args.source), names, args.name)
+
+
+FORMAT = DatasetFormat(_add_options, _read_with)
