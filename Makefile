@@ -74,7 +74,7 @@ clean:
 
 $(INSTALLED): setup.cfg constraints.txt | $(RUN)
 	@rm -f $(VENV)/.installed-*
-	$(PIP_INSTALL) -e .
+	$(PIP_INSTALL) -e '.[convert]'
 	@touch $@
 
 $(INSTALLED_TEST): setup.cfg constraints.txt | $(RUN)

@@ -171,12 +171,13 @@ def _work(args: argparse.Namespace) -> Work:
 
 
 def _names(args: argparse.Namespace, classes: int, cfg: str) -> tuple[str, ...]:
-    from yolo.datasets.data import Data, read_lines
+    from yolo.datasets import sources
+    from yolo.datasets.lists import read_lines
 
     if not args.data and not args.names:
         return tuple(f"class {number}" for number in range(classes))
     if args.data:
-        names = Data.load(args.data).names
+        names = sources.load(args.data).names
     else:
         names = tuple(line for _, line in read_lines(args.names, "names"))
     if len(names) != classes:

@@ -68,14 +68,14 @@ def main() -> int:
     _check(args)
     if args.json:
         check_outputs([Path(args.json)], [args.cfg, args.weights, args.data])
-    from yolo.datasets.data import Data
+    from yolo.datasets import sources
     from yolo.datasets.loader import evaluation_loader
     from yolo.device import choose_device
     from yolo.evaluation.evaluate import check_classes
     from yolo.files import write_file
 
     device = choose_device(args.device)
-    network, data = _network(args), Data.load(args.data)
+    network, data = _network(args), sources.load(args.data)
     check_classes(network, data)
     loader = evaluation_loader(
         data, network.cfg, args.split, args.batch, args.workers, args.letterbox

@@ -6,15 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from yolo.datasets.data import Data
-from yolo.datasets.images import (
-    Floats,
-    Pixels,
-    center_crop_darknet,
-    letterbox_darknet,
-    read_image,
-    resize_darknet,
-)
+from yolo.datasets import sources
+from yolo.datasets.images import Floats, Pixels, read_image
+from yolo.datasets.resize import center_crop_darknet, letterbox_darknet, resize_darknet
 from yolo.errors import DataError
 from yolo.inference.detections import gives_boxes
 from yolo.inference.sources import find_sources
@@ -32,7 +26,7 @@ def calibration_images(given: str, network: Network, count: int) -> Tensor:
     """
     channels = network.image.channels
     if given.endswith(DATA):
-        items = Data.load(given).items("train")
+        items = sources.items(sources.load(given), "train")
         read, total = items.reader(channels), len(items)
         pictures = (read(i) for i in _spread(total, count))
     else:

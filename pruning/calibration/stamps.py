@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 
 from pruning.calibration.images import DATA
-from yolo.datasets.data import Data, find
+from yolo.datasets import sources
+from yolo.datasets.data import find
 from yolo.errors import DarknetError
 
 Stamp = tuple[str, int, int]  # path, size, time of the last change
@@ -22,7 +23,7 @@ def stamps(given: str | None) -> list[Stamp]:
     paths = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     found = [_stamp(p) for p in paths]
     if path.suffix.lower() in DATA:
-        data = Data.load(given)
+        data = sources.load(given)
         for split_sources in data.sources.values():
             for source in split_sources:
                 found += stamps(find(source, data.folders))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from yolo.cfg import Cfg
+from yolo.datasets import sources
 from yolo.datasets.batch import Batch
 from yolo.datasets.data import Data
 from yolo.datasets.evaluation import EvaluationLoader
@@ -55,7 +56,7 @@ class Accuracy:
 
         Raises DarknetError for a file that is wrong, or that the network isn't made for.
         """
-        data = Data.load(path)
+        data = sources.load(path)
         check_classes(network, data)
         return cls(validation_images(data, network.cfg, workers), points, progress)
 

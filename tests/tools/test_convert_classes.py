@@ -13,10 +13,10 @@ import pytest
 from foreign_data import command as command
 from foreign_data import write_image
 
-from yolo.datasets.data import Data
-from yolo.datasets.formats.cifar import NAMES
+from yolo.datasets import sources
 from yolo.datasets.formats.classes import check_names, class_label, class_path
-from yolo.datasets.formats.idx import read_idx
+from yolo.datasets.sources.cifar import NAMES
+from yolo.datasets.sources.idx import read_idx
 from yolo.errors import DataError
 
 
@@ -40,17 +40,17 @@ def digits(tmp_path):
 
 def classes(data, split):
     """The class of every image, as a loader tells it."""
-    items = data.items(split)
+    items = sources.items(data, split)
     return [items.class_of(index) for index in range(len(items))]
 
 
 def test_mnist(command, digits, tmp_path):
     assert command.run("convert", "mnist", digits, tmp_path / "digit3_" / "o").code == 0
-    data = Data.load(tmp_path / "digit3_" / "o" / "o.data")
+    data = sources.load(tmp_path / "digit3_" / "o" / "o.data")
     assert data.names == tuple(f"digit{number}" for number in range(10))
     assert classes(data, "train") == [6, 5, 4, 3, 2, 1, 0]
     assert classes(data, "valid") == [2, 1, 0]
-    image = cv2.imread(data.images("train")[3], cv2.IMREAD_UNCHANGED)
+    image = cv2.imread(sources.images(data, "train")[3], cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(image, np.full((4, 5), 3))
 
 
@@ -58,7 +58,7 @@ def test_mnist_with_names(command, digits, tmp_path):
     (tmp_path / "n").write_text("".join(f"{'wo' * (i % 2)}man{i // 2}\n" for i in range(7)))
     ended = command.run("convert", "mnist", digits, tmp_path / "o", "--names", tmp_path / "n")
     assert ended.code == 0
-    data = Data.load(tmp_path / "o" / "o.data")
+    data = sources.load(tmp_path / "o" / "o.data")
     assert data.names[:2] == ("man0", "woman0")
     assert classes(data, "train") == [6, 5, 4, 3, 2, 1, 0]
     (tmp_path / "n").write_text("a\nb\n")
@@ -118,11 +118,11 @@ def test_cifar_binary(command, tmp_path):
     (folder / "data_batch_2.bin").write_bytes(cifar_batch([9]))
     (folder / "test_batch.bin").write_bytes(cifar_batch([5, 5]))
     assert command.run("convert", "cifar10", tmp_path / "in", tmp_path / "o").code == 0
-    data = Data.load(tmp_path / "o" / "o.data")
+    data = sources.load(tmp_path / "o" / "o.data")
     assert data.names == NAMES
     assert classes(data, "train") == [3, 0, 9]
     assert classes(data, "valid") == [5, 5]
-    red, green, blue = cv2.imread(data.images("train")[0])[0, 0, ::-1]
+    red, green, blue = cv2.imread(sources.images(data, "train")[0])[0, 0, ::-1]
     assert (red, green, blue) == (13, 23, 33)
     for bad, reason in ((cifar_batch([1])[:-1], "no multiple of 3073"), (cifar_batch([11]), "11")):
         (folder / "test_batch.bin").write_bytes(bad)
@@ -142,7 +142,7 @@ def test_folders_of_images(command, tmp_path, packed):
     ended = command.run("convert", "cifar10", source, tmp_path / "o")
     assert ended.code == 0
     assert re.search("skipped .*train/cat/0.png: not an image", ended.out)
-    data = Data.load(tmp_path / "o" / "o.data")
+    data = sources.load(tmp_path / "o" / "o.data")
     assert data.names == ("ant", "cat")
     assert classes(data, "train") == [0, 1]
     assert classes(data, "valid") == [1]

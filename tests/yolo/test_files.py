@@ -73,3 +73,17 @@ def test_a_pipe_is_written_to_not_replaced(tmp_path):
 def test_a_folder_is_no_file_to_write(folder):
     with pytest.raises(DarknetError, match="can't write: it is a directory"):
         files.check_writable(Path(folder))
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_the_mode_is_that_of_a_file_that_open_makes(tmp_path, umask, mode):
+    """And not that of a temporary file, which only its owner may read."""
+    before = os.umask(umask)
+    try:
+        write_files([(tmp_path / "new" / "a", writer(b"1")), (tmp_path / "b", writer(b"2"))])
+        (tmp_path / "c").write_bytes(b"3")
+        assert os.umask(umask) == umask  # what was asked for stays
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "new" / "a", tmp_path / "b", tmp_path / "c"):
+        assert path.stat().st_mode & 0o777 == mode

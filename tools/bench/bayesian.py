@@ -103,7 +103,7 @@ def _data(folder: Path) -> Data:
     import cv2
     import numpy as np
 
-    from yolo.datasets.data import Data
+    from yolo.datasets import sources
 
     names = [f"class{number}" for number in range(CLASSES)]
     images = [f"{names[number % CLASSES]}_{number}.png" for number in range(BATCH)]
@@ -111,4 +111,4 @@ def _data(folder: Path) -> Data:
     (folder / "x.names").write_text("".join(f"{name}\n" for name in names))
     (folder / "train.txt").write_text("".join(f"{image}\n" for image in images))
     (folder / "x.data").write_text("train=train.txt\nnames=x.names\n")
-    return Data.load(folder / "x.data")
+    return sources.load(folder / "x.data")

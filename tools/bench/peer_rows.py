@@ -40,11 +40,11 @@ def peers_rows(
 
 
 def _judge(network: Network, path: Path) -> Callable[[Network], Evaluation]:
-    from yolo.datasets.data import Data
+    from yolo.datasets import sources
     from yolo.datasets.loader import evaluation_loader
     from yolo.evaluation.evaluate import check_classes, evaluate
 
-    data = Data.load(path)
+    data = sources.load(path)
     check_classes(network, data)
     return lambda cut: evaluate(cut, evaluation_loader(data, network.cfg))
 

@@ -161,6 +161,7 @@ def _forward(network: Network, images: Tensor) -> Callable[[], object]:
 def _loader(data: Data, repeat: int) -> Rows:
     """Loaders in this process against decoding and shrinking alone."""
     from yolo.cfg import Cfg
+    from yolo.datasets import sources
     from yolo.datasets.loader import evaluation_loader, training_loader
 
     cfg = Cfg.load(ROOT / "cfg" / "yolo-fastest-1.1.cfg")
@@ -172,7 +173,7 @@ def _loader(data: Data, repeat: int) -> Rows:
         "loading to train, cached": partial(train, cache=256),
         "loading to evaluate": partial(evaluation_loader, data, cfg, "train", BATCH, workers=0),
     }
-    bare = partial(_decode, data.images("train"))
+    bare = partial(_decode, sources.images(data, "train"))
     return [
         _row(what, _ratio(partial(_consume, make), bare, repeat, PHOTOS), DECODING)
         for what, make in made.items()
@@ -197,7 +198,7 @@ def _photographs(folder: Path) -> Data:
     import cv2
     import numpy as np
 
-    from yolo.datasets.data import Data
+    from yolo.datasets import sources
 
     random = np.random.default_rng(0)
     for number in range(PHOTOS):
@@ -210,7 +211,7 @@ def _photographs(folder: Path) -> Data:
     (folder / "train.txt").write_text("".join(f"{n}.jpg\n" for n in range(PHOTOS)))
     (folder / "x.names").write_text("".join(f"class{n}\n" for n in range(80)))
     (folder / "x.data").write_text("train=train.txt\nnames=x.names\n")
-    return Data.load(folder / "x.data")
+    return sources.load(folder / "x.data")
 
 
 def _scaling(folder: Path) -> list[str]:

@@ -42,7 +42,7 @@ def prepare(
 ) -> Run:
     import torch
 
-    from yolo.datasets.data import Data
+    from yolo.datasets import sources
     from yolo.training.optimizer import freeze
     from yolo.training.run import Run
     from yolo.training.start import judge_of, settings_of
@@ -51,7 +51,7 @@ def prepare(
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    data = Data.load(args.data)
+    data = sources.load(args.data)
     network, header = _network(args, checkpoint, ranks)
     # a .pt file named best or last tells nothing; the cfg that it carries does
     name = args.name or Path(network.cfg.path).stem

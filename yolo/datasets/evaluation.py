@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
+from yolo.datasets import sources
 from yolo.datasets.data import Data, Split
-from yolo.datasets.images import (
-    WHOLE,
-    Floats,
-    Pixels,
-    Placement,
+from yolo.datasets.images import Floats, Pixels
+from yolo.datasets.labels import Problems
+from yolo.datasets.loading import Loaded, Loader, Skipped
+from yolo.datasets.resize import (
     center_crop_darknet,
     is_kept_whole,
     letterbox_darknet,
     resize_darknet,
     to_floats,
 )
-from yolo.datasets.labels import Problems
-from yolo.datasets.loading import Loaded, Loader, Skipped
 from yolo.datasets.sample import (
     NO_BOXES,
     NO_LABELS,
-    Boxes,
     Sample,
     collate,
     one_hot,
@@ -34,14 +29,17 @@ from yolo.errors import DataError
 
 
 class EvaluationLoader(Loader):
-    """All images of a split in the order of the list; float32 in [0, 1]."""
+    """All images of a split in the order of the list; float32 in [0, 1].
+
+    Boxes are relative to the image files, also where `letterbox` surrounds those with grey.
+    """
 
     def __init__(
         self, data: Data, task: Task, split: Split, batch: int, workers: int, letterbox: bool
     ) -> None:
         super().__init__(workers)
         self.data, self.task, self.letterbox = data, task, letterbox
-        self.items, self.batch = data.items(split), batch
+        self.items, self.batch = sources.items(data, split), batch
         if task.is_detector:
             self.items.check_boxes()
         self.read = self.items.reader(task.channels)
@@ -93,22 +91,12 @@ class EvaluationLoader(Loader):
             labels = one_hot(self.items.class_of(index), task.classes)
             return Sample(pixels, NO_BOXES, labels, path, (width, height)), Problems()
         found = self.items.boxes(index, task.classes, clip=False)
-        pixels, placement = self._resized(image)
-        boxes = moved(found.boxes, placement)
-        difficult = moved(self.items.difficult(index, task.classes), placement)
-        sample = Sample(pixels, boxes, NO_LABELS, path, (width, height), difficult)
+        difficult = self.items.difficult(index, task.classes)
+        pixels = self._resized(image)
+        sample = Sample(pixels, found.boxes, NO_LABELS, path, (width, height), difficult)
         return sample, Problems.of(found)
 
-    def _resized(self, image: Pixels) -> tuple[Floats, Placement]:
+    def _resized(self, image: Pixels) -> Floats:
         if self.letterbox:
-            return letterbox_darknet(image, self.task.width, self.task.height)
-        return resize_darknet(image, self.task.width, self.task.height), WHOLE
-
-
-def moved(boxes: Boxes, placement: Placement) -> Boxes:
-    """Boxes (M, 5) relative to an image → relative to the input in which it lies."""
-    if placement == WHOLE:
-        return boxes
-    x, y, width, height = placement
-    scale = np.array([1, width, height, width, height], np.float32)
-    return boxes * scale + np.array([0, x, y, 0, 0], np.float32)
+            return letterbox_darknet(image, self.task.width, self.task.height)[0]
+        return resize_darknet(image, self.task.width, self.task.height)

@@ -1,20 +1,17 @@
-"""What the loaders ask of the images of a split, wherever those come from."""
+"""The images of a split as the loaders see them, wherever those come from."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from yolo.datasets.images import Pixels
 from yolo.datasets.labels import Labels
 
-if TYPE_CHECKING:  # it needs torch, and who only counts images doesn't
-    from yolo.datasets.images import Pixels
-
-Reader = Callable[[int], "Pixels"]
+Reader = Callable[[int], Pixels]
 
 
 class Items(ABC):
@@ -30,7 +27,7 @@ class Items(ABC):
 
     @abstractmethod
     def reader(self, channels: int, cache: int = 0) -> Reader:
-        """What gives an image as (H, W, C), not to be written to; it raises DataError.
+        """A function that gives an image as (H, W, C), not to be written to; it raises DataError.
 
         `cache`: MiB of decoded files to keep. What is in memory is shared with worker processes
         that are forked afterwards.

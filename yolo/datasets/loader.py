@@ -5,7 +5,8 @@ from __future__ import annotations
 import multiprocessing
 
 from yolo.cfg import Cfg
-from yolo.datasets.augment import Augmentation
+from yolo.datasets import sources
+from yolo.datasets.augment.settings import Augmentation
 from yolo.datasets.data import Data, Split
 from yolo.datasets.evaluation import EvaluationLoader
 from yolo.datasets.order import Epoch
@@ -56,7 +57,7 @@ def training_loader(
     """
     if cache and workers and "fork" not in multiprocessing.get_all_start_methods():
         raise DataError("this system can't share a cache of images between loader processes")
-    task, images = Task.of(cfg, data), len(data.items("train"))
+    task, images = Task.of(cfg, data), len(sources.items(data, "train"))
     return TrainingLoader(
         data,
         task,

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from yolo.cfg import Cfg
-from yolo.datasets.color import draw_scale
+from yolo.datasets.augment.color import draw_scale
 from yolo.datasets.order import SIZE, generator
 from yolo.datasets.task import Task, box_heads
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from yolo.datasets.augment import Augmentation
-from yolo.datasets.classifier import classifier_sample
+from yolo.datasets import sources
+from yolo.datasets.augment.classifier import classifier_sample
+from yolo.datasets.augment.detector import detector_sample
+from yolo.datasets.augment.settings import Augmentation
 from yolo.datasets.data import Data
-from yolo.datasets.detector import detector_sample
 from yolo.datasets.images import Pixels
 from yolo.datasets.labels import Labels, Problems
 from yolo.datasets.loading import Loaded, Loader, Skipped
@@ -33,7 +34,7 @@ class TrainingLoader(Loader):
         workers: int,
     ) -> None:
         super().__init__(workers)
-        self.data, self.items, self.task = data, data.items("train"), task
+        self.data, self.items, self.task = data, sources.items(data, "train"), task
         self.epoch, self.sizes, self.settings, self.start = epoch, sizes, settings, start
         if task.is_detector:
             self.items.check_boxes()

@@ -26,7 +26,6 @@ from yolo.inference.detections import (
     box_classes,
     detect,
     gives_boxes,
-    relative_to_image,
     suppression,
 )
 from yolo.network import Network
@@ -40,7 +39,7 @@ Progress = Callable[[int], object]
 
 @dataclass(frozen=True)
 class _Image:
-    """What is found in an image, its truths and difficult objects (M, 5), the size of its file."""
+    """Detections in an image, its truths and difficult objects (M, 5), the size of its file."""
 
     found: Detections
     truths: Tensor
@@ -131,18 +130,13 @@ def _found(network: Network, loader: Images, progress: Progress | None) -> Itera
         placements = _placements(batch) if loader.letterbox else None
         found = detect(network, outputs, CANDIDATE, nms, placements)
         for number, size in enumerate(batch.sizes):
-            truths, difficult = (
-                _of_image(boxes, number, placements) for boxes in (batch.boxes, batch.difficult)
-            )
+            truths, difficult = (_of_image(b, number) for b in (batch.boxes, batch.difficult))
             yield _Image(found[number], truths, difficult, size)
 
 
-def _of_image(boxes: Tensor, number: int, placements: list[Placement] | None) -> Tensor:
-    """Of a batch's boxes (M, 6) those of one image (M, 5), relative to its file."""
-    own = boxes[boxes[:, 0] == number, 1:]
-    if not placements:
-        return own
-    return torch.cat((own[:, :1], relative_to_image(own[:, 1:], placements[number])), 1)
+def _of_image(boxes: Tensor, number: int) -> Tensor:
+    """Of a batch's boxes (M, 6) those of one image (M, 5)."""
+    return boxes[boxes[:, 0] == number, 1:]
 
 
 def _placements(batch: Batch) -> list[Placement]:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from yolo.datasets.images import WHOLE, Pixels, letterbox_darknet, resize_darknet
+from yolo.datasets.images import WHOLE, Pixels
+from yolo.datasets.resize import letterbox_darknet, resize_darknet
 from yolo.inference.detections import Detections, detect, suppression
 from yolo.network import Network
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from yolo.datasets.data import IMAGES, read_lines, resolve
+from yolo.datasets.lists import IMAGES, read_lines, resolve
 from yolo.errors import DataError
 
 VIDEOS = frozenset(

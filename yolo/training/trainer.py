@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from yolo.datasets import sources
 from yolo.datasets.batch import Batch
 from yolo.datasets.data import Data
 from yolo.datasets.labels import Problems
@@ -99,15 +100,17 @@ class Trainer:
         if options.channels_last:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.heads = trained_heads(network.layers)
-        sources = [learns_from(network.layers[index]) for index in self.heads]
-        self.collected = sorted({*sources, *network.head_inputs})
+        inputs = [learns_from(network.layers[index]) for index in self.heads]
+        self.collected = sorted({*inputs, *network.head_inputs})
         self.steps_per_epoch = steps_per_epoch(data, settings)
         self.settings = settings
         self.optimizer = make_optimizer(network, settings)
         self.ema = Ema(network, options.ema)
         self.variational = None
         if bayesian_layers(network.layers):
-            self.variational = Variational(network, options.bound, len(data.images("train")))
+            self.variational = Variational(
+                network, options.bound, len(sources.images(data, "train"))
+            )
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=options.amp and self.device.type == "cuda"
         )
@@ -306,7 +309,7 @@ class Trainer:
 
 def steps_per_epoch(data: Data, settings: Settings) -> int:
     """Updates of the parameters in which all training images are seen."""
-    return -(-len(data.images("train")) // settings.batch)
+    return -(-len(sources.images(data, "train")) // settings.batch)
 
 
 def _some(paths: Sequence[str]) -> str:

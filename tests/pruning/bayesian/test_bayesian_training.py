@@ -21,7 +21,7 @@ from pruning.calibration.images import batches, calibration_images
 from pruning.selection import Wish
 from pruning.session import Job, prune
 from yolo.cfg import Cfg
-from yolo.datasets.data import Data
+from yolo.datasets import sources
 from yolo.errors import PlanError
 from yolo.files import write_files
 from yolo.layers.bayesian import bayesian_layers
@@ -40,7 +40,7 @@ BAYESIAN = CLASSIFIER.replace("[convolutional]", "[bayesian_convolutional]\nclip
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return Data.load(make_classification_data(tmp_path_factory.mktemp("data")))
+    return sources.load(make_classification_data(tmp_path_factory.mktemp("data")))
 
 
 def trainer(data, bound=None, text=BAYESIAN, epochs=2, **settings):

@@ -30,7 +30,7 @@ from pruning.selection.importance import SENSITIVITY, Importance, Model
 from pruning.selection.ranking import slot_macs
 from pruning.selection.schedule import Path as Way
 from pruning.selection.sensitivity import SHARES, Curve, Scan, marginal_losses, scan
-from yolo.datasets.data import Data
+from yolo.datasets import sources
 from yolo.errors import PlanError
 from yolo.models.weights import save_weights
 from yolo.network import Network
@@ -141,7 +141,7 @@ def test_a_loss_is_the_head_error_of_the_cut_alone(tmp_path: Path, text: str, mo
 def test_images_tell_the_order_and_the_loss(tmp_path: Path) -> None:
     """The order of least squares in place of |γ|, and top-1 in place of the heads."""
     trial = Trial(tmp_path / "scan.json", CLASSIFIER)
-    data = Data.load(make_classification_data(tmp_path, valid=10))
+    data = sources.load(make_classification_data(tmp_path, valid=10))
     judge = trial.judge = Accuracy(validation_images(data, trial.network.cfg, 0))  # type: ignore[assignment]
     evidence = gather(trial.network, [torch.rand(4, 3, 32, 32)])
     scores = trial.scan(evidence=evidence)

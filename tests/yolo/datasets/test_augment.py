@@ -15,11 +15,18 @@ from numpy.typing import NDArray
 from tiny_data import painted
 
 from yolo.cfg import Cfg
-from yolo.datasets.augment import CUTMIX, CUTMIX_OR_MOSAIC, MIXUP, MOSAIC, NONE, Augmentation
-from yolo.datasets.classifier import classifier_sample, view_matrix
-from yolo.datasets.color import Color, draw_scale
-from yolo.datasets.crop import Crop
-from yolo.datasets.detector import detector_sample
+from yolo.datasets.augment.classifier import classifier_sample, view_matrix
+from yolo.datasets.augment.color import Color, draw_scale
+from yolo.datasets.augment.crop import Crop
+from yolo.datasets.augment.detector import detector_sample
+from yolo.datasets.augment.settings import (
+    CUTMIX,
+    CUTMIX_OR_MOSAIC,
+    MIXUP,
+    MOSAIC,
+    NONE,
+    Augmentation,
+)
 from yolo.datasets.sample import NO_BOXES, Sample, one_hot
 from yolo.datasets.sizes import Sizes
 from yolo.datasets.task import Task

@@ -15,11 +15,13 @@ from foreign_data import write_image, write_voc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yolo.datasets.data import Data
+from tools.common.convert import CONVERTERS
+from yolo.datasets import sources
+from yolo.datasets.formats import FORMATS
 from yolo.datasets.formats import folder as folder_module
+from yolo.datasets.formats.common import random_split, target_paths
 from yolo.datasets.formats.layout import Place, row_text, write
 from yolo.datasets.formats.pictures import Boxes, Dataset, Picture, relative
-from yolo.datasets.formats.sources import random_split, target_paths
 from yolo.datasets.labels import read_labels
 from yolo.errors import DataError
 
@@ -37,10 +39,10 @@ def test_lists_and_names_move_with_the_folder(tmp_path, monkeypatch):
     write(tiny(), Place(tmp_path / "here", tmp_path / "here"))
     (tmp_path / "here").rename(tmp_path / "there")
     monkeypatch.chdir("/")
-    data = Data.load(tmp_path / "there" / "x.data")
+    data = sources.load(tmp_path / "there" / "x.data")
     assert data.names == ("a thing",)
     expected = [str(tmp_path / "there" / "images" / f"{i}.jpg") for i in range(3)]
-    assert [str(Path(path)) for path in data.images("train")] == expected
+    assert [str(Path(path)) for path in sources.images(data, "train")] == expected
 
 
 def test_a_data_file_above_the_folder(tmp_path, monkeypatch):
@@ -50,7 +52,7 @@ def test_a_data_file_above_the_folder(tmp_path, monkeypatch):
     assert (summary.clipped, summary.dropped) == (3, 6)
     assert sorted(os.listdir(tmp_path)) == ["README.md", "x", "x.data", "x.names"]
     monkeypatch.chdir("/")
-    assert len(Data.load(tmp_path / "x.data").images("valid")) == 3
+    assert len(sources.images(sources.load(tmp_path / "x.data"), "valid")) == 3
 
 
 def test_absolute_paths_and_labels_where_darknet_looks(tmp_path):
@@ -184,7 +186,7 @@ def test_what_is_there_stays(command, tmp_path):
     for force in ((), ("--force",)):
         ended = command.run("convert", "voc", source, target, *force)
         assert (ended.code, ended.out) == (2, "")
-        assert ended.err.startswith(f"error: {target}: is there already, and not from here")
+        assert ended.err.startswith(f"error: {target}: exists and was not made by convert.py")
     (target / "notes").unlink()
     assert command.run("convert", "voc", source, target).code == 0
     ended = command.run("convert", "voc", source, target)
@@ -192,7 +194,7 @@ def test_what_is_there_stays(command, tmp_path):
     assert command.run("convert", "voc", source, target, "--force").code == 0
     (target / "mine.weights").write_text("precious")
     ended = command.run("convert", "voc", source, target, "--force")
-    assert "mine.weights: isn't from here" in ended.err
+    assert "mine.weights: was not made by convert.py" in ended.err
     assert (target / "mine.weights").exists()
 
 
@@ -215,11 +217,20 @@ def test_an_unknown_form_is_one_line(command):
     assert ended.err.count("\n") == 1
 
 
-def test_help_is_quick_for_it_imports_nothing_large():
-    code = "import runpy, sys; sys.argv[1:] = ['voc', '--help']; t = sys.argv[0]\n"
-    code += "try: runpy.run_path(t, run_name='__main__')\n"
-    code += "except SystemExit: print({'torch', 'cv2', 'numpy'} & set(sys.modules))"
-    arguments = [sys.executable, "-c", code.replace("sys.argv[0]", repr(str(TOOLS / "convert.py")))]
+HELP = """
+import runpy, sys
+sys.argv = [sys.argv[1], *sys.argv[2:], "--help"]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as ended:
+    print({"torch", "scipy", "sklearn"} & set(sys.modules), ended.code)
+"""
+
+
+@pytest.mark.parametrize("form", ["", *FORMATS, *CONVERTERS])
+def test_help_is_quick_for_it_imports_nothing_large(form):
+    arguments = [sys.executable, "-c", HELP, str(TOOLS / "convert.py"), *filter(None, [form])]
     environment = {**os.environ, "PYTHONPATH": str(TOOLS)}
     ended = subprocess.run(arguments, capture_output=True, text=True, env=environment, check=True)
-    assert ended.stdout.endswith("set()\n")
+    assert ended.stdout.startswith(f"usage: convert.py {form}".rstrip())
+    assert ended.stdout.endswith("set() 0\n")

@@ -11,7 +11,7 @@ import pytest
 from foreign_data import command as command
 from foreign_data import labels, write_image
 
-from yolo.datasets.data import Data
+from yolo.datasets import sources
 from yolo.datasets.formats.coco import CocoSource, coco, find_instances
 from yolo.errors import DataError
 
@@ -67,7 +67,7 @@ def test_boxes(command, source, tmp_path):
         "skipped images": "1",
     }
     assert "skipped missing.jpg: there is no such image" in ended.out
-    assert Data.load(tmp_path / "o" / "o.data").names == ("cat", "dog")
+    assert sources.load(tmp_path / "o" / "o.data").names == ("cat", "dog")
     expected = [[1, 0.5, 0.5, 0.5, 0.5], [0, 0.875, 0.5, 0.25, 0.5]]
     assert labels(tmp_path / "o", "a.jpg") == expected
     assert (tmp_path / "o" / "valid.txt").read_text() == "images/a-2.jpg\n"
@@ -91,11 +91,11 @@ def test_one_json_is_split_by_chance_or_used_twice(command, tmp_path):
     (tmp_path / "x.json").write_text(json.dumps(content))
     arguments = ("coco", tmp_path / "x.json", tmp_path / "o", "--images", tmp_path / "pictures")
     assert command.run("convert", *arguments).code == 0
-    data = Data.load(tmp_path / "o" / "o.data")
-    assert data.images("train") == data.images("valid")
+    data = sources.load(tmp_path / "o" / "o.data")
+    assert sources.images(data, "train") == sources.images(data, "valid")
     assert command.run("convert", *arguments, "--force", "--valid-share", "0.3").code == 0
-    data = Data.load(tmp_path / "o" / "o.data")
-    train, valid = set(data.images("train")), set(data.images("valid"))
+    data = sources.load(tmp_path / "o" / "o.data")
+    train, valid = set(sources.images(data, "train")), set(sources.images(data, "valid"))
     assert (len(train), len(valid), train & valid) == (7, 3, set())
 
 

@@ -9,7 +9,7 @@ import pytest
 from foreign_data import command as command
 from foreign_data import labels, write_image
 
-from yolo.datasets.data import Data
+from yolo.datasets import sources
 from yolo.datasets.formats.hands import hand_boxes
 
 scipy_io = pytest.importorskip("scipy.io")
@@ -45,7 +45,7 @@ def source(tmp_path):
 
 def test_the_smallest_upright_box_around_the_corners(command, source, tmp_path):
     assert command.run("convert", "hands", source, tmp_path / "o").code == 0
-    data = Data.load(tmp_path / "o" / "o.data")
+    data = sources.load(tmp_path / "o" / "o.data")
     assert data.names == ("hand",)
     width = 20 * math.cos(math.radians(30)) + 10 * math.sin(math.radians(30))
     height = 20 * math.sin(math.radians(30)) + 10 * math.cos(math.radians(30))

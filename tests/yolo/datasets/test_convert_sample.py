@@ -12,9 +12,9 @@ from conftest import ROOT
 from foreign_data import command as command
 
 from yolo.cfg import Cfg
-from yolo.datasets.data import Data
+from yolo.datasets import sources
+from yolo.datasets.anchors import fit_anchors
 from yolo.datasets.formats import sample as sample_module
-from yolo.datasets.formats.anchors import fit_anchors
 from yolo.datasets.formats.sample import sample
 from yolo.datasets.labels import read_labels
 from yolo.errors import DataError
@@ -54,10 +54,10 @@ def test_it_comes_beside_what_is_there(command, tmp_path, monkeypatch):
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["README.md", "digits", "digits.data", "digits.names"]
     monkeypatch.chdir("/")
-    data = Data.load(tmp_path / "digits.data")
+    data = sources.load(tmp_path / "digits.data")
     assert data.names == tuple("0123456789")
-    assert (len(data.images("train")), len(data.images("valid"))) == (6, 2)
-    for image in data.images("train") + data.images("valid"):
+    assert (len(sources.images(data, "train")), len(sources.images(data, "valid"))) == (6, 2)
+    for image in sources.images(data, "train") + sources.images(data, "valid"):
         assert cv2.imread(image).shape == (160, 160, 3)
         found = read_labels(image, 10)
         assert 1 <= len(found.boxes) <= 5

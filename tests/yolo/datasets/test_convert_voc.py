@@ -9,7 +9,7 @@ import pytest
 from foreign_data import command as command
 from foreign_data import labels, write_sets, write_voc
 
-from yolo.datasets.data import Data
+from yolo.datasets import sources
 from yolo.datasets.formats.voc import VocOptions, voc
 from yolo.datasets.labels import read_labels
 from yolo.errors import DataError
@@ -34,7 +34,7 @@ def darknets_box(size, box):
 
 def test_boxes_as_darknets_script(command, source, tmp_path):
     assert command.run("convert", "voc", source, tmp_path / "o").code == 0
-    assert Data.load(tmp_path / "o" / "o.data").names == ("ant", "cat", "dog")
+    assert sources.load(tmp_path / "o" / "o.data").names == ("ant", "cat", "dog")
     first, second = labels(tmp_path / "o", "a.jpg")
     assert first == [1, *np.round(darknets_box((40, 20), (5, 25, 3, 13)), 6)]
     assert second[0] == 0
@@ -123,8 +123,8 @@ def test_no_voc_folder(command, tmp_path):
 def test_blood_cells(command, shared, tmp_path):
     ended = command.run("convert", "voc", shared / "data" / "bccd", tmp_path / "o")
     assert ended.code == 0
-    data = Data.load(tmp_path / "o" / "o.data")
-    train, valid = data.images("train"), data.images("valid")
+    data = sources.load(tmp_path / "o" / "o.data")
+    train, valid = sources.images(data, "train"), sources.images(data, "valid")
     assert data.names == ("Platelets", "RBC", "WBC")
     assert (len(train), len(valid)) == (292, 72)
     found = [read_labels(image, 3) for image in train + valid]
@@ -138,6 +138,6 @@ def test_no_image_sets(command, shared, tmp_path):
     options = ("--valid-share", ".2", "--difficult", "keep")
     ended = command.run("convert", "voc", shared / "data" / "voc100", tmp_path / "o", *options)
     assert re.search(r"boxes +\| +273 ", ended.out)
-    data = Data.load(tmp_path / "o" / "o.data")
-    train, valid = set(data.images("train")), set(data.images("valid"))
+    data = sources.load(tmp_path / "o" / "o.data")
+    train, valid = set(sources.images(data, "train")), set(sources.images(data, "valid"))
     assert (len(train), len(valid), train & valid) == (80, 20, set())

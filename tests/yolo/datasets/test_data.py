@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yolo.datasets.data import Data
+from yolo.datasets import sources
 from yolo.datasets.labels import label_path, read_labels
 from yolo.errors import DataError
 
@@ -40,16 +40,17 @@ def test_paths_lead_from_the_working_directory_before_the_list(
         write(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     beside = os.path.join(str(tmp_path), "set/lists/beside.jpg")
-    assert Data.load(path).images("train") == ("both.jpg", "here.jpg", beside, "nowhere.jpg")
+    images = sources.images(sources.load(path), "train")
+    assert images == ("both.jpg", "here.jpg", beside, "nowhere.jpg")
 
 
 def test_lists_in_every_spelling(tmp_path: Path) -> None:
     text = "# a comment\r\n classes=2\r\nclasses = 3\r\n\r\ntrain=train.txt\r\nnames = x.names\r\n"
-    data = Data.load(data_file(tmp_path, text))
+    data = sources.load(data_file(tmp_path, text))
     write(tmp_path / "train.txt", "\ufeffimages/a b.jpg\r\n\r\n  images/c.jpg \nimages/d.jpg")
     for name in ("a b", "c", "d"):
         write(tmp_path / f"images/{name}.jpg")
-    assert [Path(i).name for i in data.images("train")] == ["a b.jpg", "c.jpg", "d.jpg"]
+    assert [Path(i).name for i in sources.images(data, "train")] == ["a b.jpg", "c.jpg", "d.jpg"]
     assert data.names == data.labels == ("cat", "dog")
 
 
@@ -57,8 +58,8 @@ def test_a_folder_stands_for_all_images_below_it(tmp_path: Path) -> None:
     path = data_file(tmp_path, "valid = pictures\nnames = x.names\ntop = 5\nbackup = out\n")
     for name in ("b/2.PNG", "b/1.jpg", "a/3.jpeg", "a/note.txt"):
         write(tmp_path / "pictures" / name)
-    data = Data.load(path)
-    images = [os.path.relpath(i, tmp_path / "pictures") for i in data.images("valid")]
+    data = sources.load(path)
+    images = [os.path.relpath(i, tmp_path / "pictures") for i in sources.images(data, "valid")]
     assert images == ["a/3.jpeg", "b/1.jpg", "b/2.PNG"]
     assert (data.top, data.backup, data.classes) == (5, "out", 2)
 
@@ -78,10 +79,10 @@ def test_yaml_of_the_ultralytics_tools(tmp_path: Path, path: str, names: str) ->
     write(tmp_path / "images/b.txt", "./b/2.jpg\n")
     for name in ("a/1.jpg", "b/2.jpg", "b/3.jpg"):
         write(tmp_path / "images" / name)
-    data = Data.load(file)
+    data = sources.load(file)
     assert data.names == ("cat", "dog")
-    assert [Path(i).name for i in data.images("train")] == ["1.jpg", "2.jpg"]
-    assert [Path(i).name for i in data.images("valid")] == ["1.jpg"]
+    assert [Path(i).name for i in sources.images(data, "train")] == ["1.jpg", "2.jpg"]
+    assert [Path(i).name for i in sources.images(data, "valid")] == ["1.jpg"]
 
 
 BAD_DATA = {
@@ -104,7 +105,7 @@ def test_bad_data_file(tmp_path: Path, text: str | None, message: str) -> None:
     write(tmp_path / "one.names", "cat\n")
     path = data_file(tmp_path, text) if text is not None else str(tmp_path / "x.data")
     with pytest.raises(DataError, match=message):
-        Data.load(path)
+        sources.load(path)
 
 
 BAD_YAML = {
@@ -122,7 +123,7 @@ BAD_YAML = {
 @pytest.mark.parametrize(("text", "message"), BAD_YAML.values(), ids=BAD_YAML)
 def test_bad_yaml(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        Data.load(write(tmp_path / "x.yaml", text))
+        sources.load(write(tmp_path / "x.yaml", text))
 
 
 BAD_LISTS = {
@@ -135,11 +136,11 @@ BAD_LISTS = {
 
 @pytest.mark.parametrize(("text", "listed", "message"), BAD_LISTS.values(), ids=BAD_LISTS)
 def test_bad_list(tmp_path: Path, text: str, listed: str | None, message: str) -> None:
-    data = Data.load(data_file(tmp_path, text))
+    data = sources.load(data_file(tmp_path, text))
     if listed is not None:
         write(tmp_path / "train.txt", listed)
     with pytest.raises(DataError, match=message):
-        data.images("train")
+        sources.images(data, "train")
 
 
 CLASSES = {
@@ -155,10 +156,10 @@ CLASSES = {
 def test_the_class_of_a_classifiers_image(tmp_path: Path, listed: str, expected: int | str) -> None:
     """What stands in front of the listed path doesn't count"""
     folder = tmp_path / "catalogue"
-    data = Data.load(data_file(folder, LISTED))
+    data = sources.load(data_file(folder, LISTED))
     write(folder / "train.txt", f"{listed}\n")
     write(folder / listed)
-    items = data.items("train")
+    items = sources.items(data, "train")
     if isinstance(expected, int):
         assert items.class_of(0) == expected
     else:
@@ -281,9 +282,9 @@ def test_no_label_file_and_an_empty_one(tmp_path: Path) -> None:
 def test_real_labels(shared: Path, tmp_path: Path) -> None:
     folder = shared / "data/hands"
     text = f"train={folder}/train.txt\nvalid={folder}/valid.txt\nnames={folder}/hands.names\n"
-    data = Data.load(data_file(tmp_path, text))
-    images = data.images("train")
-    assert (len(images), len(data.images("valid")), data.classes) == (800, 200, 1)
+    data = sources.load(data_file(tmp_path, text))
+    images = sources.images(data, "train")
+    assert (len(images), len(sources.images(data, "valid")), data.classes) == (800, 200, 1)
     found = [read_labels(image, data.classes) for image in images]
     assert not any(labels.missing for labels in found)
     assert sum(labels.clipped for labels in found) > 50

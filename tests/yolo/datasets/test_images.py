@@ -12,13 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from yolo.datasets.images import (
-    center_crop_darknet,
-    letterbox_darknet,
-    letterbox_placement,
-    read_image,
-    resize_darknet,
-)
+from yolo.datasets.images import letterbox_placement, read_image
+from yolo.datasets.resize import center_crop_darknet, letterbox_darknet, resize_darknet
 from yolo.errors import DataError
 
 # a built library of AlexeyAB's Darknet, where one is at hand

@@ -13,11 +13,11 @@ from tiny_data import painted
 
 from yolo.boxes import iou
 from yolo.cfg import Cfg
-from yolo.datasets.augment import MIXUP, MOSAIC, NONE, Augmentation
-from yolo.datasets.crop import Crop, draw_crop
-from yolo.datasets.detector import detector_sample
+from yolo.datasets.augment.crop import Crop, draw_crop
+from yolo.datasets.augment.detector import detector_sample
+from yolo.datasets.augment.settings import MIXUP, MOSAIC, NONE, Augmentation
+from yolo.datasets.augment.ssd_crop import ANY, WHOLE, SsdCrops, draw_patches, overlaps
 from yolo.datasets.sample import NO_BOXES, NO_LABELS, Sample
-from yolo.datasets.ssd_crop import ANY, WHOLE, SsdCrops, draw_patches, overlaps
 from yolo.datasets.task import Task
 from yolo.errors import CfgError
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from yolo.datasets.data import Data
+from yolo.datasets import sources
 from yolo.datasets.loader import evaluation_loader
 from yolo.errors import DataError
 from yolo.evaluation.average_precision import Matches, average_precisions, count, match
@@ -175,17 +175,16 @@ def listed(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("letterbox", [False, True])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_they_come_with_the_images_of_valid(listed: Path, letterbox: bool, workers: int) -> None:
-    cfg, data = build(DETECTOR).cfg, Data.load(listed / "x.data")
+    cfg, data = build(DETECTOR).cfg, sources.load(listed / "x.data")
     (batch,) = evaluation_loader(data, cfg, workers=workers, letterbox=letterbox)
-    y, height = (0.5, 0.125) if letterbox else (0.5, 0.25)  # the image is twice as wide as high
-    assert batch.difficult.tolist() == [[1, 1, 0.75, y, 0.5, height]]
+    assert batch.difficult.tolist() == [[1, 1, 0.75, 0.5, 0.5, 0.25]]  # of the image file
     assert batch.boxes[:, :2].tolist() == [[0, 0], [1, 0]]
     (batch,) = evaluation_loader(data, cfg, "train", workers=0)
     assert batch.difficult.shape == (0, 6)
 
 
 def test_missing_label_files_are_no_problem_of_the_data(listed: Path) -> None:
-    loader = evaluation_loader(Data.load(listed / "x.data"), build(DETECTOR).cfg, workers=0)
+    loader = evaluation_loader(sources.load(listed / "x.data"), build(DETECTOR).cfg, workers=0)
     assert len(list(loader)) == 1
     assert loader.problems.missing == 0
 
@@ -198,7 +197,7 @@ def test_nothing_is_wrong_where_all_is_difficult(listed: Path, letterbox: bool) 
         torch.nn.init.constant_(parameter, 0)
 
     def wrong() -> int:
-        data = Data.load(listed / "x.data")
+        data = sources.load(listed / "x.data")
         loader = evaluation_loader(data, network.cfg, workers=0, letterbox=letterbox)
         found = evaluate(network, loader, conf_thresh=0.2, iou_thresh=0.9)
         assert isinstance(found, DetectorEvaluation)
@@ -233,7 +232,7 @@ BAD = {
 def test_bad_lists(listed: Path, file: str, text: str, message: str) -> None:
     (listed / file).write_text(text)
     with pytest.raises(DataError, match=message):
-        list(evaluation_loader(Data.load(listed / "x.data"), build(DETECTOR).cfg, workers=0))
+        list(evaluation_loader(sources.load(listed / "x.data"), build(DETECTOR).cfg, workers=0))
 
 
 OBJECTS = {
@@ -261,8 +260,8 @@ def test_convert_writes_the_list(command, source, tmp_path, absolute):
     listed = [f"{root}difficult/b.jpg", f"{root}difficult/c.jpg"]
     assert (out / "difficult.txt").read_text().split() == listed
     assert sorted(p.name for p in (out / "difficult").iterdir()) == ["b.txt", "c.txt"]
-    data = Data.load(out / "o.data")
-    items = data.items("valid")
+    data = sources.load(out / "o.data")
+    items = sources.items(data, "valid")
     assert data.names == ("cat", "dog")
     assert labels(out, "b.jpg") == [[1, 0.875, 0.5, 0.25, 0.5]]
     assert items.difficult(0, 2).tolist() == [[0, *np.float32([0.475, 0.4, 0.5, 0.5])]]
@@ -293,5 +292,5 @@ def test_the_numbers_of_darknet(command, shared, tmp_path):
     command.run("convert", "voc", shared / "data/voc100", tmp_path / "o", "--names", names)
     model = shared / "data/models/yolo-lite-voc"
     network, _ = load_model(f"{model}.cfg", f"{model}.weights")
-    loader = evaluation_loader(Data.load(tmp_path / "o" / "o.data"), network.cfg, workers=0)
+    loader = evaluation_loader(sources.load(tmp_path / "o" / "o.data"), network.cfg, workers=0)
     assert evaluate(network, loader, points=11).map == pytest.approx(0.467719, abs=1e-4)

@@ -16,6 +16,7 @@ from conftest import build
 from hypothesis import given
 from hypothesis import strategies as st
 
+from yolo.datasets import sources
 from yolo.datasets.batch import Batch
 from yolo.datasets.data import Data
 from yolo.datasets.loader import evaluation_loader
@@ -162,6 +163,14 @@ def test_in_darknets_count_an_unsure_detection_takes_the_truth_of_a_later_one() 
     assert (counts.tp.tolist(), counts.fp.tolist()) == ([0, 0], [1, 0])
     # for AP the surest comes first
     assert average_precisions(match(found, TRUTHS[:1], 0.5), 2).tolist() == [1, 0]
+
+
+def test_a_confidence_of_exactly_the_threshold_does_not_count() -> None:
+    """validate_detector_map of detector.c: p > thresh_calc_avg_iou"""
+    found = match(detections((0.3, 0.3, 0, 0.25), (0.5, 0.5, 0, 0.25)), TRUTHS, 0.5)
+    at, below = count(found, 2, 0.25), count(found, 2, 0.249)
+    assert (at.tp.tolist(), at.fp.tolist()) == ([0, 0], [0, 0])
+    assert (below.tp.tolist(), below.fp.tolist()) == ([1, 0], [1, 0])
 
 
 def test_coco_agrees_on_boxes_without_neighbours() -> None:
@@ -313,7 +322,7 @@ def test_the_numbers_of_darknet(  # type: ignore[no-untyped-def]
     """
     path = shared / "data/models" / model
     network, _ = load_model(f"{path}.cfg", f"{path}.weights")
-    data = Data.load(make(shared, tmp_path))
+    data = sources.load(make(shared, tmp_path))
     found = evaluate(network, evaluation_loader(data, network.cfg, workers=0), **options)
     assert isinstance(found, DetectorEvaluation)
     assert found.map == pytest.approx(wanted, abs=1e-4)

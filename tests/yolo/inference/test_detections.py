@@ -158,6 +158,16 @@ def test_candidates(head: str, thresh: float) -> None:
         assert 0 < len(wanted) < len(decoded[number])
 
 
+@pytest.mark.parametrize("head", [YOLO, REGION])
+def test_a_confidence_of_exactly_the_threshold_is_none(head: str) -> None:
+    """get_network_boxes of network.c: prob > thresh, and objectness > thresh before it"""
+    layer = build(NET + CONV.format(16) + head).layers[1]
+    row = torch.tensor([[0.5, 0.5, 0.25, 0.25, 0.5, 0.5, 0.5 + 2**-20, 0.25]])
+    assert layer.confidences(row, 0.25).tolist() == [[0, 0.25 + 2**-21, 0]]
+    assert layer.confidences(row, 0.249).tolist() == [[0.25, 0.25 + 2**-21, 0]]
+    assert layer.confidences(row, 0.5).tolist() == [[0, 0, 0]]
+
+
 def test_numbers_that_are_not_finite_are_no_candidates() -> None:
     network = build(NET + CONV.format(16) + YOLO)
     outputs = {1: torch.full((1, 16, 8, 16), torch.nan)}

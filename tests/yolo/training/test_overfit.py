@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from yolo.cfg import Cfg
+from yolo.datasets import sources
 from yolo.datasets.data import Data
 from yolo.datasets.labels import read_labels
 from yolo.datasets.loader import evaluation_loader
@@ -28,7 +29,7 @@ def eight_hands(shared: Path, folder: Path) -> Data:
     (folder / "eight.txt").write_text("".join(f"{path}\n" for path in seen[:8]))
     text = f"train=eight.txt\nvalid=eight.txt\nnames={hands / 'hands.names'}\n"
     (folder / "x.data").write_text(text)
-    return Data.load(folder / "x.data")
+    return sources.load(folder / "x.data")
 
 
 def large_enough(boxes: np.ndarray) -> bool:

@@ -6,6 +6,7 @@ import pytest
 from tiny_data import make_detection_data
 from tiny_training import fresh, trainer
 
+from yolo.datasets import sources
 from yolo.datasets.data import Data
 from yolo.errors import DarknetError, DataError
 from yolo.evaluation.results import ClassifierEvaluation, DetectorEvaluation
@@ -17,7 +18,7 @@ from yolo.training.run import Run
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
-    return Data.load(make_detection_data(tmp_path_factory.mktemp("data")))
+    return sources.load(make_detection_data(tmp_path_factory.mktemp("data")))
 
 
 @pytest.mark.parametrize("failure", [DataError("valid.txt:3: bad"), KeyboardInterrupt()])

@@ -8,6 +8,7 @@ import torch
 from tiny_data import BODY, CLASSIFIER, DETECTOR, make_classification_data, make_detection_data
 from tiny_training import fresh, trainer
 
+from yolo.datasets import sources
 from yolo.datasets.data import Data
 from yolo.errors import CfgError, TrainingError
 from yolo.files import write_files
@@ -20,7 +21,7 @@ from yolo.training.trainer import Options, Trainer
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
-    return Data.load(make_detection_data(tmp_path_factory.mktemp("data")))
+    return sources.load(make_detection_data(tmp_path_factory.mktemp("data")))
 
 
 def same(a: Network, b: Network) -> bool:
@@ -39,7 +40,7 @@ def test_training_lowers_the_loss(data):
 
 
 def test_a_classifier_learns(tmp_path):
-    data = Data.load(make_classification_data(tmp_path))
+    data = sources.load(make_classification_data(tmp_path))
     rows = list(trainer(data, CLASSIFIER, epochs=10).run())
     assert rows[-1]["loss"] < 0.3 * rows[0]["loss"]
 
@@ -78,7 +79,7 @@ def test_a_resumed_run_has_the_losses_of_an_unbroken_one(data, tmp_path, stop_at
 def test_other_data_can_not_be_resumed_with(data, tmp_path):
     old = trainer(data)
     list(old.run())
-    other = trainer(Data.load(make_detection_data(tmp_path, train=20)))
+    other = trainer(sources.load(make_detection_data(tmp_path, train=20)))
     with pytest.raises(TrainingError, match="an epoch had 3 steps and has 5 now"):
         other.restore(Checkpoint(old.network.cfg, {}), old.state())
 

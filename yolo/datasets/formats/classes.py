@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Iterable
 
 from yolo.errors import DataError
 
@@ -31,9 +28,3 @@ def check_names(names: Iterable[str]) -> None:
             raise DataError(
                 f"classes {' and '.join(map(repr, within))} can't be told apart in paths"
             )
-
-
-def check_labels(labels: NDArray[np.uint8], names: Sequence[str], where: str) -> None:
-    """Raises DataError for a label without a name."""
-    if labels.max() >= len(names):
-        raise DataError(f"{where}: labels up to {labels.max()}, but {len(names)} names")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from yolo.datasets.formats.pictures import Boxes, Dataset, Picture, Polygon, Skipped, relative
-from yolo.datasets.formats.sources import (
+from yolo.datasets.formats.common import (
     image_size,
     in_parallel,
     random_split,
@@ -19,6 +19,8 @@ from yolo.datasets.formats.sources import (
     skipped,
     target_paths,
 )
+from yolo.datasets.formats.options import DatasetFormat, add_split_options
+from yolo.datasets.formats.pictures import Boxes, Dataset, Picture, Polygon, Skipped, relative
 from yolo.errors import DataError
 
 
@@ -224,3 +226,24 @@ def _polygons(
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and abs(value) < 1e9
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--train", metavar="JSON", help="default: what SRC has")
+    parser.add_argument("--valid", metavar="JSON", help="default: what SRC has")
+    parser.add_argument("--images", metavar="DIR", help="where else images may be")
+    parser.add_argument("--polygons", action="store_true", help="write polygons/, too")
+    add_split_options(parser, "one JSON is for both")
+
+
+def _read_with(args: Namespace) -> Dataset:
+    source = Path(args.source)
+    given = {"train": args.train, "valid": args.valid}
+    splits = {split: Path(path) for split, path in given.items() if path}
+    if len(splits) < 2:
+        splits = {**find_instances(source), **splits}
+    folders = tuple(Path(p) for p in (args.images, source) if p)
+    return coco(CocoSource(splits, folders, args.polygons, args.valid_share, args.seed), args.name)
+
+
+FORMAT = DatasetFormat(_add_options, _read_with)

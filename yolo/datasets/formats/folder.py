@@ -23,12 +23,16 @@ def check_target(folder: Path, data: Path, known: set[str], force: bool) -> None
     if taken is None or (_is_empty(folder) and not os.path.lexists(data)):
         return
     if not _is_marked(data) or (os.path.lexists(folder) and not folder.is_dir()):
-        raise DataError(f"{taken}: is there already, and not from here: it is left as it is")
+        raise DataError(
+            f"{taken}: exists and was not made by convert.py; not touched (use another folder)"
+        )
     if not force:
         raise DataError(f"{taken}: is there already; --force makes it anew")
     strange = sorted(set(os.listdir(folder)) - known) if folder.is_dir() else []
     if strange:
-        raise DataError(f"{folder / strange[0]}: isn't from here, so {folder} is left as it is")
+        raise DataError(
+            f"{folder / strange[0]}: was not made by convert.py; {folder} is not touched"
+        )
 
 
 @contextlib.contextmanager

@@ -5,14 +5,16 @@ Mittal, Zisserman, Torr: Hand detection using multiple proposals, BMVC 2011.
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from yolo.datasets.formats.common import image_size, images_in, in_parallel, skipped, target_paths
+from yolo.datasets.formats.options import DatasetFormat
 from yolo.datasets.formats.pictures import Boxes, Dataset, Picture, Skipped, relative
-from yolo.datasets.formats.sources import image_size, images_in, in_parallel, skipped, target_paths
 from yolo.errors import DataError
 
 CORNERS = ("a", "b", "c", "d")  # of a rotated rectangle, each y, x in pixels
@@ -89,3 +91,14 @@ def _loader():  # type: ignore[no-untyped-def]
     except ImportError as error:
         raise DataError("reading .mat files needs scipy: pip install scipy") from error
     return loadmat
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--valid", choices=VALID, default="test", help="the part for valid.txt")
+
+
+def _read_with(args: Namespace) -> Dataset:
+    return hands(Path(args.source), args.valid, args.name)
+
+
+FORMAT = DatasetFormat(_add_options, _read_with)

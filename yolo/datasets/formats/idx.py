@@ -1,27 +1,19 @@
-"""MNIST's idx files, and whatever else comes in them (LeCun, Cortes, Burges)."""
+"""MNIST's idx files as a data set of images (LeCun, Cortes, Burges)."""
 
 from __future__ import annotations
 
-import gzip
-import re
-import zlib
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from yolo.datasets.formats.classes import check_labels, check_names, class_path
+from yolo.datasets.formats.classes import check_names, class_path
+from yolo.datasets.formats.common import encoded_png, read_names
+from yolo.datasets.formats.options import DatasetFormat
 from yolo.datasets.formats.pictures import Dataset, Picture
-from yolo.datasets.formats.sources import encoded_png
-from yolo.errors import DataError
-from yolo.files import read_bytes
+from yolo.datasets.sources.idx import Array, class_names, find_idx, read_pair
+from yolo.datasets.sources.packed import check_named
 
 PARTS = {"train": "train", "valid": "t10k"}
-IMAGES = re.compile(r"images[-.]idx3-ubyte(\.gz)?$")
-GZIP = b"\x1f\x8b"
-UNSIGNED_BYTES = 8
-Array = NDArray[np.uint8]
 
 
 def mnist(folder: Path, names: tuple[str, ...] | None = None, name: str = "mnist") -> Dataset:
@@ -32,16 +24,10 @@ def mnist(folder: Path, names: tuple[str, ...] | None = None, name: str = "mnist
     splits = {split: _split(folder, part) for split, part in PARTS.items()}
     names = names or class_names(*(labels for _, labels in splits.values()))
     for _, labels in splits.values():
-        check_labels(labels, names, str(folder))
+        check_named(labels, names, str(folder))
     check_names(names)
     total = sum(len(labels) for _, labels in splits.values())
     return Dataset(name, names, _pictures(splits, names), total)
-
-
-def class_names(*labels: Array, classes: int | None = None) -> tuple[str, ...]:
-    """digit0 … as many as the labels need, at least ten; or as many as are asked for."""
-    count = classes or max(10, *(1 + int(each.max(initial=0)) for each in labels))
-    return tuple(f"digit{number}" for number in range(count))
 
 
 def _pictures(splits: dict[str, tuple[Array, Array]], names: tuple[str, ...]) -> Iterator[Picture]:
@@ -52,49 +38,16 @@ def _pictures(splits: dict[str, tuple[Array, Array]], names: tuple[str, ...]) ->
 
 
 def _split(folder: Path, part: str) -> tuple[Array, Array]:
-    return read_pair(_find(folder, f"{part}-images", 3))
+    return read_pair(find_idx(folder, f"{part}-images", 3))
 
 
-def read_pair(images: Path) -> tuple[Array, Array]:
-    """Images (N, H, W) and their labels (N,), from the file beside theirs; raises DataError."""
-    labels = labels_beside(images)
-    pixels, classes = read_idx(images, 3), read_idx(labels, 1)
-    if len(pixels) != len(classes):
-        raise DataError(f"{labels}: {len(classes)} labels for {len(pixels)} images")
-    if not pixels.size:
-        raise DataError(f"{images}: no image in it")
-    return pixels, classes
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--names", metavar="FILE", help="class names; default: digit0 to digit9")
 
 
-def labels_beside(images: Path) -> Path:
-    """The labels of NAME-images-idx3-ubyte; raises DataError where they aren't beside it."""
-    named = IMAGES.search(images.name)
-    if not named:
-        raise DataError(f"{images}: expected NAME-images-idx3-ubyte, or that with .gz")
-    return _find(images.parent, f"{images.name[: named.start()]}labels", 1)
+def _read_with(args: Namespace) -> Dataset:
+    names = read_names(args.names) if args.names else None
+    return mnist(Path(args.source), names, args.name)
 
 
-def _find(folder: Path, stem: str, axes: int) -> Path:
-    names = [f"{stem}{dot}idx{axes}-ubyte{end}" for dot in "-." for end in ("", ".gz")]
-    found = next((folder / name for name in names if (folder / name).is_file()), None)
-    if found is None:
-        raise DataError(f"{folder / names[0]}: is not there, nor with .gz")
-    return found
-
-
-def read_idx(path: Path, axes: int) -> Array:
-    """An idx file of unsigned bytes with so many axes; raises DataError."""
-    content = read_bytes(path, "idx file", DataError)
-    if content.startswith(GZIP):
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{path}: not gzip, or cut off: {error}") from error
-    start = 4 + 4 * axes
-    if len(content) < start or content[:4] != bytes([0, 0, UNSIGNED_BYTES, axes]):
-        raise DataError(f"{path}: not an idx file of bytes with {axes} axes")
-    shape = np.frombuffer(content, ">u4", axes, 4).tolist()
-    wanted = start + int(np.prod(shape, dtype=object))
-    if len(content) != wanted:
-        raise DataError(f"{path}: {len(content)} bytes, but its header says {wanted}")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+FORMAT = DatasetFormat(_add_options, _read_with)

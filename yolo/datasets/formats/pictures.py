@@ -1,4 +1,4 @@
-"""What every format is read as: pictures with boxes, and what had to be left out."""
+"""Pictures with boxes, which every format is read as, and what had to be left out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from yolo.errors import DataError
 
 Split = str  # "train" or "valid"
 
@@ -62,8 +64,6 @@ class Dataset:
     notes: dict[str, int] = field(default_factory=dict)  # counts known after reading, for the table
 
     def __post_init__(self) -> None:
-        from yolo.errors import DataError
-
         for number, name in enumerate(self.names):
             if not name or name != name.strip() or "\n" in name:
                 raise DataError(f"{self.name}: class {number} can't be named {name!r}")

@@ -6,6 +6,7 @@ photographs, china.jpg and flower.jpg.
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from yolo.datasets.formats.options import DatasetFormat, positive
 from yolo.datasets.formats.pictures import Dataset, Picture, relative
 from yolo.errors import DataError
 
 SIZE = 160  # of a scene, in pixels
+NAME = "digits"
 COUNTS = {"train": 600, "valid": 200}
 MOST = 5  # digits in a scene
 HEIGHTS = (22, 56)  # of a digit's 8 rows, in pixels
@@ -48,7 +51,7 @@ def sample(counts: dict[str, int] | None = None, seed: int = 0) -> Dataset:
     pictures = (
         picture for split in counts for picture in _scenes(split, counts[split], material, random)
     )
-    return Dataset("digits", names, pictures, sum(counts.values()))
+    return Dataset(NAME, names, pictures, sum(counts.values()))
 
 
 def _materials(random: np.random.RandomState) -> tuple[_Material, _Material]:
@@ -164,3 +167,19 @@ def _draw(
     around = slice(max(y1 - 4, 0), y2 + 4), slice(max(x1 - 4, 0), x2 + 4)
     opacity = ink[around][..., None] * random.uniform(0.85, 1)
     image[around] = image[around] * (1 - opacity) + colour * opacity
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    train, valid = COUNTS["train"], COUNTS["valid"]
+    parser.add_argument(
+        "--train", type=positive, default=train, metavar="N", help="scenes to train on"
+    )
+    parser.add_argument("--valid", type=positive, default=valid, metavar="N", help="to validate on")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other scenes")
+
+
+def _read_with(args: Namespace) -> Dataset:
+    return sample({"train": args.train, "valid": args.valid}, args.seed)
+
+
+FORMAT = DatasetFormat(_add_options, _read_with, made=NAME)

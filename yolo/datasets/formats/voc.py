@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from yolo.datasets.data import read_lines
-from yolo.datasets.formats.pictures import Boxes, Dataset, Picture, Skipped, Split, relative
-from yolo.datasets.formats.sources import (
+from yolo.datasets.formats.common import (
     image_size,
     images_by_stem,
     in_parallel,
     random_split,
+    read_names,
     skipped,
     subfolder,
     target_paths,
 )
+from yolo.datasets.formats.options import DatasetFormat, add_split_options
+from yolo.datasets.formats.pictures import Boxes, Dataset, Picture, Skipped, Split, relative
+from yolo.datasets.lists import read_lines
 from yolo.errors import DataError
 from yolo.files import read_bytes
 
@@ -197,3 +200,45 @@ def _boxes(
     known = [each for each in objects if each.name in names]
     corners = [[value - offset for value in each.corners] for each in known]
     return relative([names.index(each.name) for each in known], corners, *size)
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    default = "trainval and test; where there is no test, train and val"
+    parser.add_argument(
+        "--train", type=_sets, metavar="SETS", help=f"ImageSets; default: {default}"
+    )
+    parser.add_argument("--valid", type=_sets, metavar="SETS", help="such as val or val,test")
+    parser.add_argument("--names", metavar="FILE", help="classes to keep; default: all, sorted")
+    parser.add_argument(
+        "--difficult",
+        choices=("drop", "keep"),
+        default="drop",
+        help="objects marked difficult: drop, and list those of valid for mAP to ignore; or keep",
+    )
+    parser.add_argument(
+        "--offset",
+        type=float,
+        default=1,
+        help="pixels to move boxes left and up: 1 as Darknet's voc_label.py, 0: as they stand",
+    )
+    add_split_options(parser, "there are no ImageSets")
+
+
+def _sets(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.split(",") if part)
+
+
+def _read_with(args: Namespace) -> Dataset:
+    options = VocOptions(
+        args.train,
+        args.valid,
+        read_names(args.names) if args.names else None,
+        args.difficult == "keep",
+        args.offset,
+        args.valid_share,
+        args.seed,
+    )
+    return voc(Path(args.source), options, args.name)
+
+
+FORMAT = DatasetFormat(_add_options, _read_with)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from yolo.cfg import Cfg
+from yolo.datasets.augment.ssd_crop import SsdCrops
 from yolo.datasets.order import draw_integer
-from yolo.datasets.ssd_crop import SsdCrops
 from yolo.datasets.task import Task, box_heads
 
 NONE, MIXUP, CUTMIX, MOSAIC, CUTMIX_OR_MOSAIC = range(5)  # mixup= of [net]

@@ -78,10 +78,10 @@ def of_files(contents: Mapping[str, bytes], classes: Sequence[int], where: str) 
 
 
 def _decode_all(contents: Mapping[str, bytes], channels: int) -> Decoded:
-    found = [_decode(content, name, channels) for name, content in contents.items()]
-    images = [image for image in found if not isinstance(image, DataError)]
-    alike = len(images) == len(found) and len({image.shape for image in images}) == 1
-    return np.stack(images) if alike else found
+    decoded = [_decode(content, name, channels) for name, content in contents.items()]
+    images = [image for image in decoded if not isinstance(image, DataError)]
+    alike = len(images) == len(decoded) and len({image.shape for image in images}) == 1
+    return np.stack(images) if alike else decoded
 
 
 def _decode(content: bytes, name: str, channels: int) -> Pixels | DataError:

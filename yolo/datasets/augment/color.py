@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from yolo.datasets.augment import Augmentation
+from yolo.datasets.augment.settings import Augmentation
 from yolo.datasets.images import Pixels, as_pixels
 from yolo.datasets.sample import Boxes
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from yolo.datasets import sources
+from yolo.datasets.labels import read_labels
 from yolo.errors import DataError
 
 Sizes = NDArray[np.float64]  # (M, 2): widths and heights
@@ -31,11 +33,8 @@ def box_sizes(
 
     Raises DataError for lists or labels that can't be read, or where there is no box.
     """
-    from yolo.datasets.data import Data
-    from yolo.datasets.labels import read_labels
-
-    source = Data.load(data)
-    images = source.images("train")
+    source = sources.load(data)
+    images = sources.images(source, "train")
     found = [read_labels(i, source.classes).boxes for i in progress(images, len(images))]
     boxes = np.concatenate(found)
     if not len(boxes):

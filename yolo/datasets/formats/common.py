@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import cv2
 import numpy as np
 
-from yolo.datasets.data import IMAGES, read_lines, read_text
 from yolo.datasets.formats.pictures import Picture, Skipped, Split
 from yolo.datasets.images import read_image
+from yolo.datasets.lists import IMAGES, read_lines, read_text
 from yolo.errors import DataError
 
 T = TypeVar("T")

@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yolo.datasets.data import IMAGES, Data, Source, Split, find, read_lines, resolve
+from yolo.datasets.data import Data, Split, Value, find
+from yolo.datasets.images import Pixels, read_image
 from yolo.datasets.items import Items, Reader
 from yolo.datasets.labels import Labels, check_labels, label_path, read_labels
+from yolo.datasets.lists import IMAGES, read_lines, resolve
+from yolo.datasets.sources.cache import image_cache
 from yolo.errors import DataError
-
-if TYPE_CHECKING:
-    from yolo.datasets.images import Pixels
 
 Item = tuple[str, str]  # the path of an image as it can be opened, and the text that named it
 
@@ -36,8 +35,6 @@ class Listed(Items):
         self.labels, self._difficult = labels, difficult
 
     def reader(self, channels: int, cache: int = 0) -> Reader:
-        from yolo.datasets.cache import image_cache
-
         if cache:
             return image_cache(self.names, channels, cache).read
         return partial(self._read, channels)
@@ -74,8 +71,6 @@ class Listed(Items):
         return read_labels(self._difficult[index], classes, clip=False).boxes
 
     def _read(self, channels: int, index: int) -> Pixels:
-        from yolo.datasets.images import read_image
-
         return read_image(self.names[index], channels)
 
 
@@ -106,14 +101,14 @@ def _items(place: str, folders: Sequence[str]) -> list[Item]:
     return [(resolve(line, folders) or line, line) for line in lines]
 
 
-def _read_difficult(source: Source, folders: Sequence[str], count: int) -> list[str]:
+def _read_difficult(value: Value, folders: Sequence[str], count: int) -> list[str]:
     """The images of `difficult=`; raises DataError where they aren't as many as those of valid."""
-    place = find(source, folders)
+    place = find(value, folders)
     folders = (os.path.dirname(place) or ".", *folders)
     lines = [line for _, line in read_lines(place, "list of difficult objects")]
     if len(lines) != count:
         raise DataError(
-            f"{source.where}: {source.text} has {len(lines)} images, but valid has {count}"
+            f"{value.where}: {value.text} has {len(lines)} images, but valid has {count}"
         )
     return [resolve(line, folders, _has_labels) or line for line in lines]
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from yolo.datasets.augment import Augmentation
+from yolo.datasets.augment.settings import Augmentation
+from yolo.datasets.augment.ssd_crop import SsdCrops, shows_center
 from yolo.datasets.images import Pixels, as_pixels
 from yolo.datasets.sample import Boxes
-from yolo.datasets.ssd_crop import SsdCrops, shows_center
 
 LONGEST_WARP = 2**15 - 2  # pixels of a side that cv2.warpAffine takes
 

@@ -10,8 +10,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from yolo.datasets.augment import CUTMIX, CUTMIX_OR_MOSAIC, MIXUP, MOSAIC, Augmentation, draw_cut
-from yolo.datasets.color import between, draw_hsv, draw_scale
+from yolo.datasets.augment.color import between, draw_hsv, draw_scale
+from yolo.datasets.augment.settings import (
+    CUTMIX,
+    CUTMIX_OR_MOSAIC,
+    MIXUP,
+    MOSAIC,
+    Augmentation,
+    draw_cut,
+)
 from yolo.datasets.images import Pixels, as_pixels
 from yolo.datasets.order import draw_integer
 from yolo.datasets.sample import Sample

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from yolo.datasets.augment import MIXUP, MOSAIC, Augmentation, draw_cut
-from yolo.datasets.color import draw_color
-from yolo.datasets.crop import Crop, draw_crop, from_corners
+from yolo.datasets.augment.color import draw_color
+from yolo.datasets.augment.crop import Crop, draw_crop, from_corners
+from yolo.datasets.augment.settings import MIXUP, MOSAIC, Augmentation, draw_cut
 from yolo.datasets.images import Pixels, as_pixels
 from yolo.datasets.sample import Boxes, Sample
 
