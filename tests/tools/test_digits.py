@@ -4,7 +4,7 @@ import json
 
 import pytest
 from command_line import CommandLine
-from conftest import ROOT
+from paths import ROOT
 
 from yolo.cfg import Cfg
 from yolo.network import Network

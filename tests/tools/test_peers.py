@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 import torch
 from command_line import CommandLine
-from conftest import build, random_input
+from networks import build, random_input
 from tiny_data import DETECTOR, make_detection_data
 
 from yolo.errors import DarknetError

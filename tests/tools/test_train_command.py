@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import CommandLine
-from conftest import ROOT
+from paths import ROOT
 from tiny_data import CLASSIFIER, DETECTOR, make_classification_data, make_detection_data
 
 from yolo.cfg import Cfg

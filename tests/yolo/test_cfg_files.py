@@ -10,12 +10,13 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 from pruning.bayesian.convert import with_posteriors
 from yolo.cfg import Cfg
 from yolo.network import Network
 
-FOLDER = Path(__file__).parents[2] / "cfg"
+FOLDER = ROOT / "cfg"
 
 
 @dataclass(frozen=True)

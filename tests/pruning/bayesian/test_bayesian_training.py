@@ -5,13 +5,13 @@ import os
 import struct
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from command_line import CommandLine
-from conftest import build
+from networks import build
+from paths import ROOT
 from sklearn.datasets import load_digits
 from tiny_data import CLASSIFIER, make_classification_data
 from tiny_training import fresh
@@ -34,7 +34,7 @@ from yolo.training.settings import Settings
 from yolo.training.trainer import Options, Trainer
 from yolo.training.variational import Bound, Variational, settle
 
-TRAIN = Path(__file__).parents[3] / "tools" / "train.py"
+TRAIN = ROOT / "tools" / "train.py"
 BAYESIAN = CLASSIFIER.replace("[convolutional]", "[bayesian_convolutional]\nclip_var=0.001")
 
 

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from conftest import build, random_input
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from networks import build, random_input
 from random_cfg import samples
 
 from pruning.calibration import statistics as measured

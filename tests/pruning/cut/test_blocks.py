@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import pytest
 import random_cfg
 import torch
-from conftest import ROOT, SHARED, build
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
+from networks import build
+from paths import ROOT, SHARED
 from random_cfg import Sample, Shape, seeded
 
 from pruning.cut.blocks import Block, Removal, block_scores, remove, residual_blocks, silenced

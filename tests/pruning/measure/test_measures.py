@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import CommandLine
-from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
+from paths import ROOT
 from random_cfg import sample
 from test_strategies import NET, conv
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SHARED, build
+from networks import build
+from paths import SHARED
 
 from pruning.proof.engines import Darknet, Engine, EngineError, OpenCV, darknet, find_darknet
 from yolo.cfg import Cfg

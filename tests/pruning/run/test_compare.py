@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 from command_line import CommandLine
-from conftest import build
+from networks import build
 from tiny_data import CLASSIFIER, DETECTOR, make_classification_data, make_detection_data
 
 from pruning.calibration import statistics as evidence

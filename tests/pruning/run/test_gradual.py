@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import CommandLine
-from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
+from paths import ROOT
 from tiny_data import DETECTOR, make_detection_data
 
 from pruning.run.gradual import Gradual, wishes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from command_line import CommandLine
-from conftest import ROOT
+from paths import ROOT
 from test_cfg_files import MODELS as PUBLISHED
 
 from pruning.run.info import Info, SectionInfo, describe

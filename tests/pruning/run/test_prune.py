@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+from paths import ROOT
 from test_engines import MODELS, NAMES
 
 from pruning.options import FOLDS, STRATEGIES

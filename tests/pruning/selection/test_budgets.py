@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from command_line import CommandLine
-from conftest import ROOT
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from paths import ROOT
 from random_cfg import sample, samples
 from test_strategies import NET, conv
 from test_surgery import cuts

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from networks import build
 from random_cfg import sample, samples
 from test_strategies import NET, conv
 
@@ -209,7 +210,7 @@ activation=relu
 )
 
 
-def test_signal_is_what_the_noise_of_all_weights_leaves(build):
+def test_signal_is_what_the_noise_of_all_weights_leaves():
     posterior = build(BAYESIAN)
     first, second = posterior.layers[:2]
     for layer in (first, second):

@@ -15,9 +15,10 @@ import random_cfg
 import test_blocks
 import torch
 from command_line import CommandLine, Ended
-from conftest import ROOT, build, random_input
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
+from networks import build, random_input
+from paths import ROOT
 from test_blocks import HEAD, NET, RESIDUAL, conv, route, shortcut
 from test_prune import Model, check_files, files, ours, written
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from command_line import CommandLine
-from conftest import ROOT, build
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import build
+from paths import ROOT
 from test_strategies import NET, conv
 from tiny_data import CLASSIFIER, DETECTOR, make_classification_data
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import CommandLine
-from conftest import build
+from networks import build
 
 from pruning.proof.engines import Darknet, EngineError, OpenCV
 from pruning.proof.verify import noise_image, relative

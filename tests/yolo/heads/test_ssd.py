@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import build, keys_asked, random_input
+from networks import build, keys_asked, random_input
 
 from yolo.cfg import Cfg
 from yolo.errors import CfgError

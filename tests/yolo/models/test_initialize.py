@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 from command_line import CommandLine
-from conftest import ROOT, build
+from networks import build
+from paths import ROOT
 from tiny_data import CLASSIFIER, DETECTOR, make_detection_data
 
 from yolo.cfg import Cfg
