@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import struct
 from pathlib import Path
 
 import cv2
@@ -54,3 +56,9 @@ def write_sets(folder: Path, **sets: str) -> None:
 def labels(folder: Path, image: str, classes: int = 9) -> list[list[float]]:
     rows = read_labels(str(folder / "images" / image), classes, clip=False).boxes
     return np.asarray(rows, np.float64).round(6).tolist()
+
+
+def write_idx(path, array):
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    content = header + array.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)

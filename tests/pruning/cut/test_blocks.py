@@ -10,8 +10,10 @@ import torch
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from networks import build
-from paths import ROOT, SHARED
-from random_cfg import Sample, Shape, seeded
+from paths import ROOT
+from random_blocks import cfg_texts
+from random_cfg import Sample
+from trained_models import trained_model
 
 from pruning.cut.blocks import Block, Removal, block_scores, remove, residual_blocks, silenced
 from pruning.proof.engines import Darknet, Engine, EngineError, OpenCV
@@ -49,7 +51,6 @@ RUN += ("yolov4", "yolov4-csp")
 # pixels, where 96 are too many or too few
 SIZES = {"yolov4": 64, "ssd-fastest": 320, "ssd-lite": 300}
 MODELS = ("mobilenetv2-yolo-fastest-voc", "mobilenetv2-yolov3-nano-coco", "yoloface-50k")
-
 NET = "[net]\nwidth=12\nheight=10\nchannels=3\n\n"
 
 
@@ -69,102 +70,6 @@ def route(*layers):
 
 
 RESIDUAL = conv(2, 1) + conv() + shortcut(-3)
-
-
-def rest_of(w, least=1, most=3):
-    """Sections that keep the shape, a branch but for its last convolution."""
-    for _ in range(least + w.below(most)):
-        inside = w.one_of(
-            narrow, depthwise, random_cfg.squeeze, dropout, tapped, nested, random_cfg.shared
-        )
-        inside(w)
-
-
-def narrow(w):
-    w.conv(w.one_of(2, 4, 6), size=w.one_of(1, 3), pad=1)
-
-
-def depthwise(w):
-    w.conv(w.shape.channels, groups=w.shape.channels, size=3, pad=1)
-
-
-def dropout(w):
-    w.add("dropout", probability=0.3)
-
-
-def tapped(w):
-    """Something outside may come to need this, or it is another part of the branch."""
-    narrow(w)
-    same = (w.shape.height, w.shape.width)
-    other = w.earlier(lambda shape: (shape.height, shape.width) == same)
-    w.add("route", layers=f"-1,{other}")
-
-
-def nested(w):
-    if w.chance(2):
-        residual(w)
-
-
-def residual(w):
-    """A block, perhaps with its skip copied by a [route], with others in it, with factors."""
-    if not w.layers:
-        return
-    start, shape = len(w.layers) - 1, w.shape
-    rest_of(w)
-    if not w.conv(shape.channels, size=w.one_of(1, 3), pad=1) or w.shape != shape:
-        return
-    if w.chance(4):
-        dropout(w)
-    sources = [start]
-    if w.chance(4):
-        w.add("route", layers=start)
-        sources = [len(w.layers) - 2]
-    if w.chance(4):
-        other = w.earlier(lambda s: s == shape)
-        sources.append(other % len(w.layers))
-    weights = w.one_of(None, None, None, "per_feature", "per_channel")
-    relative = w.chance(2)
-    w.add(
-        "shortcut",
-        **{"from": ",".join(str(i - len(w.layers) if relative else i) for i in sources)},
-        activation=w.one_of("linear", "linear", None, "relu", "leaky", "mish", "logistic"),
-        weights_type=weights,
-        weights_normalization=weights and w.one_of(None, "relu", "softmax"),
-    )
-
-
-INSIDE = (narrow, depthwise, random_cfg.squeeze, dropout, tapped, nested, random_cfg.shared)
-
-
-def chain(w):
-    """Blocks as most networks have them: one behind another, after the same activation."""
-    activation = w.one_of("relu", "linear", "leaky")
-    w.conv(4, activation=activation, size=1)
-    if w.chance(3):
-        w.add("maxpool", size=2, stride=1)
-    for _ in range(2 + w.below(2)):
-        narrow(w)
-        w.add("convolutional", batch_normalize=1, filters=4, size=3, pad=1, activation="linear")
-        w.add("shortcut", **{"from": -3}, activation=activation)
-
-
-BLOCKS = (
-    *(residual,) * 8,
-    *(chain,) * 3,
-    *(random_cfg.route, random_cfg.shortcut, random_cfg.early_head, random_cfg.plain) * 2,
-    *(random_cfg.pool, random_cfg.grouped, random_cfg.upsample, random_cfg.implicit_source),
-)
-
-
-def cfg_texts():
-    images = st.just(Shape(3, 8, 7))
-    middle = st.lists(seeded(BLOCKS), min_size=1, max_size=7)
-    # without a head the last section is the result, a [shortcut] too
-    last = seeded((*(random_cfg.head,) * 4, random_cfg.plain, residual))
-    parts = st.tuples(seeded((random_cfg.plain,)), middle, last)
-    return st.builds(
-        lambda image, part: random_cfg.write(image, [part[0], *part[1], part[2]]), images, parts
-    )
 
 
 @dataclass(frozen=True)
@@ -638,11 +543,9 @@ def test_engines_run_what_stays_of_a_shortcut(name, activation):
 @pytest.mark.parametrize("name", ["OpenCV", "AlexeyAB"])
 @pytest.mark.parametrize("model", MODELS)
 def test_trained_models_without_half_of_their_blocks(name, model):
-    path = SHARED / "data" / "models" / f"{model}.cfg"
-    if not path.is_file():
-        pytest.skip(f"{path.name} is not in shared/data/models")
+    path, weights = trained_model(model)
     network = Network(Cfg.load(path).edited({-1: {"width": 96, "height": 96}}))
-    load_weights(network, path.with_suffix(".weights"))
+    load_weights(network, weights)
     blocks, removal = half(network)
     assert difference(network, network.state(), blocks, removal, noise_image(network)) <= 1e-6
     smaller = Network.with_state(removal.cfg.strict(), removal.state)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_cfg import sample
-from test_surgery import cut, cuts
+from surgeries import cut, cuts
 
 from pruning.cut.plan import Plan
 from pruning.cut.surgery import operate

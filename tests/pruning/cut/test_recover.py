@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from random_cfg import sample
-from test_surgery import carried, compared, cut
+from surgeries import carried, compared, cut
 
 from pruning.cut.folding import Folding, mean_shift, taps
 from pruning.graph.channels import ChannelGraph

@@ -7,24 +7,12 @@ import numpy as np
 import pytest
 import torch
 from networks import build
-from paths import SHARED
+from trained_models import NAMES, trained_model
 
 from pruning.proof.engines import Darknet, Engine, EngineError, OpenCV, darknet, find_darknet
 from yolo.cfg import Cfg
 from yolo.models.weights import load_weights
 from yolo.network import Network
-
-MODELS = SHARED / "data" / "models"
-NAMES = [
-    "mobilenetv2-yolo-fastest-voc",
-    "mobilenetv2-yolov3-nano-coco",
-    "yolo-fastest-1.1-body",
-    "yolo-fastest-1.1-coco",
-    "yolo-lite-coco",
-    "yolo-lite-voc",
-    "yolo-lite-voc-nobn",
-    "yoloface-50k",
-]
 
 NET = "[net]\nbatch=64\nsubdivisions=8\nwidth=24\nheight=16\nchannels=3\n"
 
@@ -133,12 +121,10 @@ def refusal(engine: Engine, text: str) -> str:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_real_models_are_reproduced(engine: Engine, name: str) -> None:
-    path = MODELS / f"{name}.cfg"
-    if not path.is_file():
-        pytest.skip(f"{path.name} is not in shared/data/models")
+    path, weights = trained_model(name)
     cfg = Cfg.load(path).edited({-1: {"width": 96, "height": 96}})
     network = Network(cfg)
-    load_weights(network, path.with_suffix(".weights"))
+    load_weights(network, weights)
     found = differences(engine, cfg, network, network.head_inputs)
     assert max(found.values()) < 5e-6, found
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from command_line import CommandLine
 from paths import ROOT
-from test_cfg_files import MODELS as PUBLISHED
+from published import PUBLISHED
 
 from pruning.run.info import Info, SectionInfo, describe
 from yolo.cfg import Cfg

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from paths import ROOT
 from random_cfg import sample, samples
+from surgeries import cuts
 from test_strategies import NET, conv
-from test_surgery import cuts
 
 from pruning import targets
 from pruning.cut.folding import Folding

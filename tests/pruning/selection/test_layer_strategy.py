@@ -11,16 +11,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import random_blocks
 import random_cfg
-import test_blocks
 import torch
 from command_line import CommandLine, Ended
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from networks import build, random_input
 from paths import ROOT
+from pruned_files import Model, check_files, files, ours, written
 from test_blocks import HEAD, NET, RESIDUAL, conv, route, shortcut
-from test_prune import Model, check_files, files, ours, written
 
 from pruning.calibration.recovery import head_error, recover
 from pruning.cut.blocks import block_scores, remove, residual_blocks, silenced
@@ -264,7 +264,7 @@ def test_strategies_without_blocks_take_none(network):
 @st.composite
 def models(draw):
     """A random network with blocks that can go, and how many of them do."""
-    sample = random_cfg.sample(draw(test_blocks.cfg_texts()), draw(st.integers(0, 2**16)))
+    sample = random_cfg.sample(draw(random_blocks.cfg_texts()), draw(st.integers(0, 2**16)))
     state = {i: {n: t.float() for n, t in ts.items()} for i, ts in sample.state.items()}
     network = Network.with_state(sample.network.cfg, state)
     if all(block.reason for block in residual_blocks(network)):
