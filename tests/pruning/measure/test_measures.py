@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cfgs import NET, conv, maxpool, shortcut
 from command_line import CommandLine
 from hypothesis import given
 from hypothesis import strategies as st
 from paths import ROOT
 from random_cfg import sample
-from test_strategies import NET, conv
 
 from pruning import session as job
 from pruning.cut.folding import Folding
@@ -50,8 +50,8 @@ RESIDUAL = (
     + conv(16)
     + conv(24)
     + conv(16)
-    + "[shortcut]\nfrom=-3\nactivation=linear\n"
-    + "[maxpool]\nsize=2\nstride=2\n"
+    + shortcut(-3)
+    + maxpool()
     + conv(32)
     + conv(4, size=1)
 )

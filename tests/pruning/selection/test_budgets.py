@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cfgs import NET, conv, shortcut
 from command_line import CommandLine
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from paths import ROOT
 from random_cfg import sample, samples
 from surgeries import cuts
-from test_strategies import NET, conv
 
 from pruning import targets
 from pruning.cut.folding import Folding
@@ -216,7 +216,7 @@ TEN_GRAPH = ChannelGraph(TEN.network)
 
 def test_slim_keeps_what_any_of_its_sections_needs():
     """γ 1, 2, 3, 4 and 9, 1, 1, 5 in a shortcut: half of them are up to 2, which is one channel."""
-    found = sample(NET + conv(4) + conv(4) + "[shortcut]\nfrom=0\n" + conv(2))
+    found = sample(NET + conv(4) + conv(4) + shortcut(0) + conv(2))
     found.state[0]["scales"][:] = torch.tensor([1.0, 2, 3, 4])
     found.state[1]["scales"][:] = torch.tensor([9.0, -1, 1, 5])
     slim = Trial(found, "none", "slim", 0.5).plan()
@@ -499,7 +499,7 @@ def test_plans_remember_their_target(tmp_path):
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with x.cfg and x.weights in it."""
     monkeypatch.chdir(tmp_path)
-    text = NET + conv(16) + conv(16) + "[shortcut]\nfrom=-2\n" + conv(24) + conv(4, size=1)
+    text = NET + conv(16) + conv(16) + shortcut(-2) + conv(24) + conv(4, size=1)
     Path("x.cfg").write_text(text)
     network = Network(Cfg.load("x.cfg"))
     randomize(network)

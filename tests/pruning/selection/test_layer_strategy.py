@@ -14,13 +14,13 @@ import pytest
 import random_blocks
 import random_cfg
 import torch
+from cfgs import HEAD, RESIDUAL, conv, net, plain, route, shortcut
 from command_line import CommandLine, Ended
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from networks import build, random_input
 from paths import ROOT
 from pruned_files import Model, check_files, files, ours, written
-from test_blocks import HEAD, NET, RESIDUAL, conv, route, shortcut
 
 from pruning.calibration.recovery import head_error, recover
 from pruning.cut.blocks import block_scores, remove, residual_blocks, silenced
@@ -45,6 +45,7 @@ DIGITS = ROOT / "cfg" / "digits.cfg", ROOT / "weights" / "digits.weights"
 MODEL = ("--cfg", DIGITS[0], "--weights", DIGITS[1])
 COUNTED = ("channels", "params", "macs", "bytes")
 # the first block lies within the second
+NET = net(12, 10)
 NESTED = NET + conv() + conv() + RESIDUAL + conv() + shortcut(0) + RESIDUAL + HEAD
 
 
@@ -492,8 +493,7 @@ def test_what_the_whole_network_gave_is_the_aim(found, method):
 
 def test_a_block_whose_branch_is_linear_is_made_up_for():
     """What comes next can do the block's work where that is a 1x1 convolution of the skip."""
-    plain = conv(4, 1, "linear", more="")
-    network = build(NET + conv() + plain + shortcut(0) + conv(6, 1, "linear", more=""))
+    network = build(NET + conv() + plain(4) + shortcut(0) + plain(6))
     shorter = Shorter.of(network, residual_blocks(network))
     graph = ChannelGraph(shorter.network)
     fold = Folding(graph, shorter.network.state()).fold(np.ones(graph.size, bool))

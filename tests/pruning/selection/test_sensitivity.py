@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cfgs import NET, conv, shortcut
 from command_line import CommandLine
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import build
 from paths import ROOT
-from test_strategies import NET, conv
 from tiny_data import CLASSIFIER, DETECTOR, make_classification_data
 
 from pruning.calibration.recovery import head_error
@@ -38,7 +38,7 @@ from yolo.network import Network
 from yolo.png import png
 
 WISH = Wish("shortcut", 0.5)
-NARROW = NET + conv(12) + conv(8) + conv(8) + "[shortcut]\nfrom=-2\n" + conv(3)
+NARROW = NET + conv(12) + conv(8) + conv(8) + shortcut(-2) + conv(3)
 
 
 class Judge:
