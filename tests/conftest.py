@@ -4,12 +4,20 @@ import os
 from pathlib import Path
 
 import pytest
+from command_line import CommandLine
 from hypothesis import settings
 from paths import SHARED
 
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    """The project's commands, run in this process, where they may leave no handler behind."""
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)
+    return CommandLine(monkeypatch, capsys)
 
 
 @pytest.fixture

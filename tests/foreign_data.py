@@ -8,15 +8,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
-from command_line import CommandLine
 
 from yolo.datasets.labels import read_labels
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
 
 
 def write_image(path: Path, width: int = 40, height: int = 20) -> None:

@@ -8,7 +8,6 @@ import tarfile
 import cv2
 import numpy as np
 import pytest
-from foreign_data import command as command
 from foreign_data import write_idx, write_image
 
 from yolo.datasets.data import Data

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from foreign_data import command as command
 from paths import ROOT
 from torch import nn
 

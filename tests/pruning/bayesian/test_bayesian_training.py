@@ -9,7 +9,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from command_line import CommandLine
 from networks import build
 from paths import ROOT
 from sklearn.datasets import load_digits
@@ -215,12 +214,6 @@ def test_the_history_has_the_learning_rate_and_the_compression_rates(data, tmp_p
     assert row["architecture"] >= 1
     head = (tmp_path / "history.csv").read_text().splitlines()[0].split(",")
     assert {"rate", "architecture", "fast", "maximum"} < set(head)
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    monkeypatch.setattr("signal.signal", lambda number, handler: None)
-    return CommandLine(monkeypatch, capsys)
 
 
 NET = """[net]

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from cfgs import NET, conv, shortcut
-from command_line import CommandLine
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from paths import ROOT
@@ -507,11 +506,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
-
-
 def test_a_job_for_a_target(here):
     job = Job("x.cfg", "x.weights", Wish("shortcut", target="bytes=0.5"), verify=("torch",), runs=0)
     result = prune(job)
@@ -539,9 +533,9 @@ def test_the_header_counts_among_the_bytes(here):
         assert found <= size
 
 
-def run(line, *options):
+def run(command, *options):
     given_ = ("--cfg", "x.cfg", "--weights", "x.weights", "--out", "out", "--verify", "torch")
-    return line.run("prune", *given_, "--runs", 0, "--strategy", "shortcut", *options)
+    return command.run("prune", *given_, "--runs", 0, "--strategy", "shortcut", *options)
 
 
 @pytest.mark.parametrize(
@@ -555,8 +549,8 @@ def run(line, *options):
         (("--target", "macs=0.6", "--figures", "out"), "x-shortcut-macs0.6"),
     ],
 )
-def test_files_are_named_for_the_target(here, line, options, stem):
-    ended = run(line, *options)
+def test_files_are_named_for_the_target(here, command, options, stem):
+    ended = run(command, *options)
     assert ended.code == 0, ended
     made = {f"{stem}.{kind}" for kind in ("cfg", "weights", "json")}
     drawn = {f"{stem}-{picture}.png" for picture in ("channels", "scores")}
@@ -565,9 +559,11 @@ def test_files_are_named_for_the_target(here, line, options, stem):
 
 @pytest.mark.parametrize("importance", DATA_FREE)
 @pytest.mark.parametrize("compare", COMPARISONS)
-def test_every_way_to_choose(here, line, importance, compare):
+def test_every_way_to_choose(here, command, importance, compare):
     options = ("--importance", importance, "--compare", compare, "--per-mac", "--round", "pow2")
-    ended = run(line, *options, "--target", "params=0.5", "--layer-keep", 0.1, "--json", "r.json")
+    ended = run(
+        command, *options, "--target", "params=0.5", "--layer-keep", 0.1, "--json", "r.json"
+    )
     assert ended.code == 0, ended
     report = json.loads(Path("r.json").read_text())
     assert report["after"]["parameters"] <= report["before"]["parameters"] / 2
@@ -592,8 +588,8 @@ def test_every_way_to_choose(here, line, importance, compare):
         (("--strategy", "bayesian", "--target", "macs=1k"), "--target macs=1k: the strategy bay"),
     ],
 )
-def test_bad_options(here, line, options, message):
-    ended = run(line, *options)
+def test_bad_options(here, command, options, message):
+    ended = run(command, *options)
     assert (ended.code, ended.out) == (2, "")
     assert message in ended.err
     assert ended.err.count("\n") == 1

@@ -8,7 +8,6 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from foreign_data import command as command
 from paths import ROOT
 
 from yolo.cfg import Cfg
