@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import thop
 import torch
+from torch import nn
 
 from pruning.bayesian.report import BayesianReport
 from pruning.calibration.recovery import Recovered
@@ -371,23 +373,38 @@ def _bayesian(session: Session, cut: Cut) -> BayesianReport | None:
 def thop_macs(network: Network) -> int:
     """MACs as thop counts them, BN included; thop sees shapes only, nothing is computed."""
     logging.getLogger("thop").setLevel(logging.ERROR)
-    bare = Network(network.cfg)
-    bare.forward = lambda x: [_pass_shapes(layer) for layer in bare.layers]  # type: ignore
-    macs, _ = thop.profile(bare, (torch.empty(0),), verbose=False)
+    counted = nn.ModuleList(_Shapes(layer) for layer in network.layers)
+    counted.forward = lambda x: [shapes() for shapes in counted]
+    macs, _ = thop.profile(counted, (torch.empty(0),), verbose=False)
     return int(macs)
 
 
-def _pass_shapes(layer: Layer) -> None:
-    """Call the modules that thop counts, with tensors that have shapes and nothing else."""
-    x, y = (
-        torch.empty(1, shape.channels, shape.height, shape.width, device="meta")
-        for shape in (layer.inputs[0], layer.out_shape)
-    )
-    for name in ("conv", "linear", "bn"):
-        module = getattr(layer, name, None)
-        if module is not None:
+class _Shapes(nn.Module):
+    """The modules of a section that thop counts, called with tensors that only have shapes."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.shapes = layer.inputs[0], layer.out_shape
+        for name in ("conv", "linear", "bn"):
+            module = getattr(layer, name, None)
+            if module is not None:
+                setattr(self, name, _twin(module))
+
+    def forward(self) -> None:
+        x, y = (
+            torch.empty(1, shape.channels, shape.height, shape.width, device="meta")
+            for shape in self.shapes
+        )
+        for name, module in self.named_children():
             module.forward = lambda x, y=y: y
             module(y if name == "bn" else x)
+
+
+def _twin(module: nn.Module) -> nn.Module:
+    """A module with the same tensors, and with room for what thop adds to it."""
+    twin = copy.copy(module)
+    twin._buffers = dict(module._buffers)
+    return twin
 
 
 def changes(graph: ChannelGraph, compact: Network, fold: Fold) -> list[LayerChange]:
