@@ -16,9 +16,10 @@ from yolo.datasets import sources
 from yolo.datasets.batch import Batch
 from yolo.datasets.data import Data
 from yolo.datasets.images import read_image
-from yolo.datasets.loader import evaluation_loader, training_loader
 from yolo.datasets.resize import center_crop_darknet, letterbox_darknet, resize_darknet
 from yolo.errors import DarknetError, DataError
+from yolo.evaluation.loader import evaluation_loader
+from yolo.training.loader import training_loader
 
 ROOT = Path(__file__).resolve().parents[3]
 IMAGES = 11
@@ -307,7 +308,7 @@ ENDLESS = """
 import sys
 from yolo.cfg import Cfg
 from yolo.datasets import sources
-from yolo.datasets.loader import training_loader
+from yolo.training.loader import training_loader
 data, cfg = sources.load(sys.argv[1]), Cfg(sys.argv[2].encode(), "x.cfg")
 try:
     for epoch in range(10**6):
