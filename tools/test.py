@@ -69,9 +69,9 @@ def main() -> int:
     if args.json:
         check_outputs([Path(args.json)], [args.cfg, args.weights, args.data])
     from yolo.datasets import sources
-    from yolo.datasets.loader import evaluation_loader
     from yolo.device import choose_device
     from yolo.evaluation.evaluate import check_classes
+    from yolo.evaluation.loader import evaluation_loader
     from yolo.files import write_file
 
     device = choose_device(args.device)

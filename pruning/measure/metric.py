@@ -11,9 +11,9 @@ from yolo.datasets import sources
 from yolo.datasets.batch import Batch
 from yolo.datasets.data import Data
 from yolo.datasets.evaluation import EvaluationLoader
-from yolo.datasets.loader import evaluation_loader
 from yolo.device import choose_device
 from yolo.evaluation.evaluate import check_classes, evaluate
+from yolo.evaluation.loader import evaluation_loader
 from yolo.evaluation.results import Evaluation
 from yolo.network import Network
 

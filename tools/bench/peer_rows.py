@@ -41,8 +41,8 @@ def peers_rows(
 
 def _judge(network: Network, path: Path) -> Callable[[Network], Evaluation]:
     from yolo.datasets import sources
-    from yolo.datasets.loader import evaluation_loader
     from yolo.evaluation.evaluate import check_classes, evaluate
+    from yolo.evaluation.loader import evaluation_loader
 
     data = sources.load(path)
     check_classes(network, data)

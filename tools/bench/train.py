@@ -162,7 +162,8 @@ def _loader(data: Data, repeat: int) -> Rows:
     """Loaders in this process against decoding and shrinking alone."""
     from yolo.cfg import Cfg
     from yolo.datasets import sources
-    from yolo.datasets.loader import evaluation_loader, training_loader
+    from yolo.evaluation.loader import evaluation_loader
+    from yolo.training.loader import training_loader
 
     cfg = Cfg.load(ROOT / "cfg" / "yolo-fastest-1.1.cfg")
     train = partial(

@@ -208,7 +208,7 @@ def _network(
 
 def _sparse(args: argparse.Namespace, data: Data, network: Network) -> SparseTraining:
     from pruning.sparse.training import SparseTraining
-    from yolo.datasets.loader import evaluation_loader
+    from yolo.evaluation.loader import evaluation_loader
 
     split: Split = "valid" if "valid" in data.sources else "train"
     loader = evaluation_loader(data, network.cfg, split, batch=PROBED, workers=0)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from yolo.cfg import Cfg
+from yolo.cfg import Section
 from yolo.datasets.augment.color import draw_scale
 from yolo.datasets.order import SIZE, generator
-from yolo.datasets.task import Task, box_heads
+from yolo.datasets.task import Task
 
 USUAL = 1.4  # largest factor of random=1
 EVERY = 10  # steps
@@ -24,15 +24,11 @@ class Sizes:
     step: int = 32
 
     @classmethod
-    def of(cls, cfg: Cfg, task: Task) -> Sizes:
-        """Raises CfgError."""
-        heads = box_heads(cfg)
-        largest = heads[-1].number("random", 0.0) if heads else 0.0
-        if largest < 0:
-            raise heads[-1].error(f"random={largest:g} is negative", "random")
-        step = int(cfg.net.number("resize_step", 32))
+    def of(cls, net: Section, task: Task, largest: float) -> Sizes:
+        """`largest` is what the head asks: 1 for Darknet's own; raises CfgError."""
+        step = int(net.number("resize_step", 32))
         if step < 1:
-            raise cfg.net.error(f"resize_step={step} is not positive", "resize_step")
+            raise net.error(f"resize_step={step} is not positive", "resize_step")
         return cls(task.width, task.height, USUAL if largest == 1 else largest, step)
 
     def at(self, seed: int, step: int) -> tuple[int, int]:

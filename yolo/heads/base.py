@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -38,8 +40,14 @@ class Head(Layer):
 
 
 class BoxHead(Head):
-    """A head that finds objects; `entries` numbers stand for a box where all have as many."""
+    """A head that finds objects; `entries` numbers stand for a box where all have as many.
 
+    `usual_classes`: without classes=. `sees_patches`: trained on random patches of images that
+    show their objects well enough, which take the place of jitter= and resize=.
+    """
+
+    usual_classes: ClassVar[int] = 20
+    sees_patches: ClassVar[bool] = False
     classes: int
     entries: int
 

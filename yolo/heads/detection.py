@@ -16,9 +16,11 @@ from yolo.layers.base import Layer, Shape, register
 class Detection(BoxHead):
     """YOLOv1's head: classes of all cells, then objectness, then boxes."""
 
+    usual_classes = 1
+
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
-        self.classes = section.integer("classes", 1, 1)
+        self.classes = section.integer("classes", self.usual_classes, 1)
         self.count = section.integer("num", 1, 1)
         self.side = section.integer("side", 7, 1, 2**15)
         self.softmax = section.flag("softmax")

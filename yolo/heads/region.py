@@ -23,7 +23,7 @@ class Region(BoxHead):
             raise section.error("tree= (a hierarchy of classes) is not supported", "tree")
         if section.integer("coords", 4) != 4:
             raise section.error("only coords=4 is supported", "coords")
-        self.classes = section.integer("classes", 20, 1)
+        self.classes = section.integer("classes", self.usual_classes, 1)
         count = section.integer("num", 1, 1, 2**15)
         self.anchors = read_anchors(section, count)
         self.softmax = section.flag("softmax")

@@ -35,6 +35,7 @@ class Ssd(BoxHead):
     feeds = False
     follows = False
     refers = ("loc", "conf")
+    sees_patches = True
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
@@ -44,7 +45,7 @@ class Ssd(BoxHead):
         if len(set(self.sources)) < len(self.sources):
             raise section.error("the same layer is listed twice in loc and conf", "conf")
         self.image = image
-        self.classes = section.integer("classes", 20, 1)
+        self.classes = section.integer("classes", self.usual_classes, 1)
         self.entries = COORDINATES + 1 + self.classes
         self.variance = section.numbers("variance", (0.1, 0.1, 0.2, 0.2))
         if len(self.variance) != COORDINATES or min(self.variance) <= 0:

@@ -48,7 +48,7 @@ class AnchorHead(BoxHead):
         if section.has("counters_per_class"):
             section.integers("counters_per_class")
         self.image = image
-        self.classes = section.integer("classes", 20, 1)
+        self.classes = section.integer("classes", self.usual_classes, 1)
         total = section.integer("num", 1, 1, 2**15)
         self.mask = section.integers("mask", tuple(range(total)))
         self.scale_x_y = section.number("scale_x_y", 1.0)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from yolo.cfg import Cfg
 from yolo.datasets.data import Data
-from yolo.datasets.loader import evaluation_loader
 from yolo.errors import DarknetError, TrainingError
 from yolo.evaluation.evaluate import check_classes, evaluate
+from yolo.evaluation.loader import evaluation_loader
 from yolo.models.checkpoint import is_checkpoint, load_checkpoint
 from yolo.models.initialize import initialize, transfer
 from yolo.models.load import is_random, load_model

@@ -16,7 +16,7 @@ from yolo.datasets import sources
 from yolo.datasets.batch import Batch
 from yolo.datasets.data import Data
 from yolo.datasets.labels import Problems
-from yolo.datasets.loader import TrainingLoader, training_loader
+from yolo.datasets.training import TrainingLoader
 from yolo.errors import TrainingError
 from yolo.heads.loss import Targets
 from yolo.heads.trained import learns_from, trained_heads
@@ -25,6 +25,7 @@ from yolo.models.checkpoint import Checkpoint
 from yolo.models.weights import Header
 from yolo.network import Network
 from yolo.training.ema import Ema
+from yolo.training.loader import training_loader
 from yolo.training.optimizer import make_optimizer, train_mode, update
 from yolo.training.ranks import Ranks
 from yolo.training.records import Row, Step, Sums

@@ -31,6 +31,7 @@ from yolo.datasets.sample import NO_BOXES, Sample, one_hot
 from yolo.datasets.sizes import Sizes
 from yolo.datasets.task import Task
 from yolo.errors import CfgError
+from yolo.training.loader import views_of
 
 # a built library of AlexeyAB's Darknet, where one is at hand
 ALEXEY_LIB = os.environ.get("ALEXEY_LIB")
@@ -293,11 +294,19 @@ def cfg(net: str = "", head: str = "", section: str = "yolo") -> Cfg:
 DETECTOR, CLASSIFIER = Task(True, 1, 3, 256, 416), Task(False, 2, 3, 256, 416)
 
 
+def settings_of(cfg: Cfg, task: Task) -> Augmentation:
+    return Augmentation.of(cfg.net, task, views_of(cfg))
+
+
+def steps_of(cfg: Cfg) -> Sizes:
+    return Sizes.of(cfg.net, DETECTOR, views_of(cfg).random)
+
+
 def test_settings_and_their_defaults() -> None:
-    found = Augmentation.of(cfg(), DETECTOR)
+    found = settings_of(cfg(), DETECTOR)
     assert found == Augmentation(min_crop=416, max_crop=832)
     text = "hue=.1\nsaturation=0\nexposure=1.5\nflip=0\nletter_box=1\nmosaic_bound=1\nblur=3"
-    found = Augmentation.of(cfg(text, "jitter=.3\nresize=1.5"), DETECTOR)
+    found = settings_of(cfg(text, "jitter=.3\nresize=1.5"), DETECTOR)
     assert (found.hue, found.saturation, found.exposure, found.flip) == (0.1, 1, 1.5, False)
     assert (found.letter_box, found.mosaic_bound, found.blur) == (True, True, 3)
     assert (found.jitter, found.resize) == (0.3, 1.5)
@@ -315,8 +324,8 @@ def test_settings_and_their_defaults() -> None:
     ],
 )
 def test_mixing(text: str, detector: int, classifier: int) -> None:
-    assert Augmentation.of(cfg(text), DETECTOR).mixing == detector
-    assert Augmentation.of(cfg(text, section="softmax"), CLASSIFIER).mixing == classifier
+    assert settings_of(cfg(text), DETECTOR).mixing == detector
+    assert settings_of(cfg(text, section="softmax"), CLASSIFIER).mixing == classifier
 
 
 @pytest.mark.parametrize(
@@ -331,7 +340,7 @@ def test_mixing(text: str, detector: int, classifier: int) -> None:
 )
 def test_settings_that_cannot_be(net: str, head: str, message: str) -> None:
     with pytest.raises(CfgError, match=message):
-        Augmentation.of(cfg(net, head), DETECTOR)
+        settings_of(cfg(net, head), DETECTOR)
 
 
 def sizes_of(how: Sizes) -> list[tuple[int, int]]:
@@ -343,7 +352,7 @@ def sizes_of(how: Sizes) -> list[tuple[int, int]]:
 )
 def test_sizes_of_multi_scale(random: str, low: tuple[int, int], high: tuple[int, int]) -> None:
     """train_detector of detector.c: round(scale·416/32 + 1)·32, from 416/1.4 to 416·1.4"""
-    how = Sizes.of(cfg("", f"random={random}"), DETECTOR)
+    how = steps_of(cfg("", f"random={random}"))
     found = sizes_of(how)
     assert found[0] == high
     assert (min(found)[0], min(h for _, h in found)) == low
@@ -354,8 +363,8 @@ def test_sizes_of_multi_scale(random: str, low: tuple[int, int], high: tuple[int
 
 
 def test_one_size_without_random() -> None:
-    assert set(sizes_of(Sizes.of(cfg(), DETECTOR))) == {(416, 256)}
-    how = Sizes.of(cfg("resize_step=64", "random=1"), DETECTOR)
+    assert set(sizes_of(steps_of(cfg()))) == {(416, 256)}
+    how = steps_of(cfg("resize_step=64", "random=1"))
     assert all(size == (416, 256) or size[0] % 64 == size[1] % 64 == 0 for size in sizes_of(how))
     with pytest.raises(CfgError, match="random=-1 is negative"):
-        Sizes.of(cfg("", "random=-1"), DETECTOR)
+        steps_of(cfg("", "random=-1"))

@@ -22,10 +22,11 @@ from yolo.datasets.formats.cifar import cifar10
 from yolo.datasets.formats.idx import mnist
 from yolo.datasets.formats.layout import Place, write
 from yolo.datasets.formats.pictures import Dataset
-from yolo.datasets.loader import evaluation_loader, training_loader
 from yolo.datasets.sources.arrays import Arrays
 from yolo.datasets.sources.cifar import NAMES
 from yolo.errors import DataError
+from yolo.evaluation.loader import evaluation_loader
+from yolo.training.loader import training_loader
 from yolo.training.settings import Settings
 from yolo.training.trainer import steps_per_epoch
 

@@ -17,9 +17,10 @@ from yolo.datasets import sources
 from yolo.datasets.batch import Batch
 from yolo.datasets.data import Data
 from yolo.datasets.images import read_image
-from yolo.datasets.loader import evaluation_loader, training_loader
 from yolo.datasets.resize import center_crop_darknet, letterbox_darknet, resize_darknet
 from yolo.errors import DarknetError, DataError
+from yolo.evaluation.loader import evaluation_loader
+from yolo.training.loader import training_loader
 
 IMAGES = 11
 NET = "[net]\nwidth=32\nheight=64\nchannels=3\nhue=.1\nsaturation=1.5\nexposure=1.5\n"
@@ -307,7 +308,7 @@ ENDLESS = """
 import sys
 from yolo.cfg import Cfg
 from yolo.datasets import sources
-from yolo.datasets.loader import training_loader
+from yolo.training.loader import training_loader
 data, cfg = sources.load(sys.argv[1]), Cfg(sys.argv[2].encode(), "x.cfg")
 try:
     for epoch in range(10**6):

@@ -20,6 +20,7 @@ from yolo.datasets.augment.ssd_crop import ANY, WHOLE, SsdCrops, draw_patches, o
 from yolo.datasets.sample import NO_BOXES, NO_LABELS, Sample
 from yolo.datasets.task import Task
 from yolo.errors import CfgError
+from yolo.training.loader import views_of
 
 WIDTH, HEIGHT = 96, 64
 PIXEL = np.array([1 / WIDTH, 1 / HEIGHT]) - 1e-6
@@ -317,7 +318,8 @@ def cfg(head: str, net: str = "") -> Cfg:
 
 
 def settings_of(head: str, net: str = "") -> Augmentation:
-    return Augmentation.of(cfg(head, net), Task(True, 20, 3, 300, 300))
+    given = cfg(head, net)
+    return Augmentation.of(given.net, Task(True, 20, 3, 300, 300), views_of(given))
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ from networks import build
 from torch import Tensor
 
 from yolo.datasets import sources
-from yolo.datasets.loader import evaluation_loader
 from yolo.errors import DataError
 from yolo.evaluation.average_precision import Matches, average_precisions, count, match
 from yolo.evaluation.coco import CocoBoxes
 from yolo.evaluation.evaluate import evaluate
+from yolo.evaluation.loader import evaluation_loader
 from yolo.evaluation.results import DetectorEvaluation
 from yolo.inference.detections import Detections
 from yolo.models.load import load_model

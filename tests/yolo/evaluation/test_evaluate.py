@@ -19,7 +19,6 @@ from networks import build
 from yolo.datasets import sources
 from yolo.datasets.batch import Batch
 from yolo.datasets.data import Data
-from yolo.datasets.loader import evaluation_loader
 from yolo.errors import DarknetError
 from yolo.evaluation.average_precision import (
     Matches,
@@ -30,6 +29,7 @@ from yolo.evaluation.average_precision import (
 )
 from yolo.evaluation.coco import CocoBoxes
 from yolo.evaluation.evaluate import evaluate
+from yolo.evaluation.loader import evaluation_loader
 from yolo.evaluation.results import ClassifierEvaluation, DetectorEvaluation
 from yolo.inference.detections import Detections
 from yolo.models.load import load_model

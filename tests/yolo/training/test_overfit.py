@@ -9,8 +9,8 @@ from yolo.cfg import Cfg
 from yolo.datasets import sources
 from yolo.datasets.data import Data
 from yolo.datasets.labels import read_labels
-from yolo.datasets.loader import evaluation_loader
 from yolo.evaluation.evaluate import evaluate
+from yolo.evaluation.loader import evaluation_loader
 from yolo.models.classes import with_classes
 from yolo.models.initialize import initialize, transfer
 from yolo.models.load import load_model

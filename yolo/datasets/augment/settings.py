@@ -1,4 +1,4 @@
-"""How images are varied: what [net] and the last head with boxes ask, with Darknet's defaults."""
+"""How images are varied: as [net] and the last head with boxes ask, with Darknet's defaults."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from yolo.cfg import Cfg
+from yolo.cfg import Section
 from yolo.datasets.augment.ssd_crop import SsdCrops
+from yolo.datasets.augment.views import Views
 from yolo.datasets.order import draw_integer
-from yolo.datasets.task import Task, box_heads
+from yolo.datasets.task import Task
 
 NONE, MIXUP, CUTMIX, MOSAIC, CUTMIX_OR_MOSAIC = range(5)  # mixup= of [net]
 
@@ -50,39 +51,29 @@ class Augmentation:
     ssd: SsdCrops | None = None
 
     @classmethod
-    def of(cls, cfg: Cfg, task: Task) -> Augmentation:
-        """Raises CfgError for settings that can't be."""
-        net, heads = cfg.net, box_heads(cfg)
-        jitter = resize = ssd = None
-        if heads and heads[-1].type == "ssd":
-            ssd = SsdCrops.of(heads[-1])
-        elif heads:
-            jitter, resize = heads[-1].number("jitter", 0.2), heads[-1].number("resize", 1.0)
-            if jitter < 0:
-                raise heads[-1].error(f"jitter={jitter:g} is negative", "jitter")
-            if resize <= 0:
-                raise heads[-1].error(f"resize={resize:g} is not positive", "resize")
-        mixing = _mixing(cfg, task.is_detector)
+    def of(cls, net: Section, task: Task, views: Views) -> Augmentation:
+        """The settings of [net] and of the head; raises CfgError for those that can't be."""
+        mixing = _mixing(net, task.is_detector)
         if mixing == MOSAIC and net.flag("letter_box") and task.is_detector:
             raise net.error("mosaic=1 and letter_box=1 don't go together", "letter_box")
         return cls(
             flip=net.flag("flip", True),
             hue=net.number("hue", 0.0),
-            saturation=_positive(cfg, "saturation"),
-            exposure=_positive(cfg, "exposure"),
+            saturation=_positive(net, "saturation"),
+            exposure=_positive(net, "exposure"),
             mixing=mixing,
             blur=net.integer("blur", 0),
-            jitter=0.2 if jitter is None else jitter,
-            resize=1.0 if resize is None else resize,
+            jitter=views.jitter,
+            resize=views.resize,
             letter_box=net.flag("letter_box"),
             mosaic_bound=net.flag("mosaic_bound"),
             noise=min(net.integer("gaussian_noise", 0), 127),
             min_crop=net.integer("min_crop", task.width, 1),
             max_crop=net.integer("max_crop", task.width * 2, 1),
             angle=net.number("angle", 0.0),
-            aspect=_positive(cfg, "aspect"),
+            aspect=_positive(net, "aspect"),
             label_smooth=net.number("label_smooth_eps", 0.0),
-            ssd=ssd,
+            ssd=views.patches,
         )
 
     def keeps(self, width: int, height: int) -> bool:
@@ -92,10 +83,10 @@ class Augmentation:
         return color and place and self.min_crop == self.max_crop == width == height
 
 
-def _mixing(cfg: Cfg, is_detector: bool) -> int:
+def _mixing(net: Section, is_detector: bool) -> int:
     """mosaic= and cutmix= go before mixup=; detectors have no cutmix."""
-    mixing = cfg.net.integer("mixup", NONE, NONE, CUTMIX_OR_MOSAIC)
-    mosaic, cutmix = cfg.net.flag("mosaic"), cfg.net.flag("cutmix")
+    mixing = net.integer("mixup", NONE, NONE, CUTMIX_OR_MOSAIC)
+    mosaic, cutmix = net.flag("mosaic"), net.flag("cutmix")
     if mosaic or cutmix:
         mixing = CUTMIX_OR_MOSAIC if mosaic and cutmix else MOSAIC if mosaic else CUTMIX
     if is_detector:
@@ -103,9 +94,9 @@ def _mixing(cfg: Cfg, is_detector: bool) -> int:
     return mixing
 
 
-def _positive(cfg: Cfg, key: str) -> float:
+def _positive(net: Section, key: str) -> float:
     """A factor; 0 means 1, as some old cfgs write it."""
-    value = cfg.net.number(key, 1.0)
+    value = net.number(key, 1.0)
     if value < 0:
-        raise cfg.net.error(f"{key}={value:g} is negative", key)
+        raise net.error(f"{key}={value:g} is negative", key)
     return value or 1.0

@@ -1,4 +1,4 @@
-"""The loaders: mini-batches for training and for evaluation."""
+"""Mini-batches to train with, as a cfg asks for them."""
 
 from __future__ import annotations
 
@@ -7,30 +7,13 @@ import multiprocessing
 from yolo.cfg import Cfg
 from yolo.datasets import sources
 from yolo.datasets.augment.settings import Augmentation
-from yolo.datasets.data import Data, Split
-from yolo.datasets.evaluation import EvaluationLoader
+from yolo.datasets.augment.views import Views
+from yolo.datasets.data import Data
 from yolo.datasets.order import Epoch
 from yolo.datasets.sizes import Sizes
-from yolo.datasets.task import Task
 from yolo.datasets.training import TrainingLoader
 from yolo.errors import DataError
-
-
-def evaluation_loader(
-    data: Data,
-    cfg: Cfg,
-    split: Split = "valid",
-    batch: int = 8,
-    workers: int = 2,
-    letterbox: bool | None = None,
-) -> EvaluationLoader:
-    """Mini-batches of a split as Darknet evaluates them; `letterbox` None: as [net] says.
-
-    Detectors: the image resized or letterboxed, boxes as the labels say. Classifiers: the middle of
-    the image. Unreadable images are left out and named in `skipped`. Raises DataError.
-    """
-    boxed = cfg.net.flag("letter_box") if letterbox is None else letterbox
-    return EvaluationLoader(data, Task.of(cfg, data), split, batch, workers, boxed)
+from yolo.evaluation.loader import box_sections, task_of
 
 
 def training_loader(
@@ -57,14 +40,24 @@ def training_loader(
     """
     if cache and workers and "fork" not in multiprocessing.get_all_start_methods():
         raise DataError("this system can't share a cache of images between loader processes")
-    task, images = Task.of(cfg, data), len(sources.items(data, "train"))
+    task, images = task_of(cfg, data), len(sources.items(data, "train"))
+    views = views_of(cfg)
     return TrainingLoader(
         data,
         task,
         Epoch(images, batch, min(subdivisions, batch), seed, epoch, rank, world),
-        Sizes(*size) if size else Sizes.of(cfg, task),
-        Augmentation.of(cfg, task),
+        Sizes(*size) if size else Sizes.of(cfg.net, task, views.random),
+        Augmentation.of(cfg.net, task, views),
         cache,
         start,
         workers,
     )
+
+
+def views_of(cfg: Cfg) -> Views:
+    """What the last head with boxes asks; raises CfgError for settings that can't be."""
+    heads = box_sections(cfg)
+    if not heads:
+        return Views()
+    section, head = heads[-1]
+    return Views.of(section, patches=head.sees_patches)

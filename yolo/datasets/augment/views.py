@@ -1,0 +1,37 @@
+"""How a detector wants its training images to be seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from yolo.cfg import Section
+from yolo.datasets.augment.ssd_crop import SsdCrops
+
+
+@dataclass(frozen=True)
+class Views:
+    """What the last head with boxes says; the defaults are a classifier's.
+
+    `patches` take the place of `jitter` and `resize` where there are any; `random` is the largest
+    factor by which the input's size changes, 1 for Darknet's own and 0 for none.
+    """
+
+    jitter: float = 0.2
+    resize: float = 1.0
+    patches: SsdCrops | None = None
+    random: float = 0.0
+
+    @classmethod
+    def of(cls, head: Section, *, patches: bool) -> Views:
+        """Raises CfgError for settings that can't be."""
+        random = head.number("random", 0.0)
+        if random < 0:
+            raise head.error(f"random={random:g} is negative", "random")
+        if patches:
+            return cls(patches=SsdCrops.of(head), random=random)
+        jitter, resize = head.number("jitter", 0.2), head.number("resize", 1.0)
+        if jitter < 0:
+            raise head.error(f"jitter={jitter:g} is negative", "jitter")
+        if resize <= 0:
+            raise head.error(f"resize={resize:g} is not positive", "resize")
+        return cls(jitter, resize, random=random)
