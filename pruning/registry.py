@@ -100,7 +100,7 @@ STRATEGIES = registry(
 
 
 @dataclass(frozen=True)
-class Importance(Entry):
+class ImportanceEntry(Entry):
     """`where` is a function of a selection.importance.Model; `needs` is what it looks at.
 
     One that tells what is lost is divided by the MACs that go with it (`per_mac`).
@@ -113,45 +113,45 @@ class Importance(Entry):
 _IMPORTANCE = "pruning.selection.importance"
 BN, LEAST_SQUARES, SENSITIVITY = "bn", "least-squares", "sensitivity"  # the defaults
 IMPORTANCES = registry(
-    Importance(BN, "|γ|, the filter's L2 norm without BN", f"{_IMPORTANCE}:bn"),
-    Importance("l1", "Σ|w| of the filter", f"{_IMPORTANCE}:l1"),
-    Importance("l2", "L2 norm of the filter", f"{_IMPORTANCE}:l2"),
-    Importance("fpgm", "distance to the other filters of the section", f"{_IMPORTANCE}:fpgm"),
-    Importance(
+    ImportanceEntry(BN, "|γ|, the filter's L2 norm without BN", f"{_IMPORTANCE}:bn"),
+    ImportanceEntry("l1", "Σ|w| of the filter", f"{_IMPORTANCE}:l1"),
+    ImportanceEntry("l2", "L2 norm of the filter", f"{_IMPORTANCE}:l2"),
+    ImportanceEntry("fpgm", "distance to the other filters of the section", f"{_IMPORTANCE}:fpgm"),
+    ImportanceEntry(
         "lamp",
         "share of the filter's energy among those that are not smaller",
         f"{_IMPORTANCE}:lamp",
     ),
-    Importance(
+    ImportanceEntry(
         "bn-next", "bn times the norm of the weights that see the channel", f"{_IMPORTANCE}:bn_next"
     ),
-    Importance("random", "random numbers, see --seed", f"{_IMPORTANCE}:random"),
-    Importance(
+    ImportanceEntry("random", "random numbers, see --seed", f"{_IMPORTANCE}:random"),
+    ImportanceEntry(
         "activation",
         "variance of the channel's output on the calibration images",
         f"{_IMPORTANCE}:activation",
         needs=IMAGES,
     ),
-    Importance(
+    ImportanceEntry(
         "taylor",
         "change of the heads without the channel, to first order, on these images",
         f"{_IMPORTANCE}:taylor",
         needs=IMAGES,
     ),
-    Importance(
+    ImportanceEntry(
         LEAST_SQUARES,
         "change of the heads after the other channels' weights are solved anew",
         f"{_IMPORTANCE}:least_squares",
         needs=IMAGES,
         per_mac=True,
     ),
-    Importance(
+    ImportanceEntry(
         "signal",
         "signal over noise of the filter's weights in a Bayesian .pt",
         f"{_IMPORTANCE}:signal",
         needs=POSTERIOR,
     ),
-    Importance(
+    ImportanceEntry(
         SENSITIVITY,
         "measured loss of cutting its family alone, see --scan",
         f"{_IMPORTANCE}:sensitivity",
@@ -213,7 +213,7 @@ FOLDS = registry(
 
 
 @dataclass(frozen=True)
-class Engine(Entry):
+class EngineEntry(Entry):
     """`where` is a proof.engines.base.Engine, `title` its row in a report's table of proofs."""
 
     title: str = ""
@@ -221,13 +221,13 @@ class Engine(Entry):
 
 TORCH = "torch"
 ENGINES = registry(
-    Engine(
+    EngineEntry(
         "opencv",
         "the written files in OpenCV DNN",
         "pruning.proof.engines.opencv:OpenCV",
         "compact network in OpenCV, BN epsilon aligned",
     ),
-    Engine(
+    EngineEntry(
         "darknet",
         "the written files in a Darknet library",
         "pruning.proof.engines.darknet:Darknet",

@@ -11,7 +11,7 @@ Row = dict[str, float]  # an epoch in the history
 
 
 @dataclass(frozen=True)
-class Step:
+class Update:
     """One update of the parameters, counted from 0; `means` are those of the epoch so far."""
 
     epoch: int

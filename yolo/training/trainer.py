@@ -28,7 +28,7 @@ from yolo.training.ema import Ema
 from yolo.training.loader import training_loader
 from yolo.training.optimizer import make_optimizer, train_mode, update
 from yolo.training.ranks import Ranks
-from yolo.training.records import Row, Step, Sums
+from yolo.training.records import Row, Update, Sums
 from yolo.training.settings import Settings
 from yolo.training.variational import Bound, Variational, measure_statistics
 
@@ -131,7 +131,7 @@ class Trainer:
         """Updates of the whole training."""
         return self.options.epochs * self.steps_per_epoch
 
-    def run(self, watch: Callable[[Step], None] = lambda step: None) -> Iterator[Row]:
+    def run(self, watch: Callable[[Update], None] = lambda step: None) -> Iterator[Row]:
         """Train; yields a row after every epoch, when the state is that between two epochs."""
         while self.epoch < self.options.epochs:
             if not self._epoch(watch):
@@ -185,7 +185,7 @@ class Trainer:
         self.sums = total if self.ranks.first else total.emptied()
         self.header = replace(self.header, seen=state["seen"])
 
-    def _epoch(self, watch: Callable[[Step], None]) -> bool:
+    def _epoch(self, watch: Callable[[Update], None]) -> bool:
         """The steps that are left of an epoch; False where it was stopped before its end."""
         train_mode(self.network)
         loader = self._loader(self.epoch, self.step)
@@ -201,7 +201,7 @@ class Trainer:
             self._update([next(batches) for _ in range(each)], rate)
             self.sums.seconds += time.perf_counter() - start
             self.step += 1
-            watch(Step(self.epoch, self.step - 1, rate, self.sums.means()))
+            watch(Update(self.epoch, self.step - 1, rate, self.sums.means()))
         self.skipped |= dict(loader.skipped)
         self.problems = loader.problems
         return True
