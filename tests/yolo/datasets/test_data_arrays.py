@@ -11,82 +11,29 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
+from array_data import (
+    BIN,
+    IDX,
+    IMAGES,
+    LABELS,
+    TRAIN,
+    VALID,
+    converted,
+    load,
+    pack,
+    records,
+    write_batches,
+    write_digits,
+    write_folders,
+)
 from foreign_data import write_idx
 
-from yolo.cfg import Cfg
-from yolo.datasets.arrays import Arrays
-from yolo.datasets.batch import Batch
 from yolo.datasets.data import Data, Split
 from yolo.datasets.formats.cifar import NAMES, cifar10
 from yolo.datasets.formats.idx import mnist
-from yolo.datasets.formats.layout import Place, write
-from yolo.datasets.formats.pictures import Dataset
-from yolo.datasets.loader import evaluation_loader, training_loader
 from yolo.errors import DataError
-from yolo.training.settings import Settings
-from yolo.training.trainer import steps_per_epoch
 
-TRAIN, VALID = 13, 5
-IDX = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
-BIN = "cifar-10-batches-bin"
 SPLITS: tuple[Split, ...] = ("train", "valid")
-
-
-def write_digits(folder: Path, ends: tuple[str, str] = (".gz", ".gz"), dot: str = "-") -> Path:
-    """Noise of 28×28; the labels of train go up to 9."""
-    folder.mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(0)
-    for part, count in (("train", TRAIN), ("t10k", VALID)):
-        images = random.integers(0, 256, (count, 28, 28))
-        write_idx(folder / f"{part}-images{dot}idx3-ubyte{ends[0]}", images)
-        write_idx(folder / f"{part}-labels{dot}idx1-ubyte{ends[1]}", np.arange(count)[::-1] % 10)
-    return folder
-
-
-def records(count: int, seed: int) -> bytes:
-    random = np.random.default_rng(seed)
-    content = random.integers(0, 256, (count, 3073), np.uint8)
-    content[:, 0] = random.integers(0, 10, count)
-    return content.tobytes()
-
-
-def write_batches(folder: Path) -> Path:
-    (folder / BIN).mkdir(parents=True)
-    for name, count in (("data_batch_2", 4), ("data_batch_1", 9), ("test_batch", VALID)):
-        (folder / BIN / f"{name}.bin").write_bytes(records(count, count))
-    return folder
-
-
-def write_folders(folder: Path, sizes: tuple[int, ...] = (32,)) -> Path:
-    random = np.random.default_rng(0)
-    for split, count in (("train", TRAIN), ("test", VALID)):
-        for number in range(count):
-            side = sizes[number % len(sizes)]
-            image = random.integers(0, 256, (side, 32, 3), np.uint8)
-            path = folder / "x" / split / ("cat", "ant")[number % 2] / f"{number}.jpg"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(path), cv2.GaussianBlur(image, (5, 5), 0))
-    return folder
-
-
-def pack(folder: Path, name: str) -> Path:
-    """A .tar beside the folder, with its files in no order."""
-    path = folder.parent / name
-    with tarfile.open(path, "w:gz" if name.endswith("gz") else "w") as archive:
-        for file in sorted(folder.rglob("*"), reverse=True):
-            archive.add(file, file.relative_to(folder), recursive=False)
-    return path
-
-
-def load(folder: Path, train: str, valid: str, more: str = "") -> Data:
-    folder.mkdir(exist_ok=True)
-    (folder / "x.data").write_text(f"\ntrain = {train}\nvalid = {valid}\n{more}")
-    return Data.load(folder / "x.data")
-
-
-def converted(dataset: Dataset, folder: Path) -> Data:
-    return Data.load(write(dataset, Place(folder, folder)).data)
 
 
 def same_items(direct: Data, files: Data, channels: int) -> None:
@@ -199,146 +146,6 @@ def test_yaml_names_such_files_too(tmp_path: Path) -> None:
         Data.load(path).items("train")
 
 
-def cfg(net: str, size: tuple[int, int] = (28, 28), channels: int = 1, head: str = "") -> Cfg:
-    lines = f"[net]\nwidth={size[0]}\nheight={size[1]}\nchannels={channels}\n{net}\n"
-    return Cfg(f"{lines}{head or '[softmax]'}\n".encode(), "x.cfg")
-
-
-def train(data: Data, how: Cfg, workers: int = 0, epoch: int = 0) -> list[Batch]:
-    options = {"batch": 4, "subdivisions": 2, "seed": 5, "epoch": epoch, "workers": workers}
-    return list(training_loader(data, how, **options))  # type: ignore[arg-type]
-
-
-def same(one: list[Batch], two: list[Batch]) -> bool:
-    """Bit for bit, but for the names"""
-    return len(one) == len(two) and all(
-        torch.equal(getattr(a, name), getattr(b, name)) and a.sizes == b.sizes
-        for a, b in zip(one, two, strict=True)
-        for name in ("images", "boxes", "labels")
-    )
-
-
-STILL = "flip=0\nmin_crop=28\nmax_crop=28\nlabel_smooth_eps=.1"
-NETS = {
-    "nothing varies": STILL,
-    "flip": "min_crop=28\nmax_crop=28",
-    "crop and angle": "min_crop=24\nmax_crop=40\nangle=10\naspect=1.2",
-    "colours": "hue=.1\nsaturation=1.5\nexposure=1.5",
-    "mixed": "mosaic=1\ncutmix=1\nblur=1",
-}
-
-
-@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
-@pytest.mark.parametrize("size", [(28, 28), (32, 32), (20, 28), (28, 20)])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_batches_are_those_of_the_files(
-    tmp_path: Path, net: str, size: tuple[int, int], channels: int
-) -> None:
-    folder = write_digits(tmp_path / "in")
-    direct = load(folder, *(f"{name}.gz" for name in IDX))
-    files = converted(mnist(folder), tmp_path / "out")
-    how = cfg(net, size, channels)
-    assert same(train(direct, how), train(files, how))
-    judged = [list(evaluation_loader(data, how, batch=3, workers=0)) for data in (direct, files)]
-    assert same(*judged)
-    assert judged[0][0].images.dtype == torch.float32
-
-
-@pytest.mark.parametrize("size", [(20, 32), (32, 20)])
-def test_images_that_are_not_square(tmp_path: Path, size: tuple[int, int]) -> None:
-    """An evaluation leaves them whole where their shorter side is the network's width"""
-    folder = write_digits(tmp_path / "in")
-    random = np.random.default_rng(1)
-    for part, count in (("train", TRAIN), ("t10k", VALID)):
-        images = random.integers(0, 256, (count, size[1], size[0]))
-        write_idx(folder / f"{part}-images-idx3-ubyte.gz", images)
-    direct = load(folder, *(f"{name}.gz" for name in IDX))
-    files = converted(mnist(folder), tmp_path / "out")
-    how = cfg(STILL, size)
-    assert same(train(direct, how), train(files, how))
-    one, two = (list(evaluation_loader(data, how, workers=0)) for data in (direct, files))
-    assert same(one, two)
-
-
-@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
-def test_workers_change_nothing(tmp_path: Path, net: str) -> None:
-    data = load(write_digits(tmp_path), *(f"{name}.gz" for name in IDX))
-    one, two = (train(data, cfg(net), workers) for workers in (0, 2))
-    assert same(one, two)
-    assert [batch.paths for batch in one] == [batch.paths for batch in two]
-
-
-def test_what_is_cut_out_of_memory_needs_no_workers(tmp_path: Path) -> None:
-    direct = load(write_digits(tmp_path / "in"), *(f"{name}.gz" for name in IDX))
-    files = converted(mnist(tmp_path / "in"), tmp_path / "out")
-    how = {"batch": 4, "subdivisions": 2, "seed": 5, "epoch": 0, "workers": 2}
-
-    def workers(data: Data, net: str, size: tuple[int, int]) -> tuple[int, int]:
-        training = training_loader(data, cfg(net, size), **how)  # type: ignore[arg-type]
-        return training.workers, evaluation_loader(data, cfg(net, size), workers=2).workers
-
-    assert workers(direct, STILL, (28, 28)) == (0, 0)
-    assert workers(direct, NETS["flip"], (28, 28)) == (2, 0)
-    assert workers(direct, STILL, (32, 32)) == workers(files, STILL, (28, 28)) == (2, 2)
-
-
-def test_epochs_differ_and_every_image_comes(tmp_path: Path) -> None:
-    data = load(write_digits(tmp_path), *(f"{name}.gz" for name in IDX))
-    orders = [
-        [path for batch in train(data, cfg(STILL), epoch=epoch) for path in batch.paths]
-        for epoch in (0, 1)
-    ]
-    assert orders[0] != orders[1]
-    assert set(orders[0][:TRAIN]) == set(orders[1][:TRAIN]) == set(data.images("train"))
-    assert steps_per_epoch(data, Settings.of(cfg("batch=4\nmax_batches=10"))) == 4
-
-
-def test_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = load(write_digits(tmp_path), *(f"{name}.gz" for name in IDX))
-    items = data.items("train")
-    assert isinstance(items, Arrays)
-    decode, asked = items.decoded, []
-    monkeypatch.setattr(items, "decoded", lambda c: asked.append(c) or decode(c))
-    for epoch in range(3):
-        train(data, cfg(NETS["flip"]), epoch=epoch)
-    list(evaluation_loader(data, cfg(""), "train", workers=2))
-    assert asked == [1]
-
-
-def test_the_cache_is_for_files(tmp_path: Path) -> None:
-    data = load(write_digits(tmp_path), *(f"{name}.gz" for name in IDX))
-    how = {"batch": 4, "subdivisions": 2, "seed": 5, "epoch": 0, "workers": 0}
-    cached = training_loader(data, cfg(""), cache=1, **how)  # type: ignore[arg-type]
-    assert same(list(cached), train(data, cfg("")))
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_broken_images_of_a_tar_are_skipped(tmp_path: Path, workers: int) -> None:
-    folder = write_folders(tmp_path / "in")
-    (folder / "x/train/ant/1.jpg").write_bytes(b"none")
-    (folder / "x/test/ant/3.jpg").write_bytes(b"")
-    path = pack(folder, "x.tar")
-    data = load(tmp_path, str(path), str(path))
-    how = cfg(STILL.replace("28", "32"), (32, 32), 3)
-    options = {"batch": TRAIN, "subdivisions": 1, "seed": 5, "epoch": 0, "workers": workers}
-    training = training_loader(data, how, **options)  # type: ignore[arg-type]
-    evaluation = evaluation_loader(data, how, workers=workers)
-    assert sum(len(batch) for batch in training) == TRAIN
-    assert sum(len(batch) for batch in evaluation) == VALID - 1
-    broken, empty = f"{path}/x/train/ant/1.jpg", f"{path}/x/test/ant/3.jpg"
-    assert training.skipped == [(broken, f"{broken}: not an image that OpenCV can decode")]
-    assert evaluation.skipped == [(empty, f"{empty}: the image file is empty")]
-
-
-def test_detectors_want_boxes(tmp_path: Path) -> None:
-    data = load(write_digits(tmp_path), *(f"{name}.gz" for name in IDX))
-    how = cfg("", head="[yolo]\nclasses=10")
-    with pytest.raises(DataError, match=r"x.data:2: its images have classes, but no boxes"):
-        train(data, how)
-    with pytest.raises(DataError, match=r"x.data:3: its images have classes, but no boxes"):
-        evaluation_loader(data, how)
-
-
 def short(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-3])
 
@@ -351,7 +158,6 @@ def unpacked(path: Path, cut: int) -> None:
     path.write_bytes(gzip.decompress(path.read_bytes())[:cut])
 
 
-IMAGES, LABELS = f"{IDX[0]}.gz", "train-labels-idx1-ubyte.gz"
 BAD_IDX: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "no labels": (LABELS, Path.unlink, f"{LABELS[:-3]}: is not there, nor with .gz$"),
     "no images": (IMAGES, Path.unlink, f"x.data:2: there is no {IMAGES}$"),
@@ -444,16 +250,6 @@ def test_lists_need_names(tmp_path: Path) -> None:
     (folder / "valid.txt").write_text("1.png\n")
     with pytest.raises(DataError, match=r"x.data: neither names= nor labels="):
         load(folder, f"{IDX[0]}.gz", "valid.txt")
-
-
-def test_mnist_itself(shared: Path, tmp_path: Path) -> None:
-    train, valid = (f"{shared}/data/mnist/{name}.gz" for name in IDX)
-    data = load(tmp_path, train, valid, "classes=10\n")
-    assert [len(data.images(split)) for split in SPLITS] == [60_000, 10_000]
-    (batch, *_) = evaluation_loader(data, cfg(""), batch=10_000, workers=0)
-    # what is published of it: the first labels, and the mean grey of the test images
-    assert batch.labels.argmax(1)[:5].tolist() == [7, 2, 1, 0, 4]
-    assert batch.images.mean() == pytest.approx(0.1325, abs=1e-4)
 
 
 def test_cifar_itself(shared: Path, tmp_path: Path) -> None:
