@@ -15,6 +15,8 @@ from yolo.cfg import Cfg
 from yolo.models.weights import load_weights
 from yolo.network import Network
 
+FILES = {"cfg": Path("x.cfg"), "weights": Path("x.weights")}  # in the folder where a test is
+
 
 @dataclass(frozen=True)
 class Model:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from cfgs import net
 from networks import build, random_input
 
 from pruning.bayesian.cut import BAYESIAN, BayesianCut, drop, excesses, undrop
@@ -17,7 +18,7 @@ from pruning.selection import Wish
 from yolo.errors import PlanError
 from yolo.network import Network
 
-NET = "[net]\nheight=7\nwidth=5\nchannels=3\n"
+NET = net(5, 7)
 SECTION = object()  # in a wish: the first section that can be cut
 BN = "batch_normalize=1\n"
 CONV = "[bayesian_convolutional]\nprior={}\nfilters={}\nsize=3\npad=1\nactivation=relu\n"

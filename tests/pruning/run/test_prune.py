@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
-from pruned_files import Model, check_files, files, ours, real, written
-from pruning.options import FOLDS, STRATEGIES
+from pruned_files import FILES, Model, check_files, files, ours, real, written
 from trained_models import NAMES
 
+from pruning.options import FOLDS, STRATEGIES
 from pruning.proof.engines import darknet
 from pruning.session import Job, Result, prune
 from yolo.errors import PlanError
@@ -43,7 +43,6 @@ OURS = [
     ("yolov4-tiny", 64, "normal", 0.5),
     ("yolov7-tiny", 64, "regular", 0.5),
 ]
-FILES = {"cfg": Path("x.cfg"), "weights": Path("x.weights")}
 # so deep that with made-up weights the rounding noise of two engines may exceed 1e-4
 NOISY = ("csresnext50-panet-spp", "yolov4", "yolov4-csp")
 COST = {

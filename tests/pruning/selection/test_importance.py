@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from cfgs import NET, connected, conv, maxpool, route, shortcut
+from cfgs import NET, connected, conv, maxpool, net, route, shortcut
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from networks import build
@@ -194,20 +194,8 @@ def test_an_importance_may_score_groups_from_what_was_measured(monkeypatch, grou
     assert plan.keep == {0: (0, 3), 1: (0, 3)}
 
 
-BAYESIAN = """[net]
-height=6
-width=6
-channels=3
-""" + "".join(
-    f"""[{kind}convolutional]
-filters={filters}
-size=3
-pad=1
-batch_normalize=1
-activation=relu
-"""
-    for kind, filters in (("bayesian_", 6), ("bayesian_", 8), ("", 4))
-)
+BAYESIAN = net(6, 6) + conv(6, activation="relu") + conv(8, activation="relu")
+BAYESIAN = BAYESIAN.replace("[conv", "[bayesian_conv") + conv(4, activation="relu")
 
 
 def test_signal_is_what_the_noise_of_all_weights_leaves():
@@ -236,7 +224,7 @@ def test_signal_is_what_the_noise_of_all_weights_leaves():
 
 
 def test_signal_of_a_network_without_noise():
-    found = sample("[net]\nheight=4\nwidth=4\nchannels=3\n" + conv(8) + conv(4))
+    found = sample(net(4, 4) + conv(8) + conv(4))
     with pytest.raises(PlanError, match=r"importance signal: needs the .pt of a network"):
         IMPORTANCES[SIGNAL](model(found))
 

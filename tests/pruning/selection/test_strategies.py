@@ -5,50 +5,20 @@ import torch
 from cfgs import NET, conv, maxpool, route, shortcut
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from pruning.options import FOLDS, GROUP_SCORES, STRATEGIES
 from random_cfg import sample, samples
+from wishes import Trial, modes
 
 from pruning.cut.folding import Folding
 from pruning.graph.channels import ChannelGraph
-from pruning.selection import Wish, reachable, select, strategies
+from pruning.options import FOLDS, GROUP_SCORES, STRATEGIES
+from pruning.selection import Wish, select, strategies
 from pruning.selection.importance import Model, channel_scores, group_scores
 from yolo.errors import PlanError
 
 SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=60)
 
 
-class Trial:
-    """One wish for one network."""
-
-    def __init__(self, found, mode, **wish):
-        self.found = found
-        self.graph = ChannelGraph(found.network)
-        self.folding = Folding(self.graph, found.state, mode)
-        self.wish = Wish(**wish)
-
-    def candidates(self):
-        return strategies.STRATEGIES[self.wish.strategy].candidates(self.graph)
-
-    def pool(self):
-        return sum(family.cost * family.slots for family in self.candidates())
-
-    def reach(self):
-        return reachable(self.graph, self.found.state, self.wish, self.folding)
-
-    def plan(self):
-        return select(Model(self.graph, self.found.state), self.wish, self.folding)
-
-    def fold(self):
-        plan = self.plan()
-        return self.folding.fold(plan.alive(self.graph), plan.mean)
-
-    def cut(self, fold):
-        """Channels that are gone, of all sections with filters."""
-        return sum(int((~fold.kept[self.graph.outputs[i]]).sum()) for i in self.graph.producers)
-
-
 percents = st.floats(0, 1, exclude_max=True)
-modes = st.sampled_from(tuple(FOLDS))
 kinds = st.sampled_from(("normal", "shortcut"))
 
 
