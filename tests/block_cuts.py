@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from jobs import Job
 from paths import DIGITS
 from pruned_files import Model
 
 from pruning.cut.blocks import residual_blocks, silenced
 from pruning.measure.costs import Costs
 from pruning.proof.verify import relative
-from pruning.session import Job
 from yolo.cfg import Cfg
 from yolo.models.weights import load_weights
 from yolo.network import Network

@@ -3,9 +3,9 @@
 from cfgs import conv, maxpool, net, shortcut
 from random_cfg import sample
 
-from pruning.cut.shortened import Shorter
+from pruning.cut.shortened import Shortened
 from pruning.cut.surgery import operate
-from pruning.proof.engines import Profile
+from pruning.proof.engines.base import Profile
 from yolo.network import Network
 
 TIMED = (
@@ -49,7 +49,7 @@ def finish(shorter, graph, fold):
 
 
 def whole(network):
-    return Shorter.of(network, ())
+    return Shortened.of(network, ())
 
 
 WHOLE = timed(sample(TIMED).network).ms

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 from cfgs import NET, conv, shortcut
+from jobs import make_job, prune
 from random_cfg import sample
-from wishes import DATA_FREE, Trial
+from specs import DATA_FREE, Trial, spec
 
 from pruning.cut.plan import Plan
-from pruning.options import COMPARISONS
-from pruning.selection import Wish
-from pruning.session import Job, prune
+from pruning.registry import COMPARISONS
 from yolo.cfg import Cfg
 from yolo.models.randomize import randomize
 from yolo.models.weights import Header, save_weights
@@ -40,28 +39,30 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_job_for_a_target(here):
-    job = Job("x.cfg", "x.weights", Wish("shortcut", target="bytes=0.5"), verify=("torch",), runs=0)
+    job = make_job(
+        "x.cfg", "x.weights", spec("shortcut", target="bytes=0.5"), verify=("torch",), runs=0
+    )
     result = prune(job)
     report = result.report
-    assert report.after.weights_bytes <= 0.5 * report.before.weights_bytes
+    assert report.after.cost.bytes <= 0.5 * report.before.cost.bytes
     result.write(here, "y")
-    assert (here / "y.weights").stat().st_size == report.after.weights_bytes
+    assert (here / "y.weights").stat().st_size == report.after.cost.bytes
     data = json.loads((here / "y.json").read_text())
     assert (data["percent"], data["target"]) == (None, "bytes=0.5")
     assert "shortcut, bytes=0.5" in report.tables()
-    result.plan.save("plan.json")
-    again = prune(Job("x.cfg", "x.weights", Wish("normal", 0.1), plan="plan.json", runs=0))
-    assert again.plan == result.plan
+    result.cut.plan.save("plan.json")
+    again = prune(make_job("x.cfg", "x.weights", spec("normal", 0.1), plan="plan.json", runs=0))
+    assert again.plan == result.cut.plan
     assert again.report.asked == "bytes=0.5"
 
 
 def test_the_header_counts_among_the_bytes(here):
     """One byte less than what a cut takes, whose header is shorter than ours."""
-    least = prune(Job("x.cfg", "x.weights", Wish("shortcut", 0.5), verify=(), runs=0))
-    size = least.report.after.weights_bytes
+    least = prune(make_job("x.cfg", "x.weights", spec("shortcut", 0.5), verify=(), runs=0))
+    size = least.report.after.cost.bytes
     for target, same in ((f"bytes={size}", True), (f"bytes={size - 1}", False)):
-        job = Job("x.cfg", "x.weights", Wish("shortcut", target=target), verify=(), runs=0)
-        found = prune(job).report.after.weights_bytes
+        job = make_job("x.cfg", "x.weights", spec("shortcut", target=target), verify=(), runs=0)
+        found = prune(job).report.after.cost.bytes
         assert (found == size) is same
         assert found <= size
 

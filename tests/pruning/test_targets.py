@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pruning.targets import parse_targets
 from yolo.errors import PlanError
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from cfgs import connected, conv, maxpool, net, plain, region, route, section, shortcut, upsample
-
 from pruning.options import FOLDS
+
 from pruning.run.info import describe
 from pruning.selection import Wish
 from pruning.session import Job, prune

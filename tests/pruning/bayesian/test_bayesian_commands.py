@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from cfgs import connected, conv, maxpool, net
+from jobs import make_job, prune
 from networks import build
 from sklearn.datasets import load_digits
+from specs import spec
 from tiny_data import BAYESIAN, make_classification_data
 
 from pruning.calibration.images import batches, calibration_images
-from pruning.selection import Wish
-from pruning.session import Job, prune
 from yolo.cfg import Cfg
 from yolo.errors import PlanError
 from yolo.files import write_files
@@ -99,7 +99,7 @@ def test_the_whole_way_in_a_minute(command, digits):
     report = json.loads((digits / "cut" / "c.json").read_text())
     assert report["bayesian"]["reduced"]["top-1"] > 0.9
     assert report["bayesian"]["masked"] < 1e-5
-    assert report["proof"]["masked_vs_compact"] < 1e-5
+    assert report["proof"]["masked"] < 1e-5
     assert report["proof"]["opencv"] < 1e-4
     rates = report["bayesian"]["rates"]["weights"]
     assert 2 < rates["architecture"] < rates["fast"] < rates["maximum"]
@@ -189,17 +189,17 @@ def test_what_a_strategy_has_no_use_for(command, tmp_path, strategy, options, me
 @pytest.mark.parametrize(
     ("wish", "more"),
     [
-        (Wish("bayesian", 0.3), {}),
-        (Wish("bayesian", 0.0, group="max"), {}),
-        (Wish("bayesian", 0.0, rounding=8), {}),
-        (Wish("normal", 0.3), {"thresholds": "auto"}),
+        (spec("bayesian", 0.3), {}),
+        (spec("bayesian", 0.0, group="max"), {}),
+        (spec("bayesian", 0.0, rounding=8), {}),
+        (spec("normal", 0.3), {"thresholds": "auto"}),
     ],
 )
 def test_jobs_refuse_it_too(tmp_path, wish, more):
     network = build(NET + "[bayesian_connected]\noutput=4\n" * 2)
     write_files([(tmp_path / "x.pt", checkpoint_writer(checkpoint_of(network)))])
     with pytest.raises(PlanError, match="thresholds"):
-        prune(Job(None, str(tmp_path / "x.pt"), wish, runs=0, verify=(), **more))
+        prune(make_job(None, str(tmp_path / "x.pt"), wish, runs=0, verify=(), **more))
 
 
 def test_a_cut_keeps_what_is_asked_for(command, tmp_path):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from paths import ROOT
+from specs import spent
 from surgeries import cuts
-from wishes import spent
 
 from pruning.cut.folding import Folding
 from pruning.cut.surgery import operate

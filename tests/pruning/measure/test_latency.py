@@ -12,7 +12,7 @@ from pruning.measure.latency import (
     section_times,
     torch_profile,
 )
-from pruning.proof.engines import EngineError, Profile
+from pruning.proof.engines.base import EngineError, Profile
 
 
 @pytest.mark.parametrize("profile", [opencv_profile, torch_profile])

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_cfg import sample
 
-from pruning.measure.latency_table import Form, LatencyTable, cache_file, read_tables
+from pruning.measure.latency_table import LatencyTable, SectionKind, cache_file, read_tables
 from yolo.errors import DarknetError
 
-CONV = Form("conv", True)
+CONV = SectionKind("conv", True)
 pytestmark = pytest.mark.usefixtures("cache")
 
 
@@ -25,10 +25,10 @@ def test_a_table_fits_what_was_measured():
 
 def test_one_measurement_is_laid_to_the_macs():
     table = LatencyTable(None, "m")
-    table.add({(CONV, (10, 20)): 4.0, (Form("pool", False), (20, 20)): 1.0})
+    table.add({(CONV, (10, 20)): 4.0, (SectionKind("pool", False), (20, 20)): 1.0})
     assert table.predict(CONV, (5, 10)) == pytest.approx(1)
-    assert table.predict(Form("pool", False), (5, 5)) == pytest.approx(0.25)
-    assert table.predict(Form("other", True), (5, 5)) == 0
+    assert table.predict(SectionKind("pool", False), (5, 5)) == pytest.approx(0.25)
+    assert table.predict(SectionKind("other", True), (5, 5)) == 0
 
 
 @given(
@@ -40,7 +40,7 @@ def test_one_measurement_is_laid_to_the_macs():
 )
 def test_narrower_is_never_slower(tmp_path_factory, known, widths, weighs):
     table = LatencyTable(tmp_path_factory.mktemp("t") / "t.json", "m")
-    form = Form("x", weighs)
+    form = SectionKind("x", weighs)
     table.add({(form, key): ms for key, ms in known.items()})
     wide = table.predict(form, widths)
     assert 0 <= table.predict(form, (max(widths[0] - 1, 1), max(widths[1] - 1, 1))) <= wide
@@ -127,7 +127,7 @@ def test_a_failed_write_leaves_the_old_table(tmp_path, monkeypatch):
 def test_forms_tell_what_a_time_depends_on():
     text = NET + conv(8) + conv(8) + conv(16) + conv(16, groups=16) + conv(16, groups=4)
     text += conv(16, stride=2) + conv(16, size=1, activation="mish") + "[maxpool]\nsize=2\n"
-    forms = [Form.of(layer) for layer in sample(text).network.layers]
+    forms = [SectionKind.of(layer) for layer in sample(text).network.layers]
     assert forms[0] == forms[1] == forms[2]
     assert len(set(forms)) == 6
     assert [form.weighs for form in forms[2:]] == [True, False, True, True, True, False]

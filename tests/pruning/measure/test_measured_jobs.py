@@ -4,17 +4,17 @@ import json
 from pathlib import Path
 
 import pytest
+from jobs import Job, prune
 from paths import DIGITS
 from pruned_files import FILES
+from specs import spec
 from timed import TIMED, WHOLE, ready, timed
 
 from pruning import session as job
 from pruning.measure.latency import machine
 from pruning.measure.latency_table import read_tables
-from pruning.proof.engines import Profile
+from pruning.proof.engines.base import Profile
 from pruning.run.figures import section_latencies
-from pruning.selection import Wish
-from pruning.session import Job, prune
 from yolo.errors import PlanError
 from yolo.models.weights import Header, save_weights
 
@@ -32,28 +32,28 @@ def here(tmp_path, monkeypatch):
 
 
 def test_a_job_for_milliseconds(here):
-    wish = Wish("shortcut", target=f"ms={0.5 * WHOLE:.4f}")
+    wish = spec("shortcut", target=f"ms={0.5 * WHOLE:.4f}")
     result = prune(Job("x.cfg", "x.weights", wish, verify=("torch",), runs=0, latencies="t.json"))
-    assert timed(result.smaller).ms <= 0.5 * WHOLE * 1.001
+    assert timed(result.cut.network).ms <= 0.5 * WHOLE * 1.001
     report = json.loads(result.report.to_json(FILES))
     # what decided is what is told
-    assert report["after"]["latency_ms"]["opencv"] == timed(result.smaller).ms
+    assert report["after"]["ms"]["opencv"] == timed(result.cut.network).ms
     times = report["sections_ms"]
     assert (times["engine"], times["threads"]) == ("Fake 1.0", 1)
-    assert [s["index"] for s in times["sections"]] == list(range(len(result.smaller.layers)))
+    assert [s["index"] for s in times["sections"]] == list(range(len(result.cut.network.layers)))
     assert sum(s["after"] for s in times["sections"]) < sum(s["before"] for s in times["sections"])
     assert [path.name for path in here.glob("t.json*")] == ["t.json"]
     assert section_latencies(result.report).axes[0].get_ylabel() == "ms"
-    assert set(read_tables(here / "t.json")) == {machine(timed(result.smaller))}
+    assert set(read_tables(here / "t.json")) == {machine(timed(result.cut.network))}
 
 
 def test_the_cache_is_the_default(here, cache):
-    prune(Job("x.cfg", "x.weights", Wish("shortcut", target="ms=999"), verify=(), runs=0))
+    prune(Job("x.cfg", "x.weights", spec("shortcut", target="ms=999"), verify=(), runs=0))
     assert list(read_tables(cache)) == [machine(Profile("Fake 1.0", 1, 1, {}))]
 
 
 def test_without_the_target_nothing_is_kept(here, cache):
-    result = prune(Job("x.cfg", "x.weights", Wish("shortcut", 0.5), verify=(), runs=0))
+    result = prune(Job("x.cfg", "x.weights", spec("shortcut", 0.5), verify=(), runs=0))
     assert result.report.times is None
     assert "sections_ms" not in json.loads(result.report.to_json(FILES))
     with pytest.raises(ValueError, match="no latencies"):
@@ -63,10 +63,10 @@ def test_without_the_target_nothing_is_kept(here, cache):
 
 def test_blocks_until_the_milliseconds_are_met(here):
     """The only block takes what sections 1 to 3 do."""
-    wish = Wish("layer", target=f"ms={0.9 * WHOLE:.4f}")
+    wish = spec("layer", target=f"ms={0.9 * WHOLE:.4f}")
     result = prune(Job("x.cfg", "x.weights", wish, verify=("torch",), runs=0))
-    assert result.plan.blocks == (3,)
-    assert timed(result.smaller).ms <= 0.9 * WHOLE
+    assert result.cut.plan.blocks == (3,)
+    assert timed(result.cut.network).ms <= 0.9 * WHOLE
     gone = [s.index for s in result.report.times.sections if s.after is None]
     assert {1, 2} <= set(gone)
 
@@ -108,7 +108,7 @@ def test_a_real_network_in_a_real_engine(tmp_path):
     table = str(tmp_path / "t.json")
 
     def made(target):
-        wish = Wish("shortcut", target=target)
+        wish = spec("shortcut", target=target)
         return prune(Job(*map(str, DIGITS), wish, verify=(), runs=0, latencies=table))
 
     assert made("ms=100k").plan.keep == {}
@@ -130,7 +130,7 @@ def test_a_real_network_loses_no_more_than_asked_for(tmp_path):
     result = prune(
         Job(
             *map(str, DIGITS),
-            Wish("shortcut", target="map-drop=0.05"),
+            spec("shortcut", target="map-drop=0.05"),
             verify=(),
             runs=0,
             data=str(tmp_path / "digits.data"),
@@ -140,6 +140,6 @@ def test_a_real_network_loses_no_more_than_asked_for(tmp_path):
     )
     report = result.report
     assert report.before.accuracy.map - report.after.accuracy.map <= 0.05
-    assert report.after.macs < 0.9 * report.before.macs
+    assert report.after.cost.macs < 0.9 * report.before.cost.macs
     assert "evaluating: 24 of 24 images" in steps
     assert report.asked == "map-drop=0.05"

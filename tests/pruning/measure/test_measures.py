@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from random_cfg import sample
+from specs import spec
 from timed import TIMED, WHOLE, cut, finish, ready, timed, whole
 
 from pruning.cut.folding import Folding
@@ -12,12 +13,12 @@ from pruning.cut.plan import Plan
 from pruning.graph.channels import ChannelGraph
 from pruning.measure import metric as judge
 from pruning.measure.latency import machine
-from pruning.measure.latency_table import Form, LatencyTable
-from pruning.measure.measures import Lost, Measures, Stopwatch
+from pruning.measure.latency_table import LatencyTable, SectionKind
+from pruning.measure.measures import Latencies, Measures, MetricDrop
 from pruning.measure.metric import Accuracy
-from pruning.selection import Wish, select
 from pruning.selection.budget import ROUNDS
 from pruning.selection.importance import Model
+from pruning.selection.select import select
 from yolo.errors import PlanError
 from yolo.models.weights import Header
 
@@ -33,13 +34,13 @@ class Timing:
         self.network, self.measured = ready(text), []
         self.graph = ChannelGraph(self.network)
         self.folding = Folding(self.graph, self.network.state())
-        self.wish = Wish("shortcut", target=target)
+        self.wish = spec("shortcut", target=target)
 
         def recorded(network, runs, seconds):
             self.measured.append(measure(network))
             return self.measured[-1]
 
-        self.stopwatch = Stopwatch(self.network, path, cut, recorded)
+        self.stopwatch = Latencies(self.network, path, cut, recorded)
 
     def plan(self):
         tell = Measures(Header(), stopwatch=self.stopwatch)
@@ -72,7 +73,7 @@ def test_the_next_search_knows_more(tmp_path):
 
 def test_a_table_of_nonsense_is_corrected(tmp_path):
     """What another load of the machine left there."""
-    form = Form.of(sample(TIMED).network.layers[1])
+    form = SectionKind.of(sample(TIMED).network.layers[1])
     table = LatencyTable(tmp_path / "t.json", machine(timed(sample(TIMED).network)))
     table.add({(form, (2, 2)): 500.0})
     timing = Timing(f"ms={0.5 * WHOLE:.4f}", tmp_path / "t.json")
@@ -153,9 +154,9 @@ def test_the_largest_cut_that_loses_no_more(scored, drop):
     network = ready(TIMED)
     graph = ChannelGraph(network)
     folding = Folding(graph, network.state(), "none")
-    lost = Lost(network, finish, Accuracy(Images()))
+    lost = MetricDrop(network, finish, Accuracy(Images()))
     tell = Measures(Header(), lost=lost)
-    wish = Wish("normal", target=f"map-drop={drop}", only=(1,))
+    wish = spec("normal", target=f"map-drop={drop}", only=(1,))
     model = Model(graph, network.state())
     plan = select(model, wish, folding, measures=tell(whole(network), folding))
     left = len(plan.keep.get(1, range(24)))
@@ -171,6 +172,8 @@ def test_what_is_written_is_what_is_scored(scored):
     fold = folding.fold(np.arange(graph.size) != graph.outputs[1][0])
     finished = cut(graph, folding.fold(np.ones(graph.size, bool)))
     accuracy = Accuracy(Images())
-    assert Lost(network, finish, accuracy)(whole(network), graph, fold) == pytest.approx(1 / 24)
-    done = Lost(network, lambda shorter, graph, fold: finished, accuracy)
+    assert MetricDrop(network, finish, accuracy)(whole(network), graph, fold) == pytest.approx(
+        1 / 24
+    )
+    done = MetricDrop(network, lambda shorter, graph, fold: finished, accuracy)
     assert done(whole(network), graph, fold) == 0

@@ -14,8 +14,12 @@ import cv2
 import numpy as np
 import pytest
 from command_line import CommandLine
+from jobs import make_job, prune
 from networks import build
 from outcomes import WHOLE
+from pruning.run.request import Request
+from pruning.run.trials import make
+from specs import spec
 from tiny_data import CLASSIFIER, DETECTOR, make_classification_data, make_detection_data
 
 from pruning.calibration import statistics as evidence
@@ -23,14 +27,10 @@ from pruning.calibration.images import split
 from pruning.calibration.recovery import head_error
 from pruning.measure import metric as judge
 from pruning.measure.metric import ERROR, HeadError, Kept
-from pruning.options import RECOVERIES
-from pruning.proof.engines import EngineError
+from pruning.proof.engines.base import EngineError
+from pruning.registry import RECOVERIES
 from pruning.run import trials
 from pruning.run.compare import COUNTED, ORIGINAL, Comparison, Cut, Outcome, dump, load
-from pruning.run.request import Request
-from pruning.run.trials import make
-from pruning.selection import Wish
-from pruning.session import Job, prune
 from yolo.errors import DarknetError, PlanError
 from yolo.models.weights import save_weights
 
@@ -89,8 +89,8 @@ def test_every_cut_is_what_prune_makes(here: Path, kind: str) -> None:
     assert len(found.outcomes) == 16
     for outcome in found.outcomes:
         cut = outcome.cut
-        wish = Wish(cut.strategy, target=cut.target, importance=cut.importance)
-        job = Job("x.cfg", "x.weights", wish, verify=(), runs=0, data="x.data", workers=0)
+        wish = spec(cut.strategy, target=cut.target, importance=cut.importance)
+        job = make_job("x.cfg", "x.weights", wish, verify=(), runs=0, data="x.data", workers=0)
         job = replace(job, calibrate="pictures", recover=cut.recover)
         if outcome.found is None:
             with pytest.raises(PlanError, match=f"^{re.escape(outcome.note)}$"):
@@ -112,7 +112,7 @@ def test_without_data_heads_are_compared_on_images_that_calibrated_nothing(here:
     lab = trials.Trials(asked, lambda step: None)
     images = trials.calibration_images("pictures", lab.graph.network, 64)
     for outcome in found.outcomes:
-        job = Job("x.cfg", "x.weights", Wish("shortcut", target="macs=0.6", importance="bn"))
+        job = make_job("x.cfg", "x.weights", spec("shortcut", target="macs=0.6", importance="bn"))
         job = replace(job, verify=(), runs=0, calibrate="pictures", recover=outcome.cut.recover)
         expected = head_error(lab.graph.network, prune(job).smaller, split(images)[1])
         assert outcome.found

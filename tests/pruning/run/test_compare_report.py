@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 from outcomes import WHOLE, outcome
+from yolo.png import png
 
 from pruning.measure.metric import ERROR
-from pruning.options import IMPORTANCES, RECOVERIES, SENSITIVITY, STRATEGIES
+from pruning.registry import IMPORTANCES, RECOVERIES, SENSITIVITY, STRATEGIES
 from pruning.run.compare import Comparison, Cut, Outcome
 from pruning.run.figures import compared_cuts
-from yolo.png import png
 
 OUTCOMES = (
     outcome("normal", "macs=0.8", score=0.7, macs=8000),

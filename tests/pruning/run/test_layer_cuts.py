@@ -17,6 +17,7 @@ from block_cuts import differ, digits, entering, layer, measures, network, silen
 from cfgs import HEAD, RESIDUAL, conv, net, plain, shortcut
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
+from jobs import prune
 from networks import build, random_input
 from pruned_files import Model, check_files, files, ours, written
 
@@ -24,15 +25,14 @@ from pruning.calibration.recovery import head_error, recover
 from pruning.cut.blocks import block_scores, residual_blocks
 from pruning.cut.folding import Folding
 from pruning.cut.plan import Plan
-from pruning.cut.shortened import Shorter
+from pruning.cut.shortened import Shortened
 from pruning.cut.surgery import operate
 from pruning.graph.channels import ChannelGraph
-from pruning.options import BLOCK_STRATEGIES
-from pruning.proof.verify import noise_image
-from pruning.selection import Wish, choose_blocks
-from pruning.selection.blocks import BlockWay
-from pruning.session import prune
+from pruning.registry import BLOCK_STRATEGIES
+from pruning.selection import choose_blocks
+from pruning.selection.blocks import BlockSchedule
 from yolo.errors import DarknetError, PlanError
+from yolo.models.randomize import noise_image
 from yolo.models.weights import save_weights
 from yolo.network import Network
 
@@ -49,7 +49,7 @@ def models(draw):
     network = Network.with_state(sample.network.cfg, state)
     if all(block.reason for block in residual_blocks(network)):
         reject()
-    most = len(BlockWay(network, Wish("layer", 0.0)))
+    most = len(BlockSchedule(network, spec("layer", 0.0)))
     return network, draw(st.integers(1, most)), draw(st.sampled_from(tuple(BLOCK_STRATEGIES)))
 
 
@@ -70,13 +70,13 @@ def test_every_network_is_proven_and_planned_again(tmp_path_factory, found):
             reject()
         raise
     smaller = check_files(result, folder / "out")
-    assert len(result.plan.blocks) == blocks
+    assert len(result.cut.plan.blocks) == blocks
     x = noise_image(network)
     if strategy == "layer":
-        assert differ(entering(smaller, x), silent(network, result.plan.blocks, x)) <= 1e-4
-    result.plan.save(folder / "plan.json")
+        assert differ(entering(smaller, x), silent(network, result.cut.plan.blocks, x)) <= 1e-4
+    result.cut.plan.save(folder / "plan.json")
     plan = Plan.load(folder / "plan.json")
-    assert plan == result.plan
+    assert plan == result.cut.plan
     # sections are those of the whole network
     assert plan.keep.keys() <= set(range(len(network.layers)))
     for section, kept in plan.keep.items():
@@ -91,13 +91,13 @@ def test_layer_computes_what_silent_branches_leave(network, tmp_path):
     result = written(job, tmp_path)
     smaller = check_files(result, tmp_path)
     x = noise_image(network)
-    assert differ(entering(smaller, x), silent(network, result.plan.blocks, x)) <= 1e-6
+    assert differ(entering(smaller, x), silent(network, result.cut.plan.blocks, x)) <= 1e-6
     proof = result.report.proof
     assert proof.blocks.value <= 1e-6
-    assert proof.masked_vs_compact.value == proof.fold_difference.value == 0
+    assert proof.masked.value == proof.fold.value == 0
     assert proof.engines["opencv"].value <= 1e-4
     assert result.report.layers == []
-    assert [b.shortcut for b in result.report.blocks] == list(result.plan.blocks)
+    assert [b.shortcut for b in result.report.blocks] == list(result.cut.plan.blocks)
 
 
 def test_reports_tell_what_went(network):
@@ -107,9 +107,9 @@ def test_reports_tell_what_went(network):
     )
     assert report.proof.blocks.note == "not run"
     gone = [b.macs for b in report.blocks]
-    assert report.before.macs - report.after.macs == sum(gone) > 0
+    assert report.before.cost.macs - report.after.cost.macs == sum(gone) > 0
     lost = sum(b.parameters for b in report.blocks)
-    assert report.before.parameters - report.after.parameters == lost > 0
+    assert report.before.cost.parameters - report.after.cost.parameters == lost > 0
     scores = block_scores(network, network.state())
     for block in report.blocks:
         assert block.score == scores[block.shortcut]
@@ -125,7 +125,7 @@ def test_shares_are_of_the_whole_network(network):
     """Blocks and channels together come to half, though not one channel more goes."""
     job = digits("slim+layer", percent=None, blocks=2, target="macs=0.5", verify=())
     report = prune(job).report
-    assert 0.49 < report.after.macs / network.macs() <= 0.5
+    assert 0.49 < report.after.cost.macs / network.macs() <= 0.5
     assert report.target == "macs=0.5"
     # what blocks do alone takes no channel
     easy = prune(digits("slim+layer", percent=None, blocks=2, target="macs=0.9", verify=()))
@@ -155,7 +155,7 @@ def test_spared_sections_keep_their_numbers(network):
         result = prune(digits("slim+layer", percent=0.2, blocks=1, verify=(), **more))
         cut = {change.index for change in result.report.layers}
         assert (section in cut) == ("only" in more)
-        assert result.plan.blocks in ((13,), (16,))
+        assert result.cut.plan.blocks in ((13,), (16,))
 
 
 def test_a_plan_may_take_blocks_and_channels_by_hand(tmp_path):
@@ -163,7 +163,7 @@ def test_a_plan_may_take_blocks_and_channels_by_hand(tmp_path):
     plan.save(tmp_path / "plan.json")
     result = prune(digits("slim", plan=str(tmp_path / "plan.json")))
     assert [c.index for c in result.report.layers] == [18]
-    assert result.smaller.layers[15].out_shape.channels in (40, 41)
+    assert result.cut.network.layers[15].out_shape.channels in (40, 41)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_what_stays_of_a_block_is_named_as_its_shortcut(tmp_path):
     save_weights(network, tmp_path / "x.weights")
     model = Model(str(tmp_path / "x.cfg"), str(tmp_path / "x.weights"))
     result = prune(model.job("slim+layer", 0.4, blocks=1, verify=("torch", "opencv")))
-    assert result.plan.keep[3] == result.plan.keep[0]
+    assert result.cut.plan.keep[3] == result.cut.plan.keep[0]
     assert {0, 3} <= {c.index for c in result.report.layers}
     assert result.report.blocks[0].stays
     assert result.report.proof.engines["opencv"].value <= 1e-4
@@ -216,7 +216,7 @@ def test_real_cfgs(name, strategy, tmp_path):
 
 
 def test_a_shorter_network_is_itself_without_blocks(network):
-    shorter = Shorter.of(network, ())
+    shorter = Shortened.of(network, ())
     assert shorter.network is network
     assert shorter.origins == {i: i for i in range(len(network.layers))}
     plan = Plan("slim", 0.5, {2: (0,)}, ((2, 0),))
@@ -226,7 +226,7 @@ def test_a_shorter_network_is_itself_without_blocks(network):
 def test_numbers_go_there_and_back(network):
     for count in range(1, 5):
         blocks = [b for b in residual_blocks(network) if not b.reason][:count]
-        shorter = Shorter.of(network, blocks)
+        shorter = Shortened.of(network, blocks)
         graph = ChannelGraph(shorter.network)
         keep = dict.fromkeys(graph.producers, (0,))
         mean = tuple((i, 0) for i in graph.producers)
@@ -248,8 +248,8 @@ def test_numbers_go_there_and_back(network):
 def test_what_the_whole_network_gave_is_the_aim(found, method):
     """Cut channels or not, the rest never does worse; all that is equal stays as it is."""
     network, blocks, strategy = found
-    wish = Wish("layer", 0.0, blocks=blocks)
-    shorter = Shorter.of(network, choose_blocks(network, wish, measures))
+    wish = spec("layer", 0.0, blocks=blocks)
+    shorter = Shortened.of(network, choose_blocks(network, wish, measures))
     graph = ChannelGraph(shorter.network)
     alive = np.ones(graph.size, bool)
     for family in graph.families if strategy != "layer" else ():
@@ -273,7 +273,7 @@ def test_what_the_whole_network_gave_is_the_aim(found, method):
 def test_a_block_whose_branch_is_linear_is_made_up_for():
     """What comes next can do the block's work where that is a 1x1 convolution of the skip."""
     network = build(NET + conv() + plain(4) + shortcut(0) + plain(6))
-    shorter = Shorter.of(network, residual_blocks(network))
+    shorter = Shortened.of(network, residual_blocks(network))
     graph = ChannelGraph(shorter.network)
     fold = Folding(graph, shorter.network.state()).fold(np.ones(graph.size, bool))
     x = random_input(network, 32).sigmoid()

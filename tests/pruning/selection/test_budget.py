@@ -6,16 +6,16 @@ import pytest
 from cfgs import NET, conv
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from pruning.targets import KINDS, Kind, parse_targets
 from random_cfg import sample, samples
-from wishes import Trial, modes, spent
+from specs import Trial, modes, spent
 
 from pruning import targets
-from pruning.options import COMPARISONS, GROUP_SCORES
-from pruning.options import STRATEGIES as SAID
+from pruning.registry import COMPARISONS, GROUP_SCORES
+from pruning.registry import STRATEGIES as SAID
 from pruning.selection import STRATEGIES
 from pruning.selection import order as orders
-from pruning.selection.budget import turns_to_meet
-from pruning.targets import KINDS, Kind, parse_targets
+from pruning.selection.budget import steps_to_meet
 from yolo.errors import PlanError
 
 SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=40)
@@ -61,7 +61,7 @@ def test_the_least_cut_that_meets_all_targets(found, mode, kind, target, roundin
     if turns:
         assert not meets(trial.spent(way.at(turns - 1).fold), whole, target)
     multiple = trial.wish.multiple
-    for candidate, kept in zip(way.ranking.candidates, trial.kept(plan), strict=True):
+    for candidate, kept in zip(way.ranked.candidates, trial.kept(plan), strict=True):
         if multiple and kept < candidate.family.slots:
             assert kept * candidate.family.unit % multiple == 0
 
@@ -176,7 +176,7 @@ def test_costly_measures_come_last(monkeypatch):
     trial = Trial(found, "none", "normal", target="macs=0.4,ms=99")
     measures = trial.costs.measures() | {"ms": measured(lambda fold: 1, calls)}
     way = trial.way()
-    turns = turns_to_meet(way, trial.wish.target, measures)
+    turns = steps_to_meet(way, trial.wish.target, measures)
     whole = found.network.macs()
     assert all(trial.spent(fold).macs <= 0.4 * whole for fold in calls)
     assert trial.spent(way.at(turns).fold).macs <= 0.4 * whole

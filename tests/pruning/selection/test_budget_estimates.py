@@ -5,14 +5,14 @@ from cfgs import NET, conv
 from hypothesis import given
 from hypothesis import strategies as st
 from random_cfg import sample
+from specs import spec
 
 from pruning.cut.folding import Folding
 from pruning.graph.channels import ChannelGraph
 from pruning.measure.costs import Costs
-from pruning.selection import Wish
-from pruning.selection.budget import NEAR, ROUNDS, turns_to_meet
+from pruning.selection.budget import NEAR, ROUNDS, steps_to_meet
 from pruning.selection.importance import Model
-from pruning.selection.schedule import Path as Way
+from pruning.selection.schedule import Schedule
 from yolo.errors import PlanError
 
 
@@ -44,15 +44,15 @@ class Search:
         found = sample(NET + conv(channels, size=1) + conv(3))
         self.graph = ChannelGraph(found.network)
         folding = Folding(self.graph, found.state, "none")
-        self.wish = Wish("normal", target=target)
-        self.path = Way(Model(self.graph, found.state), self.wish, folding)
+        self.wish = spec("normal", target=target)
+        self.path = Schedule(Model(self.graph, found.state), self.wish, folding)
         self.costs = Costs(self.graph).measures()
 
     def left(self, fold):
         return float(fold.kept[self.graph.outputs[0]].sum())
 
     def turns(self, **more):
-        return turns_to_meet(self.path, self.wish.target, self.costs | more)
+        return steps_to_meet(self.path, self.wish.target, self.costs | more)
 
 
 @given(st.integers(1, 199), st.floats(0.7, 1.4))

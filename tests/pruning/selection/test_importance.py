@@ -11,16 +11,16 @@ from cfgs import NET, connected, conv, maxpool, net, route, shortcut
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from networks import build
-from pruning.options import GROUP_SCORES, SENSITIVITY, SIGNAL
-from pruning.options import IMPORTANCES as SAID
 from random_cfg import sample, samples
 
 from pruning.calibration.statistics import gather
 from pruning.cut.folding import Folding
 from pruning.graph.channels import ChannelGraph
 from pruning.graph.rules import Weighted, depthwise, rule_of
+from pruning.registry import GROUP_SCORES, SENSITIVITY, SIGNAL
+from pruning.registry import IMPORTANCES as SAID
 from pruning.run.figures import ranked_scores
-from pruning.selection import Wish, importance, select
+from pruning.selection import importance, select
 from pruning.selection.importance import IMPORTANCES, Importance, Model, channel_scores
 from pruning.selection.ranking import rank
 from yolo.errors import PlanError
@@ -129,7 +129,7 @@ def test_filters_that_others_can_stand_for_go_first():
     rows = torch.tensor([[5.0, 0, 0], [5, 0, 0], [5, 0.1, 0], [-5, 0, 0]])
     found.state[0]["weights"][:] = rows[:, :, None, None]
     graph = ChannelGraph(found.network)
-    wish = Wish("normal", 0.25, importance="fpgm")
+    wish = spec("normal", 0.25, importance="fpgm")
     plan = select(Model(graph, found.state), wish, Folding(graph, found.state, "none"))
     assert plan.keep[0] in ((0, 2, 3), (1, 2, 3))
 
@@ -188,7 +188,7 @@ def test_an_importance_may_score_groups_from_what_was_measured(monkeypatch, grou
     monkeypatch.setitem(importance.IMPORTANCES, "measured", measured)
     found = sample(NET + conv(4) + conv(4) + shortcut(0) + conv(3))
     graph = ChannelGraph(found.network)
-    wish = Wish("shortcut", 0.5, group, importance="measured")
+    wish = spec("shortcut", 0.5, group, importance="measured")
     folding = Folding(graph, found.state, "none")
     plan = select(Model(graph, found.state, np.array([3.0, 1, 2, 4])), wish, folding)
     assert plan.keep == {0: (0, 3), 1: (0, 3)}
@@ -216,7 +216,7 @@ def test_signal_is_what_the_noise_of_all_weights_leaves():
     by_hand = sum(w * w for w in mean[5].flatten().tolist()) / sum(variance[5].flatten().tolist())
     assert scores[1][5] == pytest.approx(by_hand, rel=1e-5)
     assert scores[1].argmin() == 5
-    wish = Wish("shortcut", target="params=0.7", importance=SIGNAL)
+    wish = spec("shortcut", target="params=0.7", importance=SIGNAL)
     folding = Folding(found.graph, plain.state())
     plan = select(found, wish, folding)
     assert 5 not in plan.keep[1]
@@ -235,7 +235,7 @@ def test_a_picture_of_scores_and_their_threshold(cut):
     found.state[0]["scales"][:] = torch.arange(1.0, 9)
     graph = ChannelGraph(found.network)
     folding = Folding(graph, found.state, "none")
-    ranking = rank(Model(graph, found.state), Wish("normal", 0.0), folding)
+    ranking = rank(Model(graph, found.state), spec("normal", 0.0), folding)
     alive = np.ones(graph.size, bool)
     alive[graph.outputs[0][:cut]] = False
     report = SimpleNamespace(cfg="x.cfg", strategy="normal", asked="percent 0.3")

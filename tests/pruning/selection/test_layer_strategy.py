@@ -8,9 +8,9 @@ from cfgs import HEAD, RESIDUAL, conv, net, route, shortcut
 from networks import build
 
 from pruning.cut.blocks import block_scores, remove, residual_blocks
-from pruning.options import BLOCK_STRATEGIES
-from pruning.selection import Wish, choose_blocks
-from pruning.selection.blocks import CHANNELS, BlockWay
+from pruning.registry import BLOCK_STRATEGIES
+from pruning.selection import choose_blocks
+from pruning.selection.blocks import CHANNELS, BlockSchedule
 from yolo.errors import PlanError
 from yolo.models.weights import Header, weights_size
 from yolo.network import Network
@@ -25,7 +25,7 @@ NESTED = NET + conv() + conv() + RESIDUAL + conv() + shortcut(0) + RESIDUAL + HE
 def chosen(network: Network, blocks: int | None = None, strategy: str = "layer", **more: object):
     """The shortcuts of the blocks that go."""
     asked = {"percent": None if "target" in more else 0.0, "blocks": blocks} | more
-    return [b.shortcut for b in choose_blocks(network, Wish(strategy, **asked), measures)]
+    return [b.shortcut for b in choose_blocks(network, spec(strategy, **asked), measures)]
 
 
 def spent(network: Network) -> dict[str, int]:
@@ -105,7 +105,7 @@ def test_measured_costs_count_each_network(network):
             asked.append(self.sections)
             return float(self.sections)
 
-    wish = Wish("layer", target="ms=20")
+    wish = spec("layer", target="ms=20")
     sections = len(network.layers)
     blocks = choose_blocks(network, wish, lambda shorter, folding: {"ms": Slow(folding.graph)})
     assert sections - 3 * len(blocks) <= 20 < sections - 3 * (len(blocks) - 1)
@@ -120,7 +120,7 @@ def test_what_goes_with_another_block_is_no_block_more():
         state = network.state()
         for section, score in scores.items():
             state[int(section[1:])]["scales"].fill_(score)
-        return len(BlockWay(network, Wish("layer", 0.0))), chosen(network, 2)
+        return len(BlockSchedule(network, spec("layer", 0.0))), chosen(network, 2)
 
     # 6 ends with section 5, 4 with 3, 9 with 8
     assert scored(s3=1.0, s5=2.0, s8=3.0) == (3, [4, 6])

@@ -9,16 +9,14 @@ from cfgs import NET, conv, shortcut
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from random_cfg import sample, samples
-from wishes import DATA_FREE, Trial, modes
+from specs import DATA_FREE, Trial, modes, spec
 
 from pruning.cut.folding import Folding
 from pruning.cut.plan import Plan
 from pruning.graph.channels import ChannelGraph
-from pruning.options import COMPARISONS
-from pruning.selection import STRATEGIES, Wish
-from pruning.selection import order as orders
+from pruning.registry import COMPARISONS
 from pruning.selection.importance import Model
-from pruning.selection.schedule import Path as Way
+from pruning.selection.schedule import Schedule
 from yolo.errors import PlanError
 
 SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=40)
@@ -31,8 +29,8 @@ SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None, max_exam
 def test_every_order_takes_the_worst_slots_of_a_family_first(found, mode, compare, importance):
     trial = Trial(found, mode, percent=0.0, compare=compare, importance=importance)
     way = trial.way()
-    count = np.bincount(way.order, minlength=len(way.ranking.candidates))
-    for candidate, gone in zip(way.ranking.candidates, count, strict=True):
+    count = np.bincount(way.order, minlength=len(way.ranked.candidates))
+    for candidate, gone in zip(way.ranked.candidates, count, strict=True):
         assert gone == candidate.family.slots - candidate.least
         assert (np.diff(candidate.scores) <= 0).all()
 
@@ -42,8 +40,8 @@ def test_every_order_takes_the_worst_slots_of_a_family_first(found, mode, compar
 def test_all_that_arent_compared_lose_the_same_share(found, mode, compare, part):
     trial = Trial(found, mode, percent=0.0, compare=compare)
     way = trial.way()
-    candidates = way.ranking.candidates
-    forms = orders.COMPARISONS[compare](Model(trial.graph, found.state), candidates)
+    candidates = way.ranked.candidates
+    forms = COMPARISONS[compare].load()(Model(trial.graph, found.state), candidates)
     turns = round(part * len(way))
     gone = np.bincount(way.order[:turns], minlength=len(candidates))
     shares = []
@@ -81,7 +79,7 @@ def test_compared_by_layer_every_layer_loses_the_same():
 @given(samples(), modes)
 def test_per_mac_divides_by_what_the_built_network_saves(found, mode):
     bare, divided = (
-        Trial(found, mode, percent=0.0, per_mac=per_mac).way().ranking for per_mac in (False, True)
+        Trial(found, mode, percent=0.0, per_mac=per_mac).way().ranked for per_mac in (False, True)
     )
     trial = Trial(found, "none", percent=0.0)
     whole = found.network.macs()
@@ -114,14 +112,16 @@ def test_every_family_keeps_its_share(found, mode, strategy, share):
     )
     way = Trial(found, mode, strategy, percent=0.0, layer_keep=share).way()
     fold = way.at(len(way)).fold
-    for candidate in way.ranking.candidates:
+    for candidate in way.ranked.candidates:
         family = candidate.family
         kept = fold.alive[family.groups].sum(1)
         assert (kept >= math.ceil(share * family.slots * (1 - 1e-12))).all()
     for share in (0.1, 0.3, 0.7):  # ten times that are whole slots
-        wish = Wish("shortcut", 0.0, layer_keep=share)
-        ten = Way(Model(ChannelGraph(TEN.network), TEN.state), wish, Folding(TEN_GRAPH, TEN.state))
-        assert ten.ranking.candidates[0].floor == round(10 * share)
+        wish = spec("shortcut", 0.0, layer_keep=share)
+        ten = Schedule(
+            Model(ChannelGraph(TEN.network), TEN.state), wish, Folding(TEN_GRAPH, TEN.state)
+        )
+        assert ten.ranked.candidates[0].floor == round(10 * share)
 
 
 TEN = sample(NET + conv(10) + conv(3))

@@ -13,7 +13,10 @@ from cfgs import NET, conv, shortcut
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import build
+from pruning.run.request import images_key
+from specs import spec
 from tiny_data import CLASSIFIER, DETECTOR, make_classification_data
+from yolo.png import png
 
 from pruning.calibration.recovery import head_error
 from pruning.calibration.statistics import gather
@@ -22,18 +25,16 @@ from pruning.cut.surgery import operate
 from pruning.graph.channels import ChannelGraph
 from pruning.measure.metric import ERROR, Accuracy, HeadError, validation_images
 from pruning.run.figures import sensitivities
-from pruning.run.request import images_key
-from pruning.selection import Wish, select
 from pruning.selection.importance import SENSITIVITY, Importance, Model
 from pruning.selection.ranking import slot_macs
-from pruning.selection.schedule import Path as Way
+from pruning.selection.schedule import Schedule
+from pruning.selection.select import select
 from pruning.selection.sensitivity import SHARES, Curve, Scan, marginal_losses, scan
 from yolo.datasets.data import Data
 from yolo.errors import PlanError
 from yolo.network import Network
-from yolo.png import png
 
-WISH = Wish("shortcut", 0.5)
+WISH = spec("shortcut", 0.5)
 NARROW = NET + conv(12) + conv(8) + conv(8) + shortcut(-2) + conv(3)
 
 
@@ -128,7 +129,7 @@ def test_a_loss_is_the_head_error_of_the_cut_alone(tmp_path: Path, text: str, mo
         assert set(curve.losses) == {round(share * curve.most) for share in SHARES} - {0}
         for cut, loss in curve.losses.items():
             percent = min(cut / curve.slots, 1 - 1e-12)
-            wish = Wish("shortcut", percent, only=family.sections[:1])
+            wish = spec("shortcut", percent, only=family.sections[:1])
             plan = select(Model(graph, folding.state), wish, folding)
             fold = folding.fold(plan.alive(graph), plan.mean)
             smaller = Network.with_state(*operate(graph, folding.state, fold))
@@ -146,12 +147,12 @@ def test_images_tell_the_order_and_the_loss(tmp_path: Path) -> None:
     assert found
     whole = judge(trial.network)  # type: ignore[operator]
     assert (found.score_name, found.score) == (whole.score_name, whole.score)
-    way = Way(Model(trial.graph, trial.folding.state, evidence), WISH, trial.folding)
-    for curve, candidate in zip(found.curves.values(), way.ranking.candidates, strict=True):
+    way = Schedule(Model(trial.graph, trial.folding.state, evidence), WISH, trial.folding)
+    for curve, candidate in zip(found.curves.values(), way.ranked.candidates, strict=True):
         assert (np.diff(scores[candidate.ranked], axis=1) < 0).all()
-        counts = [c.family.slots for c in way.ranking.candidates]
+        counts = [c.family.slots for c in way.ranked.candidates]
         cut, loss = max(curve.losses.items())
-        counts[way.ranking.candidates.index(candidate)] -= cut
+        counts[way.ranked.candidates.index(candidate)] -= cut
         fold = way.cut(counts).fold
         smaller = Network.with_state(*operate(trial.graph, trial.folding.state, fold))
         assert loss == whole.score - judge(smaller).score  # type: ignore[operator]
@@ -161,8 +162,8 @@ def test_slots_go_by_their_loss_for_each_mac(trial: Trial) -> None:
     scores = trial.scan()
     graph, state = trial.graph, trial.folding.state
     model = Model(graph, state, sensitivity=scores)
-    way = Way(model, Wish("shortcut", 0.0), trial.folding)
-    candidates = way.ranking.candidates
+    way = Schedule(model, spec("shortcut", 0.0), trial.folding)
+    candidates = way.ranked.candidates
     macs = slot_macs(graph, [c.family for c in candidates])
     prices = []
     for curve, candidate in zip(trial.curves, candidates, strict=True):
@@ -176,7 +177,7 @@ def test_slots_go_by_their_loss_for_each_mac(trial: Trial) -> None:
         taken[n] += 1
     assert (np.diff(paid) >= -1e-12).all()
     assert len(set(way.order.tolist())) > 1
-    by_norm = Way(Model(graph, state), Wish("shortcut", 0.0), trial.folding).ranking
+    by_norm = Schedule(Model(graph, state), spec("shortcut", 0.0), trial.folding).ranking
     for one, other in zip(candidates, by_norm.candidates, strict=True):
         np.testing.assert_array_equal(one.ranked, other.ranked)  # in a family |γ| says who goes
 
@@ -196,7 +197,7 @@ def test_it_is_an_importance_of_groups(trial: Trial, how: str) -> None:
 
 @pytest.mark.parametrize("strategy", ["normal", "regular", "shortcut", "slim"])
 def test_every_strategy_takes_it(trial: Trial, strategy: str) -> None:
-    wish = Wish(strategy, 0.3)
+    wish = spec(strategy, 0.3)
     folding = trial.folding
 
     def scanned(wish: Wish) -> Model:
@@ -204,7 +205,7 @@ def test_every_strategy_takes_it(trial: Trial, strategy: str) -> None:
 
     plan = select(scanned(wish), wish, folding)
     assert plan.strategy == strategy
-    target = Wish("shortcut", target="macs=0.6")
+    target = spec("shortcut", target="macs=0.6")
     asked = trial.judge.asked
     plan = select(scanned(target), target, folding)
     assert plan.keep
@@ -250,26 +251,26 @@ def test_an_interrupt_before_anything_leaves_nothing(trial: Trial) -> None:
 
 
 def test_where_nothing_can_be_cut_there_is_still_a_file(trial: Trial) -> None:
-    scores = trial.scan(Wish("normal", 0.0, spare=(0, 1, 2)))
+    scores = trial.scan(spec("normal", 0.0, spare=(0, 1, 2)))
     assert not scores.any()
     assert trial.curves == []
     with pytest.raises(PlanError, match="--only 4: has no filters to cut"):
-        trial.scan(Wish("normal", 0.0, only=(4,)))
+        trial.scan(spec("normal", 0.0, only=(4,)))
 
 
 def test_a_wish_for_more_families_measures_only_those(trial: Trial) -> None:
-    trial.scan(Wish("shortcut", 0.5, only=(1,)))
+    trial.scan(spec("shortcut", 0.5, only=(1,)))
     assert [curve.name for curve in trial.curves] == [(1, 0)]
     first, asked = trial.curves[0], trial.judge.asked
     everything = Trial(trial.path.with_name("other.json"))
     everything.scan()
-    trial.scan(Wish("shortcut", target="macs=0.9", keep_min=3, only=(2,), importance=SENSITIVITY))
+    trial.scan(spec("shortcut", target="macs=0.9", keep_min=3, only=(2,), importance=SENSITIVITY))
     assert trial.judge.asked == asked
     trial.scan()
     assert first in trial.curves
     assert trial.judge.asked == everything.judge.asked
     assert trial.path.read_bytes() == everything.path.read_bytes()
-    trial.scan(Wish("shortcut", 0.5, spare=(0,)))
+    trial.scan(spec("shortcut", 0.5, spare=(0,)))
     assert trial.path.read_bytes() == everything.path.read_bytes()
 
 
@@ -279,7 +280,7 @@ def test_a_wish_for_more_families_measures_only_those(trial: Trial) -> None:
         ({"seed": 1}, "this model"),
         ({"images": "others"}, "these images"),
         ({"mode": "exact"}, "fold exact"),
-        ({"wish": Wish("slim", 0.5, "sum")}, "group sum"),
+        ({"wish": spec("slim", 0.5, "sum")}, "group sum"),
         ({"seen": True, "images": "others"}, "these images, importance least-squares"),
     ],
 )

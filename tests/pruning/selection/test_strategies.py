@@ -6,13 +6,13 @@ from cfgs import NET, conv, maxpool, route, shortcut
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from random_cfg import sample, samples
-from wishes import Trial, modes
+from specs import Trial, modes, spec
 
 from pruning.cut.folding import Folding
 from pruning.graph.channels import ChannelGraph
-from pruning.options import FOLDS, GROUP_SCORES, STRATEGIES
-from pruning.selection import Wish, select, strategies
+from pruning.registry import FOLDS, GROUP_SCORES, STRATEGIES
 from pruning.selection.importance import Model, channel_scores, group_scores
+from pruning.selection.select import select
 from yolo.errors import PlanError
 
 SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=60)
@@ -240,7 +240,7 @@ def test_the_slots_with_the_lowest_scores_go_and_no_others():
     graph = ChannelGraph(found.network)
     folding = Folding(graph, found.state, "mean")
     for percent in (0.26, 0.28, 0.5):
-        plan = select(Model(graph, found.state), Wish("shortcut", percent), folding)
+        plan = select(Model(graph, found.state), spec("shortcut", percent), folding)
         assert plan.alive(graph)[graph.outputs[5]].all()
 
 
@@ -249,15 +249,15 @@ def test_a_wish_that_nothing_can_fulfil_says_why():
     graph = ChannelGraph(found.network)
     folding = Folding(graph, found.state, "auto")
     with pytest.raises(PlanError, match="normal finds nothing that it may cut"):
-        select(Model(graph, found.state), Wish("normal", 0.5), folding)
+        select(Model(graph, found.state), spec("normal", 0.5), folding)
     with pytest.raises(PlanError, match="--only 0: can't be cut: it is the network's output"):
-        select(Model(graph, found.state), Wish("normal", 0.5, only=(0,)), folding)
+        select(Model(graph, found.state), spec("normal", 0.5, only=(0,)), folding)
 
 
 def test_only_sections_with_filters_can_be_named():
     found = sample(NET + conv(4) + maxpool() + conv(4) + conv(2))
     graph = ChannelGraph(found.network)
     folding = Folding(graph, found.state, "auto")
-    for wish in (Wish("normal", 0.5, only=(1,)), Wish("normal", 0.5, spare=(1,))):
+    for wish in (spec("normal", 0.5, only=(1,)), spec("normal", 0.5, spare=(1,))):
         with pytest.raises(PlanError, match=r"1: has no filters to cut"):
             select(Model(graph, found.state), wish, folding)

@@ -18,13 +18,13 @@ from array_data import (
     write_folders,
 )
 from foreign_data import write_idx
+from yolo.datasets.arrays import Arrays
+from yolo.datasets.loader import evaluation_loader, training_loader
 
 from yolo.cfg import Cfg
-from yolo.datasets.arrays import Arrays
 from yolo.datasets.batch import Batch
 from yolo.datasets.data import Data, Split
 from yolo.datasets.formats.idx import mnist
-from yolo.datasets.loader import evaluation_loader, training_loader
 from yolo.errors import DataError
 from yolo.training.settings import Settings
 from yolo.training.trainer import steps_per_epoch
