@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pruning.spec import Targets
 from yolo.errors import PlanError
 
 
@@ -20,7 +21,7 @@ from yolo.errors import PlanError
     ],
 )
 def test_targets_that_are_no_shares(text, limits):
-    found = parse_targets(text)
+    found = Targets.parse(text).all
     assert [(t.name, t.limit) for t in found] == limits
     assert not any(t.share for t in found)
 
@@ -36,12 +37,12 @@ def test_targets_that_are_no_shares(text, limits):
         ("map-drop=1", "target map-drop=1: expected a number below 1"),
         ("map-drop=2k", "target map-drop=2k: expected a number below 1"),
         ("map-drop=1%", "target map-drop=1%: expected a number below 1"),
-        ("mapdrop=0.1", "'mapdrop' is none of channels, params, macs, bytes, ms, map-drop"),
+        ("mapdrop=0.1", "expected one of channels, parameters, macs, bytes, ms, map-drop"),
     ],
 )
 def test_targets_that_cant_be_meant(text, message):
     with pytest.raises(PlanError) as error:
-        parse_targets(text)
+        Targets.parse(text)
     assert message in str(error.value)
 
 
@@ -50,17 +51,17 @@ def test_targets_that_cant_be_meant(text, message):
     [
         ("macs=0.5", [("macs", 0.5, True)]),
         (" macs = .5 , bytes=2M", [("macs", 0.5, True), ("bytes", 2e6, False)]),
-        ("params=300k", [("params", 3e5, False)]),
-        ("params=0.5M", [("params", 5e5, False)]),
+        ("params=300k", [("parameters", 3e5, False)]),
+        ("params=0.5M", [("parameters", 5e5, False)]),
         ("macs=1.5G,channels=0.99", [("macs", 1.5e9, False), ("channels", 0.99, True)]),
-        ("params=12345", [("params", 12345, False)]),
+        ("params=12345", [("parameters", 12345, False)]),
         ("macs=2e9", [("macs", 2e9, False)]),
     ],
 )
 def test_targets_as_they_are_written(text, limits):
-    found = parse_targets(text)
+    found = Targets.parse(text).all
     assert [(t.name, t.limit, t.share) for t in found] == limits
-    assert parse_targets(",".join(map(str, found))) == found
+    assert Targets.parse(",".join(map(str, found))).all == found
 
 
 BAD_TARGETS = {
@@ -68,9 +69,9 @@ BAD_TARGETS = {
     "macs": "target 'macs': expected NAME=VALUE",
     "0.5": "target '0.5': expected NAME=VALUE",
     "macs=0.5,": "target '': expected NAME=VALUE",
-    "flops=0.5": "target flops=0.5: 'flops' is none of channels, params, macs, bytes",
-    "=0.5": "target =0.5: '' is none of channels",
-    "macs=0.5,params=0.5,macs=0.4": "macs is there twice",
+    "flops=0.5": "target flops=0.5: expected one of channels, parameters, macs, bytes",
+    "=0.5": "target =0.5: expected one of channels",
+    "macs=0.5,params=0.5,macs=0.4": "macs is given twice",
     **{
         f"macs={value}": f"target macs={value}: expected a share of the original below 1"
         for value in (
@@ -84,14 +85,14 @@ BAD_TARGETS = {
 @pytest.mark.parametrize("text", BAD_TARGETS)
 def test_bad_targets(text):
     with pytest.raises(PlanError) as error:
-        parse_targets(text)
+        Targets.parse(text)
     assert BAD_TARGETS[text] in str(error.value)
 
 
 @given(st.text(max_size=12) | st.from_regex(r"macs=[0-9.kMGe+-]{0,9}", fullmatch=True))
 def test_other_text_is_refused_or_means_something(text):
     try:
-        found = parse_targets(text)
+        found = Targets.parse(text).all
     except PlanError:
         return
     assert all(0 < t.limit < (1 if t.share else math.inf) for t in found)

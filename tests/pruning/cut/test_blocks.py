@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from networks import build
 from random_blocks import difference, removals
 
-from pruning.cut.blocks import Block, block_scores, remove, residual_blocks, silenced
+from pruning.cut.blocks import Block, remove, residual_blocks, silenced
 from pruning.proof.verify import noise_image, relative
 from yolo.cfg import Cfg
 from yolo.errors import PlanError

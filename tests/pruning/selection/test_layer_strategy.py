@@ -6,17 +6,18 @@ import pytest
 from block_cuts import measures, network
 from cfgs import HEAD, RESIDUAL, conv, net, route, shortcut
 from networks import build
+from specs import spec
 
-from pruning.cut.blocks import block_scores, remove, residual_blocks
-from pruning.registry import BLOCK_STRATEGIES
-from pruning.selection import choose_blocks
-from pruning.selection.blocks import CHANNELS, BlockSchedule
+from pruning.cut.blocks import remove, residual_blocks
+from pruning.registry import STRATEGIES
+from pruning.selection.blocks import BlockSchedule, block_scores, choose_blocks
 from yolo.errors import PlanError
 from yolo.models.weights import Header, weights_size
 from yolo.network import Network
 
 __all__ = ["network"]  # a fixture
-COUNTED = ("channels", "params", "macs", "bytes")
+COUNTED = ("channels", "parameters", "macs", "bytes")
+BLOCK_STRATEGIES = [name for name, entry in STRATEGIES.items() if entry.takes_blocks]
 NET = net(12, 10)
 # the first block lies within the second
 NESTED = NET + conv() + conv() + RESIDUAL + conv() + shortcut(0) + RESIDUAL + HEAD
@@ -24,16 +25,16 @@ NESTED = NET + conv() + conv() + RESIDUAL + conv() + shortcut(0) + RESIDUAL + HE
 
 def chosen(network: Network, blocks: int | None = None, strategy: str = "layer", **more: object):
     """The shortcuts of the blocks that go."""
-    asked = {"percent": None if "target" in more else 0.0, "blocks": blocks} | more
-    return [b.shortcut for b in choose_blocks(network, spec(strategy, **asked), measures)]
+    asked = spec(strategy, blocks=blocks, **more)
+    return [b.shortcut for b in choose_blocks(network, asked, measures)]
 
 
-def spent(network: Network) -> dict[str, int]:
+def costs_of(network: Network) -> dict[str, int]:
     """What a network costs, of itself."""
     kept = [s.out_shape.channels for s in network.layers if s.section.type in FILTERS]
     return {
         "channels": sum(kept),
-        "params": network.count_parameters(),
+        "parameters": network.count_parameters(),
         "macs": network.macs(),
         "bytes": weights_size(network, Header()),
     }
@@ -48,17 +49,13 @@ def without(network: Network, shortcuts: list[int]) -> Network:
     return Network.with_state(removal.cfg, removal.state)
 
 
-def test_the_strategies_are_those_that_are_said():
-    assert list(CHANNELS) == list(BLOCK_STRATEGIES)
-
-
 def test_blocks_go_by_rising_score(network):
     scores = block_scores(network, network.state())
     order = sorted(scores, key=scores.__getitem__)
     assert len(order) == 4
     for count in range(1, 5):
         for strategy in BLOCK_STRATEGIES:
-            percent = 0.5 if strategy != "layer" else 0.0
+            percent = 0.5 if strategy != "layer" else None
             assert chosen(network, count, strategy, percent=percent) == sorted(order[:count])
 
 
@@ -67,7 +64,7 @@ def test_a_budget_takes_no_block_too_many(network, name):
     """Costs are those of networks that are built; shares are of the whole one."""
     scores = block_scores(network, network.state())
     order = sorted(scores, key=scores.__getitem__)
-    costs = [spent(without(network, order[:n]))[name] for n in range(5)]
+    costs = [costs_of(without(network, order[:n]))[name] for n in range(5)]
     assert costs == sorted(costs, reverse=True)
     for count in range(5):
         exact, less = costs[count], costs[count] - 1
@@ -100,14 +97,14 @@ def test_measured_costs_count_each_network(network):
         def __call__(self, plan, fold):
             raise AssertionError("guessed")
 
-        def settle(self, plan, fold):
+        def measure(self, plan, fold):
             assert fold.kept.all()
             asked.append(self.sections)
             return float(self.sections)
 
-    wish = spec("layer", target="ms=20")
+    asked_ = spec("layer", target="ms=20")
     sections = len(network.layers)
-    blocks = choose_blocks(network, wish, lambda shorter, folding: {"ms": Slow(folding.graph)})
+    blocks = choose_blocks(network, asked_, lambda shortened, folding: {"ms": Slow(folding.graph)})
     assert sections - 3 * len(blocks) <= 20 < sections - 3 * (len(blocks) - 1)
     assert len(set(asked)) == len(asked) > 1
 
@@ -120,7 +117,7 @@ def test_what_goes_with_another_block_is_no_block_more():
         state = network.state()
         for section, score in scores.items():
             state[int(section[1:])]["scales"].fill_(score)
-        return len(BlockSchedule(network, spec("layer", 0.0))), chosen(network, 2)
+        return len(BlockSchedule(network, spec("layer", blocks=1))), chosen(network, 2)
 
     # 6 ends with section 5, 4 with 3, 9 with 8
     assert scored(s3=1.0, s5=2.0, s8=3.0) == (3, [4, 6])
@@ -138,7 +135,7 @@ def test_spared_blocks_stay(network):
 
 
 @pytest.mark.parametrize(
-    ("text", "wish", "message"),
+    ("text", "asked_", "message"),
     [
         (NET + conv(), {}, "x.cfg: no block can go: there is no [shortcut]"),
         (
@@ -161,22 +158,26 @@ def test_spared_blocks_stay(network):
         ),
         (NET + conv() + RESIDUAL, {"blocks": 0}, "blocks 0: expected at least 1"),
         (NET + conv() + RESIDUAL, {"blocks": 2}, "blocks 2 is out of reach: x.cfg: layer can"),
-        (NET + conv() + RESIDUAL, {"keep_min": 2}, "layer takes whole blocks"),
-        (NET + conv() + RESIDUAL, {"group": "max"}, "layer takes whole blocks"),
-        (NET + conv() + RESIDUAL, {"percent": 0.3}, "layer takes whole blocks"),
-        (NET + conv() + RESIDUAL, {"blocks": None}, "layer: expected a number of blocks or a"),
-        (NET + conv() + RESIDUAL, {"target": "macs=0.5", "percent": None}, "not both"),
+        (NET + conv() + RESIDUAL, {"keep_min": 2}, "keep-min has no effect with layer"),
+        (NET + conv() + RESIDUAL, {"group": "max"}, "layer ranks no channels"),
+        (NET + conv() + RESIDUAL, {"percent": 0.3}, "layer doesn't take blocks and percent"),
+        (NET + conv() + RESIDUAL, {"blocks": None, "percent": 0.5}, "use --blocks N, or --target"),
+        (NET + conv() + RESIDUAL, {"target": "macs=0.5"}, "layer doesn't take blocks and targets"),
         (
             NET + conv() + RESIDUAL,
-            {"strategy": "slim+layer", "blocks": None},
-            "slim+layer: expected a number of blocks",
+            {"strategy": "slim+layer", "blocks": None, "percent": 0.5},
+            "slim+layer doesn't take percent: use --blocks N with",
         ),
-        (NET + conv() + RESIDUAL, {"strategy": "slim"}, "blocks 1: slim takes no blocks"),
+        (
+            NET + conv() + RESIDUAL,
+            {"strategy": "slim"},
+            "slim doesn't take blocks: use --percent 0.5",
+        ),
     ],
 )
-def test_wishes_that_cannot_be_fulfilled(text, wish, message):
+def test_wishes_that_cannot_be_fulfilled(text, asked_, message):
     with pytest.raises(PlanError) as caught:
-        chosen(build(text), **({"blocks": 1} | wish))
+        chosen(build(text), **({"blocks": 1} | asked_))
     assert message in str(caught.value)
 
 

@@ -9,7 +9,7 @@ from cfgs import NET, conv, shortcut
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from random_cfg import sample, samples
-from specs import DATA_FREE, Trial, modes, spec
+from specs import CHANNEL_STRATEGIES, DATA_FREE, Trial, modes, spec
 
 from pruning.cut.folding import Folding
 from pruning.cut.plan import Plan
@@ -28,9 +28,9 @@ SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None, max_exam
 @given(samples(), modes, st.sampled_from(tuple(COMPARISONS)), st.sampled_from(DATA_FREE))
 def test_every_order_takes_the_worst_slots_of_a_family_first(found, mode, compare, importance):
     trial = Trial(found, mode, percent=0.0, compare=compare, importance=importance)
-    way = trial.way()
-    count = np.bincount(way.order, minlength=len(way.ranked.candidates))
-    for candidate, gone in zip(way.ranked.candidates, count, strict=True):
+    schedule = trial.schedule()
+    count = np.bincount(schedule.order, minlength=len(schedule.ranked.candidates))
+    for candidate, gone in zip(schedule.ranked.candidates, count, strict=True):
         assert gone == candidate.family.slots - candidate.least
         assert (np.diff(candidate.scores) <= 0).all()
 
@@ -39,11 +39,11 @@ def test_every_order_takes_the_worst_slots_of_a_family_first(found, mode, compar
 @given(samples(), modes, st.sampled_from(("layer", "isomorphic")), st.floats(0, 1))
 def test_all_that_arent_compared_lose_the_same_share(found, mode, compare, part):
     trial = Trial(found, mode, percent=0.0, compare=compare)
-    way = trial.way()
-    candidates = way.ranked.candidates
+    schedule = trial.schedule()
+    candidates = schedule.ranked.candidates
     forms = COMPARISONS[compare].load()(Model(trial.graph, found.state), candidates)
-    turns = round(part * len(way))
-    gone = np.bincount(way.order[:turns], minlength=len(candidates))
+    steps = round(part * len(schedule))
+    gone = np.bincount(schedule.order[:steps], minlength=len(candidates))
     shares = []
     for form in set(forms):
         mine = [n for n, other in enumerate(forms) if other == form]
@@ -79,15 +79,16 @@ def test_compared_by_layer_every_layer_loses_the_same():
 @given(samples(), modes)
 def test_per_mac_divides_by_what_the_built_network_saves(found, mode):
     bare, divided = (
-        Trial(found, mode, percent=0.0, per_mac=per_mac).way().ranked for per_mac in (False, True)
+        Trial(found, mode, percent=0.0, per_mac=per_mac).schedule().ranked
+        for per_mac in (False, True)
     )
     trial = Trial(found, "none", percent=0.0)
-    whole = found.network.macs()
+    original = found.network.macs()
     for before, after in zip(bare.candidates, divided.candidates, strict=True):
         assume(before.family.slots > 1)
         alive = np.ones(trial.graph.size, bool)
         alive[before.family.groups[:, -1]] = False
-        saved = whole - trial.built(Plan.of(trial.graph, alive, "x", 0)).macs()
+        saved = original - trial.built(Plan.of(trial.graph, alive, "x", 0)).macs()
         np.testing.assert_allclose(after.scores * saved, before.scores, rtol=1e-12)
         np.testing.assert_array_equal(after.ranked, before.ranked)
 
@@ -105,21 +106,21 @@ def test_per_mac_cuts_where_it_saves_most():
 
 
 @SLOW
-@given(samples(), modes, st.sampled_from(tuple(STRATEGIES)), st.floats(0, 1))
+@given(samples(), modes, st.sampled_from(CHANNEL_STRATEGIES), st.floats(0, 1))
 def test_every_family_keeps_its_share(found, mode, strategy, share):
     assume(
         strategy != "tiny" or not any(x.section.type == "shortcut" for x in found.network.layers)
     )
-    way = Trial(found, mode, strategy, percent=0.0, layer_keep=share).way()
-    fold = way.at(len(way)).fold
-    for candidate in way.ranked.candidates:
+    schedule = Trial(found, mode, strategy, percent=0.0, layer_keep=share).schedule()
+    fold = schedule.at(len(schedule)).fold
+    for candidate in schedule.ranked.candidates:
         family = candidate.family
         kept = fold.alive[family.groups].sum(1)
         assert (kept >= math.ceil(share * family.slots * (1 - 1e-12))).all()
-    for share in (0.1, 0.3, 0.7):  # ten times that are whole slots
-        wish = spec("shortcut", 0.0, layer_keep=share)
+    for share in (0.1, 0.3, 0.7):  # ten times that are original slots
+        asked = spec("shortcut", 0.0, layer_keep=share)
         ten = Schedule(
-            Model(ChannelGraph(TEN.network), TEN.state), wish, Folding(TEN_GRAPH, TEN.state)
+            Model(ChannelGraph(TEN.network), TEN.state), asked, Folding(TEN_GRAPH, TEN.state)
         )
         assert ten.ranked.candidates[0].floor == round(10 * share)
 

@@ -13,42 +13,44 @@ from cfgs import NET, conv, shortcut
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import build
-from pruning.run.request import images_key
 from specs import spec
 from tiny_data import CLASSIFIER, DETECTOR, make_classification_data
-from yolo.png import png
 
-from pruning.calibration.recovery import head_error
+from pruning.calibration.stamps import stamps_key
 from pruning.calibration.statistics import gather
 from pruning.cut.folding import Folding
 from pruning.cut.surgery import operate
 from pruning.graph.channels import ChannelGraph
-from pruning.measure.metric import ERROR, Accuracy, HeadError, validation_images
+from pruning.measure.head_error import ERROR, HeadError, head_error
+from pruning.measure.metric import Accuracy, validation_images
+from pruning.registry import SENSITIVITY
 from pruning.run.figures import sensitivities
-from pruning.selection.importance import SENSITIVITY, Importance, Model
+from pruning.selection.importance import GroupScores, Model
 from pruning.selection.ranking import slot_macs
 from pruning.selection.schedule import Schedule
 from pruning.selection.select import select
 from pruning.selection.sensitivity import SHARES, Curve, Scan, marginal_losses, scan
-from yolo.datasets.data import Data
+from pruning.spec import Spec
+from yolo.datasets import sources
 from yolo.errors import PlanError
+from yolo.figures import png
 from yolo.network import Network
 
-WISH = spec("shortcut", 0.5)
+ASKED = spec("shortcut", 0.5)
 NARROW = NET + conv(12) + conv(8) + conv(8) + shortcut(-2) + conv(3)
 
 
-class Judge:
+class CountingMetric:
     """Head errors on noise; `asked` counts them, and after `most` of them it is interrupted."""
 
     def __init__(self, network: Network, most: int = 10**6) -> None:
-        self._judge, self.asked, self.most = HeadError.of(network, None), 0, most
+        self._metric, self.asked, self.most = HeadError(network), 0, most
 
     def scored(self, network: Network, progress: Callable[[str], object]) -> tuple[str, float]:
         if self.asked == self.most:
             raise KeyboardInterrupt
         self.asked += 1
-        return self._judge.scored(network, progress)
+        return self._metric.scored(network, progress)
 
 
 class Trial:
@@ -58,10 +60,10 @@ class Trial:
         self.path, self.network = path, build(text, seed)
         self.graph = ChannelGraph(self.network)
         self.folding = Folding(self.graph, self.network.state(), mode)
-        self.judge = Judge(self.network)
+        self.metric = CountingMetric(self.network)
 
-    def scan(self, wish: Wish = WISH, images: str = "noise", **more: object) -> np.ndarray:
-        return scan(self.path, self.folding, wish, self.judge, images, **more)  # type: ignore[arg-type]
+    def scan(self, asked: Spec = ASKED, images: str = "noise", **more: object) -> np.ndarray:
+        return scan(self.path, self.folding, asked, self.metric, images, **more)  # type: ignore[arg-type]
 
     @property
     def curves(self) -> list[Curve]:
@@ -70,10 +72,10 @@ class Trial:
         return list(found.curves.values())
 
     def interrupted(self, most: int) -> None:
-        self.judge = Judge(self.network, most)
+        self.metric = CountingMetric(self.network, most)
         with pytest.raises(KeyboardInterrupt):
             self.scan()
-        self.judge = Judge(self.network)
+        self.metric = CountingMetric(self.network)
 
 
 @pytest.fixture
@@ -123,14 +125,14 @@ def test_a_loss_is_the_head_error_of_the_cut_alone(tmp_path: Path, text: str, mo
     trial = Trial(tmp_path / "scan.json", text, mode=mode)
     trial.scan()
     graph, folding = trial.graph, trial.folding
-    noise = trial.judge._judge._images
+    noise = trial.metric._metric._images
     assert [curve.name for curve in trial.curves] == [f.name for f in graph.families]
     for curve, family in zip(trial.curves, graph.families, strict=True):
         assert set(curve.losses) == {round(share * curve.most) for share in SHARES} - {0}
         for cut, loss in curve.losses.items():
             percent = min(cut / curve.slots, 1 - 1e-12)
-            wish = spec("shortcut", percent, only=family.sections[:1])
-            plan = select(Model(graph, folding.state), wish, folding)
+            asked = spec("shortcut", percent, only=family.sections[:1])
+            plan = select(Model(graph, folding.state), asked, folding)
             fold = folding.fold(plan.alive(graph), plan.mean)
             smaller = Network.with_state(*operate(graph, folding.state, fold))
             assert loss == pytest.approx(head_error(trial.network, smaller, noise), rel=1e-6)
@@ -139,31 +141,31 @@ def test_a_loss_is_the_head_error_of_the_cut_alone(tmp_path: Path, text: str, mo
 def test_images_tell_the_order_and_the_loss(tmp_path: Path) -> None:
     """The order of least squares in place of |γ|, and top-1 in place of the heads."""
     trial = Trial(tmp_path / "scan.json", CLASSIFIER)
-    data = Data.load(make_classification_data(tmp_path, valid=10))
-    judge = trial.judge = Accuracy(validation_images(data, trial.network.cfg, 0))  # type: ignore[assignment]
-    evidence = gather(trial.network, [torch.rand(4, 3, 32, 32)])
-    scores = trial.scan(evidence=evidence)
+    data = sources.load(make_classification_data(tmp_path, valid=10))
+    metric = trial.metric = Accuracy(validation_images(data, trial.network.cfg, 0))  # type: ignore[assignment]
+    statistics = gather(trial.network, [torch.rand(4, 3, 32, 32)])
+    scores = trial.scan(statistics=statistics)
     found = Scan.load(trial.path)
     assert found
-    whole = judge(trial.network)  # type: ignore[operator]
-    assert (found.score_name, found.score) == (whole.score_name, whole.score)
-    way = Schedule(Model(trial.graph, trial.folding.state, evidence), WISH, trial.folding)
-    for curve, candidate in zip(found.curves.values(), way.ranked.candidates, strict=True):
+    original = metric(trial.network)  # type: ignore[operator]
+    assert (found.score_name, found.score) == (original.score_name, original.score)
+    schedule = Schedule(Model(trial.graph, trial.folding.state, statistics), ASKED, trial.folding)
+    for curve, candidate in zip(found.curves.values(), schedule.ranked.candidates, strict=True):
         assert (np.diff(scores[candidate.ranked], axis=1) < 0).all()
-        counts = [c.family.slots for c in way.ranked.candidates]
+        counts = [c.family.slots for c in schedule.ranked.candidates]
         cut, loss = max(curve.losses.items())
-        counts[way.ranked.candidates.index(candidate)] -= cut
-        fold = way.cut(counts).fold
+        counts[schedule.ranked.candidates.index(candidate)] -= cut
+        fold = schedule.cut(counts).fold
         smaller = Network.with_state(*operate(trial.graph, trial.folding.state, fold))
-        assert loss == whole.score - judge(smaller).score  # type: ignore[operator]
+        assert loss == original.score - metric(smaller).score  # type: ignore[operator]
 
 
 def test_slots_go_by_their_loss_for_each_mac(trial: Trial) -> None:
     scores = trial.scan()
     graph, state = trial.graph, trial.folding.state
     model = Model(graph, state, sensitivity=scores)
-    way = Schedule(model, spec("shortcut", 0.0), trial.folding)
-    candidates = way.ranked.candidates
+    schedule = Schedule(model, spec("shortcut", 0.0), trial.folding)
+    candidates = schedule.ranked.candidates
     macs = slot_macs(graph, [c.family for c in candidates])
     prices = []
     for curve, candidate in zip(trial.curves, candidates, strict=True):
@@ -172,12 +174,12 @@ def test_slots_go_by_their_loss_for_each_mac(trial: Trial) -> None:
         prices.append(marginal_losses(curve.losses, curve.slots) / curve.macs)
     taken = [0] * len(candidates)
     paid = []
-    for n in way.order:
+    for n in schedule.order:
         paid.append(prices[n][taken[n]])
         taken[n] += 1
     assert (np.diff(paid) >= -1e-12).all()
-    assert len(set(way.order.tolist())) > 1
-    by_norm = Schedule(Model(graph, state), spec("shortcut", 0.0), trial.folding).ranking
+    assert len(set(schedule.order.tolist())) > 1
+    by_norm = Schedule(Model(graph, state), spec("shortcut", 0.0), trial.folding).ranked
     for one, other in zip(candidates, by_norm.candidates, strict=True):
         np.testing.assert_array_equal(one.ranked, other.ranked)  # in a family |γ| says who goes
 
@@ -187,29 +189,29 @@ def test_it_is_an_importance_of_groups(trial: Trial, how: str) -> None:
     scores = trial.scan()
     model = Model(trial.graph, trial.folding.state, sensitivity=scores)
     assert model.best == SENSITIVITY
-    found = Importance.of(model, SENSITIVITY, how)
+    found = GroupScores.of(model, SENSITIVITY, how)
     np.testing.assert_array_equal(found.groups, scores)
     for i, values in found.channels.items():
         np.testing.assert_array_equal(values, scores[trial.graph.outputs[i]])
     with pytest.raises(PlanError, match="importance sensitivity: needs a scan: --scan"):
-        Importance.of(replace(model, sensitivity=None), SENSITIVITY, how)
+        GroupScores.of(replace(model, sensitivity=None), SENSITIVITY, how)
 
 
 @pytest.mark.parametrize("strategy", ["normal", "regular", "shortcut", "slim"])
 def test_every_strategy_takes_it(trial: Trial, strategy: str) -> None:
-    wish = spec(strategy, 0.3)
+    asked = spec(strategy, 0.3)
     folding = trial.folding
 
-    def scanned(wish: Wish) -> Model:
-        return Model(trial.graph, folding.state, sensitivity=trial.scan(wish))
+    def scanned(asked: Spec) -> Model:
+        return Model(trial.graph, folding.state, sensitivity=trial.scan(asked))
 
-    plan = select(scanned(wish), wish, folding)
+    plan = select(scanned(asked), asked, folding)
     assert plan.strategy == strategy
     target = spec("shortcut", target="macs=0.6")
-    asked = trial.judge.asked
+    asked = trial.metric.asked
     plan = select(scanned(target), target, folding)
     assert plan.keep
-    assert trial.judge.asked == asked or strategy in ("normal", "regular")
+    assert trial.metric.asked == asked or strategy in ("normal", "regular")
 
 
 def test_a_network_without_numbers_is_refused(tmp_path: Path) -> None:
@@ -227,7 +229,7 @@ def test_a_network_without_numbers_is_refused(tmp_path: Path) -> None:
 def test_an_interrupted_scan_goes_on_to_the_same_file(trial: Trial, most: int) -> None:
     said: list[str] = []
     trial.scan(progress=said.append)
-    whole, asked = trial.path.read_bytes(), trial.judge.asked
+    original, asked = trial.path.read_bytes(), trial.metric.asked
     points = sum(len(curve.losses) for curve in trial.curves)
     assert asked == 1 + points
     assert said[0] == "scanning: the original"
@@ -238,11 +240,11 @@ def test_an_interrupted_scan_goes_on_to_the_same_file(trial: Trial, most: int) -
     said.clear()
     first = trial.scan(progress=said.append)
     assert said[0] == f"scanning, point {most} of {points}"
-    assert trial.judge.asked == asked - most  # the original isn't judged again
-    assert trial.path.read_bytes() == whole
-    trial.judge = Judge(trial.network, 0)  # what is complete is used as it is
+    assert trial.metric.asked == asked - most  # the original isn't judged again
+    assert trial.path.read_bytes() == original
+    trial.metric = CountingMetric(trial.network, 0)  # what is complete is used as it is
     np.testing.assert_array_equal(trial.scan(), first)
-    assert trial.path.read_bytes() == whole
+    assert trial.path.read_bytes() == original
 
 
 def test_an_interrupt_before_anything_leaves_nothing(trial: Trial) -> None:
@@ -261,14 +263,14 @@ def test_where_nothing_can_be_cut_there_is_still_a_file(trial: Trial) -> None:
 def test_a_wish_for_more_families_measures_only_those(trial: Trial) -> None:
     trial.scan(spec("shortcut", 0.5, only=(1,)))
     assert [curve.name for curve in trial.curves] == [(1, 0)]
-    first, asked = trial.curves[0], trial.judge.asked
+    first, asked = trial.curves[0], trial.metric.asked
     everything = Trial(trial.path.with_name("other.json"))
     everything.scan()
     trial.scan(spec("shortcut", target="macs=0.9", keep_min=3, only=(2,), importance=SENSITIVITY))
-    assert trial.judge.asked == asked
+    assert trial.metric.asked == asked
     trial.scan()
     assert first in trial.curves
-    assert trial.judge.asked == everything.judge.asked
+    assert trial.metric.asked == everything.metric.asked
     assert trial.path.read_bytes() == everything.path.read_bytes()
     trial.scan(spec("shortcut", 0.5, spare=(0,)))
     assert trial.path.read_bytes() == everything.path.read_bytes()
@@ -280,7 +282,7 @@ def test_a_wish_for_more_families_measures_only_those(trial: Trial) -> None:
         ({"seed": 1}, "this model"),
         ({"images": "others"}, "these images"),
         ({"mode": "exact"}, "fold exact"),
-        ({"wish": spec("slim", 0.5, "sum")}, "group sum"),
+        ({"asked": spec("slim", 0.5, "sum")}, "group sum"),
         ({"seen": True, "images": "others"}, "these images, importance least-squares"),
     ],
 )
@@ -288,9 +290,9 @@ def test_a_scan_of_something_else_stays(trial: Trial, change: dict, says: str) -
     trial.interrupted(3)
     before = trial.path.read_bytes()
     other = Trial(trial.path, seed=change.get("seed", 0), mode=change.get("mode", "auto"))
-    given_ = {name: change[name] for name in ("images", "wish") if name in change}
+    given_ = {name: change[name] for name in ("images", "asked") if name in change}
     if change.get("seen"):
-        given_["evidence"] = gather(other.network, [torch.rand(2, 3, 32, 32)])
+        given_["statistics"] = gather(other.network, [torch.rand(2, 3, 32, 32)])
     message = f"scan.json: a scan, but not with {says}: name another file$"
     with pytest.raises(PlanError, match=message):
         other.scan(**given_)
@@ -317,7 +319,7 @@ def test_a_damaged_file_is_no_scan(trial: Trial, damage: Callable[[str], str]) -
     text = trial.path.read_text()
     trial.path.write_text(damage(text))
     assert trial.path.read_text() != text
-    with pytest.raises(PlanError, match=r"scan.json: not a sensitivity scan: move it away$"):
+    with pytest.raises(PlanError, match=r"scan.json: is (not )?a (damaged )?sensitivity scan"):
         trial.scan()
     assert trial.path.read_text() == damage(text)
 
@@ -326,17 +328,17 @@ def test_images_have_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
     make_classification_data(tmp_path)
     found = [
-        images_key(None, 0, None),
-        images_key("x.data", 0, None),
-        images_key("x.data", 11, None),
-        images_key(None, 0, "train"),
-        images_key(None, 0, "train", 3),
-        images_key("x.data", 0, "train"),
+        stamps_key(None, 0, None),
+        stamps_key("x.data", 0, None),
+        stamps_key("x.data", 11, None),
+        stamps_key(None, 0, "train"),
+        stamps_key(None, 0, "train", 3),
+        stamps_key("x.data", 0, "train"),
     ]
     assert len(set(found)) == len(found)
-    assert images_key(None, 0, None, 3) == found[0]
+    assert stamps_key(None, 0, None, 3) == found[0]
     (tmp_path / "train" / "0_red.png").unlink()
-    assert images_key(None, 0, "train") != found[3]
+    assert stamps_key(None, 0, "train") != found[3]
 
 
 # The picture

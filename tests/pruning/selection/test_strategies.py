@@ -6,11 +6,11 @@ from cfgs import NET, conv, maxpool, route, shortcut
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from random_cfg import sample, samples
-from specs import Trial, modes, spec
+from specs import MODES, Trial, modes, spec
 
 from pruning.cut.folding import Folding
 from pruning.graph.channels import ChannelGraph
-from pruning.registry import FOLDS, GROUP_SCORES, STRATEGIES
+from pruning.registry import GROUP_SCORES
 from pruning.selection.importance import Model, channel_scores, group_scores
 from pruning.selection.select import select
 from yolo.errors import PlanError
@@ -68,7 +68,7 @@ def test_beyond_reach_the_error_says_what_can_be_reached(found, mode, kind, keep
 @SLOW
 @given(samples(), modes, st.floats(0, 0.9), st.sampled_from((None, 2, 3, 4)))
 def test_rounded_counts_hold_their_constant_channel(found, mode, percent, multiple):
-    trial = Trial(found, mode, strategy="regular", percent=percent, rounding=multiple)
+    trial = Trial(found, mode, strategy="regular", percent=percent, round_to=multiple)
     assume(percent <= trial.reach())
     fold = trial.fold()
     for family in trial.candidates():
@@ -190,7 +190,7 @@ def test_the_narrowest_section_of_a_group_keeps_its_minimum():
     assert trial.reach() == pytest.approx(1 / 4)
 
 
-@pytest.mark.parametrize("mode", FOLDS)
+@pytest.mark.parametrize("mode", MODES)
 def test_spare_and_only(mode):
     found = sample(NET + conv(8) + conv(8) + conv(8) + conv(3))
     spared = Trial(found, mode, strategy="normal", percent=0.5, spare=(0, 2)).plan()
@@ -202,7 +202,7 @@ def test_spare_and_only(mode):
 
 
 @pytest.mark.parametrize(
-    ("wish", "message"),
+    ("asked", "message"),
     [
         ({"percent": -0.1}, "percent -0.1: expected at least 0"),
         ({"percent": 1.0}, "percent 1: expected at least 0 and less than 1"),
@@ -212,13 +212,9 @@ def test_spare_and_only(mode):
         ({"percent": 0.5, "only": (-1,)}, "--only -1: sections are numbered"),
     ],
 )
-def test_wishes_that_cant_be_fulfilled(wish, message):
+def test_wishes_that_cant_be_fulfilled(asked, message):
     with pytest.raises(PlanError, match=message):
-        Trial(sample(RESIDUAL), "auto", strategy="shortcut", **wish).plan()
-
-
-def test_the_names_that_commands_list_are_those_of_the_strategies():
-    assert list(STRATEGIES) == list(strategies.STRATEGIES)
+        Trial(sample(RESIDUAL), "auto", strategy="shortcut", **asked).plan()
 
 
 def test_a_constant_channel_counts_inside_a_power_of_two():
@@ -258,6 +254,6 @@ def test_only_sections_with_filters_can_be_named():
     found = sample(NET + conv(4) + maxpool() + conv(4) + conv(2))
     graph = ChannelGraph(found.network)
     folding = Folding(graph, found.state, "auto")
-    for wish in (spec("normal", 0.5, only=(1,)), spec("normal", 0.5, spare=(1,))):
+    for asked in (spec("normal", 0.5, only=(1,)), spec("normal", 0.5, spare=(1,))):
         with pytest.raises(PlanError, match=r"1: has no filters to cut"):
-            select(Model(graph, found.state), wish, folding)
+            select(Model(graph, found.state), asked, folding)
