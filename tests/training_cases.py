@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from networks import build, random_input
 
-from yolo.heads.loss import Targets
+from yolo.heads.common.loss import Targets
 
 BATCH = 3
 NET = f"[net]\nbatch={BATCH}\nsubdivisions=1\nwidth=32\nheight=24\nchannels=3\n"

@@ -12,7 +12,7 @@ from networks import build
 from paths import SHARED
 from training_cases import BATCH, CLASSIFIERS, DETECTORS, scene
 
-from yolo.heads.region_loss import WARM_UP
+from yolo.heads.region.loss import WARM_UP
 from yolo.heads.trained import trained_heads
 from yolo.models.weights import load_weights, save_weights
 
