@@ -7,7 +7,7 @@ import torch
 from cfgs import net, plain
 from networks import build, random_input
 
-from yolo.heads.loss import Targets
+from yolo.heads.common.loss import Targets
 
 BATCH = 3
 SETTINGS = {"learning_rate": ".01", "momentum": ".9", "decay": 0, "max_batches": 1000}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from yolo.heads.loss import HeadLoss
+from yolo.heads.common.loss import HeadLoss
 
 Row = dict[str, float]  # an epoch in the history
 

@@ -18,7 +18,7 @@ from yolo.datasets.data import Data
 from yolo.datasets.labels import Problems
 from yolo.datasets.training import TrainingLoader
 from yolo.errors import TrainingError
-from yolo.heads.loss import Targets
+from yolo.heads.common.loss import Targets
 from yolo.heads.trained import learns_from, trained_heads
 from yolo.layers.bayesian import bayesian_layers
 from yolo.models.checkpoint import Checkpoint
@@ -28,7 +28,7 @@ from yolo.training.ema import Ema
 from yolo.training.loader import training_loader
 from yolo.training.optimizer import make_optimizer, train_mode, update
 from yolo.training.ranks import Ranks
-from yolo.training.records import Row, Update, Sums
+from yolo.training.records import Row, Sums, Update
 from yolo.training.settings import Settings
 from yolo.training.variational import Bound, Variational, measure_statistics
 
@@ -49,7 +49,7 @@ class Sparsity(Protocol):
 class Teacher(Protocol):
     """What adds a loss because another network knows better."""
 
-    def loss(self, images: Tensor, inputs: Mapping[int, Tensor], boxes: Tensor) -> Tensor:
+    def loss(self, images: Tensor, inputs: Mapping[int, Tensor], targets: Targets) -> Tensor:
         """A scalar, summed over the images."""
 
 
@@ -247,7 +247,7 @@ class Trainer:
         with torch.autocast(self.device.type, enabled=self.options.amp):
             inputs = self.model(images, collect=self.collected)
         inputs = {index: x.float() for index, x in inputs.items()}
-        targets = Targets(batch.boxes.to(self.device), batch.labels.to(self.device))
+        targets = Targets(batch.boxes, batch.labels).to(self.device)
         total = torch.zeros((), device=self.device)
         seen = self._seen() + self.settings.batch  # Darknet counts the images of the step, too
         for index, rule in self.heads.items():
@@ -256,7 +256,7 @@ class Trainer:
             total = total + found.total
             self.sums.add(found)
         if self.teacher:
-            hint = self.teacher.loss(images, inputs, targets.boxes)
+            hint = self.teacher.loss(images, inputs, targets)
             self.sums.parts["teacher"] = self.sums.parts.get("teacher", 0.0) + hint.item()
             total = total + hint
         return total

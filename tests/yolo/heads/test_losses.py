@@ -23,10 +23,10 @@ from training_cases import (
 from training_reference import Options, anchor_delta, region_delta, slopes
 
 from yolo.errors import CfgError
-from yolo.heads.assign import rounds
-from yolo.heads.box_delta import iou_delta
-from yolo.heads.loss import Targets
-from yolo.heads.region_loss import WARM_UP
+from yolo.heads.common.assign import rounds
+from yolo.heads.common.box_delta import iou_delta
+from yolo.heads.common.loss import Targets
+from yolo.heads.region.loss import WARM_UP
 from yolo.heads.trained import trained_heads
 
 LATER = WARM_UP  # images seen: no warm-up of [region]
@@ -198,7 +198,7 @@ def test_region_teaches_its_anchors_first(seen):
 def test_pieces_of_the_overlaps_make_no_difference(monkeypatch):
     found = scene(yolo("iou_thresh=.2"))
     whole = gradient(found.head, found.x, found.targets)
-    monkeypatch.setattr("yolo.heads.assign.PIECE", 100)
+    monkeypatch.setattr("yolo.heads.common.assign.PIECE", 100)
     assert torch.equal(gradient(found.head, found.x, found.targets), whole)
 
 

@@ -12,9 +12,9 @@ from networks import build, keys_asked, random_input
 
 from yolo.cfg import Cfg
 from yolo.errors import CfgError
-from yolo.heads.loss import Targets
-from yolo.heads.multibox_loss import assign
-from yolo.heads.prior_boxes import PriorOptions, prior_boxes
+from yolo.heads.common.loss import Targets
+from yolo.heads.ssd.loss import assign
+from yolo.heads.ssd.prior_boxes import PriorOptions, prior_boxes
 from yolo.inference.detections import detect, suppress, suppression
 from yolo.network import Network
 from yolo.nms import Nms

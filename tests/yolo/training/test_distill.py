@@ -10,6 +10,7 @@ from networks import build
 
 from yolo.cfg import Cfg
 from yolo.errors import CfgError
+from yolo.heads.common.loss import Targets
 from yolo.network import Network
 from yolo.training.distill import FORMS, Distillation, check_heads
 
@@ -52,6 +53,11 @@ CASES += [(name, text, "output") for name, text in CLASSIFIERS.items()]
 every_case = pytest.mark.parametrize(("name", "text", "form"), CASES)
 
 
+def shown(boxes):
+    """The targets of a detector's batch."""
+    return Targets(boxes, torch.zeros(0, 0))
+
+
 class Lesson:
     """A teacher, a student of the same cfg, images, and what enters the student's heads."""
 
@@ -67,7 +73,7 @@ class Lesson:
 
     def loss(self, *inputs, boxes=BOXES):
         given = dict(zip(self.inputs, inputs, strict=True)) if inputs else self.inputs
-        return self.distillation.loss(self.images, given, boxes)
+        return self.distillation.loss(self.images, given, shown(boxes))
 
     def numbers(self, network):
         """What enters the only head of a network: (N, anchors, entries, H, W) of numpy."""
@@ -97,7 +103,7 @@ def test_gradients(name, text, form):
 def test_the_loss_is_a_sum_over_images_and_only_the_student_learns(name, text, form):
     lesson = Lesson(text, form=form, weight=0.5)
     found = lesson.student(lesson.images, collect=lesson.student.head_inputs)
-    loss = lesson.distillation.loss(lesson.images, found, BOXES)
+    loss = lesson.distillation.loss(lesson.images, found, shown(BOXES))
     loss.backward()
     assert all(p.grad is None for p in lesson.teacher.parameters())
     assert any(p.grad is not None and p.grad.any() for p in lesson.student.parameters())
@@ -106,7 +112,7 @@ def test_the_loss_is_a_sum_over_images_and_only_the_student_learns(name, text, f
         boxes = BOXES[BOXES[:, 0] == image] * torch.tensor([0.0, 1, 1, 1, 1, 1])
         inputs = {i: x[image : image + 1] for i, x in lesson.inputs.items()}
         lesson.distillation.weight = 1.0
-        single += lesson.distillation.loss(lesson.images[image : image + 1], inputs, boxes)
+        single += lesson.distillation.loss(lesson.images[image : image + 1], inputs, shown(boxes))
     assert loss.item() == pytest.approx(single.item() / 2, rel=1e-12)
 
 
@@ -198,7 +204,7 @@ def test_half_precision_is_compared_in_single():
     halves = {i: x.detach().half() for i, x in lesson.inputs.items()}
     expected = lesson.loss().item()
     lesson.teacher.float()
-    loss = lesson.distillation.loss(lesson.images.float(), halves, BOXES)
+    loss = lesson.distillation.loss(lesson.images.float(), halves, shown(BOXES))
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(expected, rel=1e-2)
 
@@ -216,7 +222,7 @@ def test_a_teacher_of_another_structure_and_size():
     assert (mine, its) == (student.layers[1], teacher.layers[2])
     images = torch.rand(2, 3, 8 * HEIGHT, 8 * WIDTH)
     inputs = student(images, collect=student.head_inputs)
-    assert Distillation(teacher, student, "both", 1.0).loss(images, inputs, BOXES) > 0
+    assert Distillation(teacher, student, "both", 1.0).loss(images, inputs, shown(BOXES)) > 0
 
 
 HEAD = "[yolo]\nclasses=2\nmask=0,2\n" + ANCHORS

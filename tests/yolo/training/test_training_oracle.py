@@ -10,7 +10,7 @@ from networks import build
 from oracle import ORACLE, ask
 from training_cases import BATCH, CLASSIFIERS, DETECTORS, scene
 
-from yolo.heads.region_loss import WARM_UP
+from yolo.heads.region.loss import WARM_UP
 from yolo.heads.trained import trained_heads
 from yolo.models.weights import load_weights, save_weights
 
