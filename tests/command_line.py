@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 
 import pytest
-from conftest import ROOT
+from paths import ROOT
 
 TOOLS = ROOT / "tools"
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
-from command_line import CommandLine
 
 from yolo.datasets.labels import read_labels
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
 
 
 def write_image(path: Path, width: int = 40, height: int = 20) -> None:
@@ -54,3 +49,9 @@ def write_sets(folder: Path, **sets: str) -> None:
 def labels(folder: Path, image: str, classes: int = 9) -> list[list[float]]:
     rows = read_labels(str(folder / "images" / image), classes, clip=False).boxes
     return np.asarray(rows, np.float64).round(6).tolist()
+
+
+def write_idx(path, array):
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    content = header + array.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)

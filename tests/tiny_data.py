@@ -4,87 +4,30 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from cfgs import conv, net, plain, section, shortcut, yolo
 
 from yolo.datasets.sample import NO_LABELS, Sample
 
-NET = """[net]
-width=32
-height=32
-channels=3
-batch=4
-subdivisions=2
-learning_rate=0.004
-momentum=0.9
-decay=0.0005
-burn_in=2
-policy=constant
-max_batches=6
-hue=.1
-saturation=1.5
-exposure=1.5
-"""
-BODY = """
-[convolutional]
-batch_normalize=1
-filters=8
-size=3
-stride=2
-pad=1
-activation=leaky
-
-[convolutional]
-batch_normalize=1
-filters=8
-size=3
-stride=2
-pad=1
-activation=leaky
-
-[convolutional]
-batch_normalize=1
-filters=8
-size=3
-stride=1
-pad=1
-activation=leaky
-
-[shortcut]
-from=-2
-activation=linear
-"""
-DETECTOR = f"""{NET}{BODY}
-[dropout]
-probability=.2
-
-[convolutional]
-filters=14
-size=1
-stride=1
-pad=1
-activation=linear
-
-[yolo]
-mask=0,1
-anchors=8,8, 16,16
-classes=2
-num=2
-jitter=.2
-ignore_thresh=.7
-iou_loss=ciou
-iou_normalizer=.07
-"""
-CLASSIFIER = f"""{NET}{BODY}
-[convolutional]
-filters=2
-size=1
-stride=1
-pad=1
-activation=linear
-
-[avgpool]
-
-[softmax]
-"""
+NET = net(
+    32,
+    32,
+    batch=4,
+    subdivisions=2,
+    learning_rate=0.004,
+    momentum=0.9,
+    decay=0.0005,
+    burn_in=2,
+    policy="constant",
+    max_batches=6,
+    hue=".1",
+    saturation=1.5,
+    exposure=1.5,
+)
+BODY = conv(8, stride=2) * 2 + conv(8) + shortcut(-2)
+LOSS = {"jitter": ".2", "ignore_thresh": ".7", "iou_loss": "ciou", "iou_normalizer": ".07"}
+DETECTOR = NET + BODY + section("dropout", probability=".2")
+DETECTOR += plain(14) + yolo(2, "0,1", "8,8, 16,16", **LOSS)
+CLASSIFIER = NET + BODY + plain(2) + "[avgpool]\n[softmax]\n"
 COLOURS = ((230, 40, 40), (40, 40, 230))  # of the two classes
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from conftest import build, random_input
+from networks import build, random_input
 
 from yolo.heads.loss import Targets
 

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.bayesian import bayesian_rows
+from bench.budgets import select_rows
 from bench.peer_rows import peers_rows
-from bench.select import select_rows
 from bench.ssd import ssd_rows
 from bench.train import train_rows
-from common.command import Help, Parser, Steps, run
+from common.command import Parser, Steps, run
 
 CFG = Path(__file__).resolve().parent.parent / "cfg" / "yolov3.cfg"
 # runs in a process of its own, whose peak memory is the job's
@@ -25,11 +25,13 @@ WHOLE = """
 import json, re, sys, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from pruning.session import Job, prune
-from pruning.selection import Wish
+from pruning.proof.verify import Proofs
+from pruning.run.prune import prune
+from pruning.session import Inputs
+from pruning.spec import Percent, Spec
 start = time.perf_counter()
-job = Job(sys.argv[2], sys.argv[3], Wish(sys.argv[5], 0.5), verify=(), runs=0)
-prune(job).write(Path(sys.argv[4]), "bench")
+inputs, spec = Inputs(sys.argv[2], sys.argv[3]), Spec(sys.argv[5], Percent(0.5))
+prune(inputs, spec, Proofs(()), 0).write(Path(sys.argv[4]), "bench")
 seconds = time.perf_counter() - start
 peak = 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 print(json.dumps([seconds, peak]))
@@ -37,7 +39,7 @@ print(json.dumps([seconds, peak]))
 
 
 def arguments() -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=Help)
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "what",
         choices=("core", "select", "peers", "train", "bayesian", "ssd"),
@@ -182,7 +184,7 @@ def _whole(cfg: str, weights: Path, folder: Path, strategy: str) -> tuple[float,
 def _forward(network, median: Callable[[str, Callable[[], object]], float]) -> list[str]:  # type: ignore[no-untyped-def]
     import torch
 
-    from pruning.proof.verify import noise_image
+    from yolo.models.randomize import noise_image
 
     x, fused = noise_image(network), network.fused()
     with torch.inference_mode():

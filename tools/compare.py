@@ -8,31 +8,39 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.command import INTERRUPTED, Help, Parser, Steps, check_outputs, listed, run
-from common.wishes import add_model_arguments
+from common.command import INTERRUPTED, Parser, Steps, check_outputs, listed, run
+from common.spec import add_image_arguments, add_model_arguments, check_images, inputs_of
 
-from pruning.options import (
-    CALIBRATION_IMAGES,
-    IMPORTANCES,
-    RECOVERIES,
-    SENSITIVITY,
-    STRATEGIES,
-)
+from pruning.registry import CALIBRATION_IMAGES, IMPORTANCES, RECOVERIES, SCAN, STRATEGIES
 from yolo.errors import DarknetError
-from yolo.evaluation.results import POINTS
 
 if TYPE_CHECKING:
-    from pruning.run.compare import Comparison, Outcome
-    from pruning.run.request import Request
+    from pruning.run.compare import Request
+    from pruning.run.comparison import Comparison, Outcome
 
 STRATEGY, IMPORTANCE, WITH_IMAGES = "normal,shortcut,slim", "bn,bn-next", "least-squares"
-SCORES = {name: text for name, text in IMPORTANCES.items() if name != SENSITIVITY}
+SCORES = {name: entry for name, entry in IMPORTANCES.items() if entry.needs != SCAN}
+COMPARED = {name: entry for name, entry in STRATEGIES.items() if "targets" in entry.accepts}
+EVERYDAY = {
+    "cfg": "the network",
+    "weights": "its .weights file, or a .pt of train.py",
+    "targets": "the budgets, as in macs=0.8,macs=0.5: a cut for each of them",
+    "strategies": "as in normal,shortcut: see prune.py",
+    "importances": "as in bn,least-squares: see prune.py",
+    "recover": "as in fold,reconstruct: see prune.py",
+    "calibrate": "pictures without labels, a folder or a list: keeps much more accuracy",
+    "data": "a .data or .yaml file: compares mAP or top-1; else the error at the heads",
+    "runs": "timed forward passes in OpenCV, 0 for none; default: 10",
+    "out": "folder for compare.json, .csv and .png; default: compared",
+}
 
 
 def arguments() -> argparse.Namespace:
     parser = Parser(
         description=__doc__,
-        formatter_class=Help,
+        everyday=EVERYDAY,
+        example="python tools/compare.py --cfg my.cfg --weights my.weights --data my.data\n"
+        "         --calibrate photos/ --targets macs=0.8,macs=0.5",
         epilog="The same command goes on where it was interrupted; where a list has become longer "
         "it makes only what is new. No model is written: tools/prune.py makes the chosen one, and "
         "proves it. Exit codes: 0 done, 2 wrong input, 130 interrupted.",
@@ -47,7 +55,7 @@ def arguments() -> argparse.Namespace:
         help="as in macs=0.7,macs=0.5,params=1M: each is a cut of its own; see prune.py",
     )
     cuts.add_argument(
-        "--strategies", type=names, default=STRATEGY, metavar="LIST", help=listed(STRATEGIES)
+        "--strategies", type=names, default=STRATEGY, metavar="LIST", help=listed(COMPARED)
     )
     cuts.add_argument(
         "--importances",
@@ -61,28 +69,7 @@ def arguments() -> argparse.Namespace:
         metavar="LIST",
         help=f"{listed(RECOVERIES)}; default: fold, and reconstruct with images",
     )
-    images = parser.add_argument_group("images")
-    images.add_argument(
-        "--data",
-        metavar="FILE",
-        help="a .data or .yaml file: its validation images tell mAP or top-1; without it is told "
-        "how far the heads are off on images of --calibrate, or else on noise",
-    )
-    images.add_argument(
-        "--points", type=int, choices=POINTS, default=0, help="rule for mAP: see test.py"
-    )
-    images.add_argument(
-        "--calibrate",
-        metavar="IMAGES",
-        help="a folder, a .txt list or a .data file (its images to train on), without labels",
-    )
-    images.add_argument(
-        "--calibration-images",
-        type=int,
-        default=CALIBRATION_IMAGES,
-        metavar="N",
-        help="how many of them, evenly spread",
-    )
+    add_image_arguments(parser.add_argument_group("images"))
     parser.add_argument(
         "--runs",
         type=int,
@@ -108,17 +95,17 @@ def main() -> int:
     steps("starting")
     files = {kind: Path(args.out) / f"compare.{kind}" for kind in ("json", "csv", "png")}
     check_outputs(list(files.values()), [args.cfg, args.weights, args.data, args.calibrate])
-    from pruning.run.compare import Comparison, dump, load
-    from pruning.run.trials import make
+
+    from pruning.run.compare import compared
+    from pruning.run.comparison import Comparison, dump, load
     from yolo.files import write_file
 
     interrupted = False
     try:
         request = _request(args)
-        request.check()
         keys, known = request.keys(), load(files["json"])
         try:
-            for outcome in make(request, known, steps):
+            for outcome in compared(request, known, steps):
                 known[outcome.key] = outcome
                 write_file(files["json"], dump(known, keys.values()).encode())
         except KeyboardInterrupt:
@@ -143,39 +130,31 @@ def main() -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    for name, least in (("runs", 0), ("calibration_images", 1)):
-        if getattr(args, name) < least:
-            option = name.replace("_", "-")
-            raise DarknetError(f"--{option} {getattr(args, name)}: expected at least {least}")
-    if args.points and not args.data:
-        raise DarknetError(f"--points {args.points}: needs --data")
+    if args.runs < 0:
+        raise DarknetError(f"--runs {args.runs}: expected at least 0")
+    check_images(args)
 
 
 def _request(args: argparse.Namespace) -> Request:
-    from pruning.run.request import Request
+    from pruning.run.compare import Request
 
     images = args.calibrate is not None
     importances = names(f"{IMPORTANCE},{WITH_IMAGES}" if images else IMPORTANCE)
     recoveries = ("fold", "reconstruct") if images else ("fold",)
     return Request(
-        args.cfg,
-        args.weights,
+        inputs_of(args),
         args.strategies,
         importances if args.importances is None else args.importances,
         args.targets,
         recoveries if args.recover is None else args.recover,
-        data=args.data,
-        points=args.points,
-        calibrate=args.calibrate,
-        calibration_images=args.calibration_images,
-        runs=args.runs,
+        args.runs,
     )
 
 
 def _write(comparison: Comparison, files: dict[str, Path], args: argparse.Namespace) -> None:
     from pruning.run.figures import compared_cuts
+    from yolo.figures import png
     from yolo.files import content_writer, write_files
-    from yolo.png import png
 
     picture = png(compared_cuts(comparison, Path(args.cfg or args.weights).stem))
     contents = {"csv": comparison.to_csv().encode(), "png": picture}
@@ -183,15 +162,16 @@ def _write(comparison: Comparison, files: dict[str, Path], args: argparse.Namesp
 
 
 def _command(request: Request, outcome: Outcome) -> str:
-    """What makes, proves and writes a cut."""
-    from pruning.run.request import wants_images
+    """The command that makes, proves and writes a cut."""
+    from pruning.run.compare import needs_images
 
-    cut = outcome.cut
-    given = {"cfg": request.cfg, "weights": request.weights, **asdict(cut)}
-    if wants_images(cut):
-        given["calibrate"] = request.calibrate
-        if request.calibration_images != CALIBRATION_IMAGES:
-            given["calibration-images"] = str(request.calibration_images)
+    inputs, combination = request.inputs, outcome.combination
+    assert combination
+    given = {"cfg": inputs.cfg, "weights": inputs.weights, **asdict(combination)}
+    if needs_images(request.specs()[combination]):
+        given["calibrate"] = inputs.calibrate
+        if inputs.calibration_images != CALIBRATION_IMAGES:
+            given["calibration-images"] = str(inputs.calibration_images)
     words = [word for name, value in given.items() if value for word in (f"--{name}", value)]
     return shlex.join(["python", "tools/prune.py", *words])
 

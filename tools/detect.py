@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.command import Help, Parser, check_outputs, run
+from common.command import Parser, check_outputs, run
 
 from yolo.errors import DarknetError
 
@@ -29,7 +29,6 @@ WRITTEN = (".jpg", ".jpeg", ".png")  # the kinds of pictures that keep their kin
 def arguments() -> argparse.Namespace:
     parser = Parser(
         description=__doc__,
-        formatter_class=Help,
         epilog="A source that can't be read is named and left out. "
         "Exit codes: 0 done, 2 wrong input, or nothing could be read.",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from common.command import Help, Parser, check_outputs, run
+from common.command import Parser, check_outputs, run
 
 from yolo.errors import DarknetError
 
@@ -13,7 +13,7 @@ KINDS = {(".pt", ".weights"), (".weights", ".pt")}
 
 
 def arguments() -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=Help)
+    parser = Parser(description=__doc__)
     parser.add_argument("source", metavar="IN", help="a .pt, or a .weights with --cfg")
     parser.add_argument(
         "target", metavar="OUT", help="a .weights (its .cfg is written beside it), or a .pt"

@@ -6,11 +6,11 @@ import argparse
 import json
 from pathlib import Path
 
-from common.command import Help, Parser, check_outputs, run
+from common.command import Parser, check_outputs, run
 
 
 def arguments() -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=Help)
+    parser = Parser(description=__doc__)
     parser.add_argument("--cfg", required=True, help="the network")
     parser.add_argument("--weights", help="check that these weights fit it")
     parser.add_argument("--cutoff", type=int, metavar="N", help="they hold the first N sections")

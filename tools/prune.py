@@ -3,178 +3,162 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.command import Help, Parser, Steps, check_outputs, listed, run
-from common.gradual import add_step_arguments, check_steps, prune_in_steps
-from common.wishes import add_model_arguments, add_wish_arguments, check_wish, stem_of, wish_of
+from common.command import Parser, Steps, check_outputs, listed, run
+from common.gradual import add_step_arguments, finetuning_of, prune_in_steps
+from common.spec import (
+    add_image_arguments,
+    add_model_arguments,
+    add_spec_arguments,
+    check_images,
+    inputs_of,
+    spec_of,
+    stem_of,
+)
 
-from pruning.options import CALIBRATION_IMAGES, ENGINES, FOLDS, RECOVERIES
+from pruning.registry import ENGINES, PROOFS
 from yolo.errors import DarknetError
-from yolo.evaluation.results import POINTS
 
 if TYPE_CHECKING:
-    from pruning.run.result import Result
+    from pruning.proof.verify import Proofs
+    from pruning.run.prune import Result
+
+EVERYDAY = {
+    "cfg": "the network",
+    "weights": "its .weights file, or a .pt of train.py",
+    "strategy": "normal spares what shortcuts couple, shortcut cuts everything, slim keeps a share "
+    "of every layer, regular rounds to powers of two, layer removes whole blocks (--help-all)",
+    "target": "what may be left, as in macs=0.5 or params=0.3,ms=12: shares of the original or "
+    "numbers; map-drop=0.01 cuts as far as mAP allows",
+    "percent": "share of the channels to cut instead; default: 0.5",
+    "calibrate": "pictures without labels, a folder or a list: keeps much more accuracy",
+    "data": "a .data or .yaml file: shows mAP before and after",
+    "steps": "cut and fine-tune N times in turns, for --finetune-epochs each",
+    "finetune_epochs": "epochs after each cut; default: 10",
+    "plan": "apply a saved plan instead",
+    "save_plan": "write the plan, to look at it or change it",
+    "dry_run": "show the plan, write no model",
+    "darknet": "prove with this Darknet library or program, too",
+    "figures": "draw what is kept, and how long it takes",
+    "out": "folder of the results; default: pruned",
+    "name": "name of the results without suffix",
+}
 
 
-def arguments() -> argparse.Namespace:
-    parser = Parser(
+def parser() -> Parser:
+    made = Parser(
         description=__doc__,
-        formatter_class=Help,
-        epilog="Exit codes: 0 done, 1 a proof failed, 2 wrong input, "
-        "130 interrupted. Sections are counted as "
-        "Darknet does: the first behind [net] is 0; tools/info.py lists them.",
+        everyday=EVERYDAY,
+        example="python tools/prune.py --cfg my.cfg --weights my.weights --strategy shortcut\n"
+        "         --target macs=0.5 --calibrate photos/ --data my.data",
+        epilog="Exit codes: 0 done, 1 a proof failed, 2 wrong input, 130 interrupted. Sections are "
+        "counted as Darknet does: the first behind [net] is 0; tools/info.py lists them.",
     )
-    add_model_arguments(parser)
-    add_wish_arguments(parser)
-    how = parser.add_argument_group("how")
-    how.add_argument("--fold", choices=FOLDS, default="auto", help=listed(FOLDS))
-    how.add_argument(
-        "--calibrate",
-        metavar="IMAGES",
-        help="a folder, a .txt list or a .data file (its images to train on): unlabeled images "
-        "that tell which channels can be made up for, and by which weights",
-    )
-    how.add_argument(
-        "--calibration-images",
-        type=int,
-        default=CALIBRATION_IMAGES,
-        metavar="N",
-        help="how many of them, evenly spread",
-    )
-    how.add_argument(
-        "--recover",
-        choices=RECOVERIES,
-        help=f"{listed(RECOVERIES)}; default: reconstruct with images, else fold",
-    )
-    how.add_argument(
+    add_model_arguments(made)
+    add_spec_arguments(made)
+    add_image_arguments(made.add_argument_group("images"))
+    checks = made.add_argument_group("proofs and latencies")
+    checks.add_argument(
         "--verify",
         metavar="LIST",
-        help=f"proofs to make, of {','.join(ENGINES)}, or none; default: all that can be made",
+        help=f"proofs to make, or none; default: all that can be made; {listed(PROOFS)}",
     )
-    how.add_argument("--darknet", metavar="PATH", help="a Darknet library, or its binary")
-    how.add_argument(
-        "--data",
-        metavar="FILE",
-        help="a .data or .yaml file: tell mAP or top-1 of its validation images before and after",
-    )
-    how.add_argument(
-        "--points",
-        type=int,
-        choices=POINTS,
-        default=0,
-        help="rule for its mAP: see test.py; default: 0",
-    )
-    how.add_argument(
+    checks.add_argument("--darknet", metavar="PATH", help="a Darknet library, or its binary")
+    checks.add_argument(
         "--runs", type=int, default=5, metavar="N", help="runs to measure latencies in, 0: none"
     )
-    how.add_argument(
+    checks.add_argument(
         "--latencies",
         metavar="FILE",
-        help="what sections take on this machine, for --target ms=…: used and added to; default: "
-        "darknet-pruning/latencies.json in ~/.cache",
+        help="latencies of sections on this machine, for --target ms=…: used and added to; "
+        "default: darknet-pruning/latencies.json in ~/.cache",
     )
-    add_step_arguments(parser)
-    out = parser.add_argument_group("output")
+    add_step_arguments(made)
+    _add_outputs(made.add_argument_group("output"))
+    return made
+
+
+def _add_outputs(out: argparse._ArgumentGroup) -> None:
     out.add_argument("--out", default="pruned", metavar="DIR", help="for the files")
     out.add_argument(
         "--name",
         metavar="STEM",
-        help="of the files; default: CFG-STRATEGY-PERCENT or the target, with what ranks where "
-        "that is said",
+        help="of the files; default: CFG-STRATEGY and the amount, with what ranks where that is "
+        "given",
     )
     out.add_argument("--save-plan", metavar="FILE", help="write the plan")
     out.add_argument("--json", metavar="FILE", help="write the report there, too")
     out.add_argument(
         "--figures",
         metavar="DIR",
-        help="draw what is kept of every section and what it takes, and the scores that decided",
+        help="draw what is kept of every section and its latency, and the scores that decided",
     )
     out.add_argument("--dry-run", action="store_true", help="show the plan, write no model")
-    return parser.parse_args()
 
 
 def main() -> int:
-    args = arguments()
-    verify = _proofs(args.verify)
-    _check(args)
-    gradual = check_steps(args)
+    args = parser().parse_args()
+    check_images(args)
+    if args.runs < 0:
+        raise DarknetError(f"--runs {args.runs}: expected at least 0")
+    verify = _names(args.verify)
+    spec = spec_of(args)
+    finetuning = finetuning_of(args)
     steps = Steps()
     steps("starting")
-    folder, stem = Path(args.out), args.name or stem_of(args)
-    extra = {} if gradual else _extra_files(args, folder, stem)
-    from pruning.run.result import result_files
-    from pruning.session import Job, prune
-    from yolo.files import content_writer, write_files
-    from yolo.models.load import is_random
+    folder, stem = Path(args.out), args.name or stem_of(args, spec)
+    if finetuning:
+        return prune_in_steps(args, spec, _proofs(args, verify), finetuning, stem, steps)
+    outputs = _outputs(args, folder, stem)
+    from pruning.run.prune import prune
 
-    runs = 0 if args.dry_run else args.runs
-    proofs = () if args.dry_run else verify
-    job = Job(
-        args.cfg,
-        args.weights,
-        wish_of(args),
-        fold=args.fold,
-        plan=args.plan,
-        verify=proofs,
-        darknet=args.darknet,
-        runs=runs,
-        data=args.data,
-        points=args.points,
-        thresholds=args.thresholds,
-        reduced=args.reduced,
-        calibrate=args.calibrate,
-        calibration_images=args.calibration_images,
-        recover=args.recover,
-        latencies=args.latencies,
-        scan=args.scan,
-        progress=steps,
-    )
-    if gradual:
-        return prune_in_steps(args, job, stem, steps)
     try:
-        result = prune(job)
-        contents = {
-            "plan": lambda: result.plan.to_json().encode(),
-            "report": lambda: result.report.to_json(result_files(folder, stem)).encode(),
-        }
-        if not (result.ranking and result.ranking.drawable):
-            extra.pop("scores", None)
-        made = [
-            (path, contents[kind]() if kind in contents else _picture(kind, result, args))
-            for kind, path in extra.items()
-        ]
-        made += _histograms(result, Path(args.figures), stem) if args.figures else []
-        writers = [] if args.dry_run else result.writers(folder, stem)
-        write_files([*writers, *((path, content_writer(content)) for path, content in made)])
+        proofs = _proofs(args, () if args.dry_run else verify)
+        runs = 0 if args.dry_run else args.runs
+        result = prune(inputs_of(args), spec, proofs, runs, steps)
+        _write(result, outputs, args, folder, stem)
     finally:
         steps.close()
-    print(result.report.tables(proof=not args.dry_run))
-    if is_random(args.weights):
-        print("The weights were made up: this shows what a cut costs, not what it keeps.")
-    if args.dry_run:
-        print("Dry run: no model is written.")
-    else:
-        print(f"Written: {folder / stem}.cfg, .weights and .json")
+    _print(result, args, folder / stem)
     return 0
 
 
-def _extra_files(args: argparse.Namespace, folder: Path, stem: str) -> dict[str, Path]:
-    """Files beside the result's three; what can't be written is said before the work."""
+def _print(result: Result, args: argparse.Namespace, stem: Path) -> None:
+    from yolo.models.load import is_random
+
+    print(result.report.tables(proof=not args.dry_run))
+    if is_random(args.weights):
+        print("The weights are random: this shows what a cut saves, not what it keeps.")
+    if args.dry_run:
+        print("Dry run: no model is written.")
+    else:
+        print(f"Written: {stem}.cfg, .weights and .json")
+
+
+def _proofs(args: argparse.Namespace, names: tuple[str, ...] | None) -> Proofs:
+    from pruning.proof.verify import Proofs
+
+    paths = {name: getattr(args, name, None) for name in ENGINES}
+    return Proofs(names, {name: path for name, path in paths.items() if path})
+
+
+def _outputs(args: argparse.Namespace, folder: Path, stem: str) -> dict[str, Path]:
+    """Files beside the result's three; what can't be written is reported before the work."""
     from yolo.files import check_writable
 
     extra = {"plan": args.save_plan, "report": None if args.dry_run else args.json}
     found = {kind: Path(path) for kind, path in extra.items() if path}
     if args.figures:
-        found["figure"] = Path(args.figures) / f"{stem}-channels.png"
-    if args.figures:
+        found["channels"] = Path(args.figures) / f"{stem}-channels.png"
         found["scores"] = Path(args.figures) / f"{stem}-scores.png"
-    if args.figures and args.runs and not args.dry_run:
-        found["latency"] = Path(args.figures) / f"{stem}-latency.png"
+        if args.runs and not args.dry_run:
+            found["latency"] = Path(args.figures) / f"{stem}-latency.png"
     kinds = () if args.dry_run else ("cfg", "weights", "json")
     result = [folder / f"{stem}.{kind}" for kind in kinds]
-    if args.scan and not args.plan:
+    if args.scan:
         check_writable(Path(args.scan))
         found["scan"] = Path(args.scan).with_suffix(".png")
     kept = [Path(path) for path in (args.latencies, args.scan) if path]
@@ -182,59 +166,70 @@ def _extra_files(args: argparse.Namespace, folder: Path, stem: str) -> dict[str,
     return found
 
 
-def _picture(kind: str, result: Result, args: argparse.Namespace) -> bytes:
-    """What _extra_files names so, as a .png."""
+def _write(
+    result: Result, outputs: dict[str, Path], args: argparse.Namespace, folder: Path, stem: str
+) -> None:
+    """Write the model, unless it is a dry run, and all that was asked for beside it."""
+    from pruning.run.prune import result_files
+    from yolo.files import content_writer, write_files
+
+    made: dict[str, Callable[[], bytes]] = {
+        "plan": lambda: result.cut.plan.to_json().encode(),
+        "report": lambda: result.report.to_json(result_files(folder, stem)).encode(),
+        **(_pictures(result, args) if args.figures or args.scan else {}),
+    }
+    contents = {path: made[kind]() for kind, path in outputs.items() if kind in made}
+    if args.figures:
+        contents |= _histograms(result, Path(args.figures), stem)
+    writers = [] if args.dry_run else result.writers(folder, stem)
+    write_files([*writers, *((path, content_writer(made)) for path, made in contents.items())])
+
+
+def _pictures(result: Result, args: argparse.Namespace) -> dict[str, Callable[[], bytes]]:
+    """The pictures of a result by the names of _outputs; not those that would be empty."""
     from pruning.run import figures
     from pruning.selection.sensitivity import Scan
-    from yolo.png import png
+    from yolo.figures import png
 
-    if kind == "scan":
-        scan = Scan.load(Path(args.scan))
-        assert scan is not None
-        return png(figures.sensitivities(scan, Path(args.cfg or args.weights).stem))
-    if kind == "scores":
-        assert result.ranking is not None
-        return png(figures.ranked_scores(result.ranking, result.fold, result.report))
-    if kind == "latency":
-        return png(figures.section_latencies(result.report))
-    return png(figures.kept_channels(result.shorter, result.report))
-
-
-def _histograms(result: Result, folder: Path, stem: str) -> list[tuple[Path, bytes]]:
-    """A page of the groups of all Bayesian sections, and a picture of each; else nothing."""
-    if not result.bayesian:
-        return []
-    from pruning.bayesian.figures import histogram, overview
-    from yolo.png import png
-
-    cut = result.bayesian
-    drawn = cut.panels()
-    found = [(folder / f"{stem}-groups.png", png(overview(drawn)))]
-    for index, (title, values, threshold) in zip(cut.excess, drawn, strict=True):
-        picture = png(histogram(values, threshold, title))
-        found.append((folder / f"{stem}-groups-{index}.png", picture))
+    cut, report = result.cut, result.report
+    ranked, scan = cut.ranked, Scan.load(Path(args.scan)) if args.scan else None
+    found: dict[str, Callable[[], bytes]] = {
+        "channels": lambda: png(figures.kept_channels(cut.shortened, report)),
+        "latency": lambda: png(figures.section_latencies(report)),
+    }
+    if ranked and ranked.drawable:
+        found["scores"] = lambda: png(figures.ranked_scores(ranked, cut.fold, report))
+    if scan:
+        title = Path(args.cfg or args.weights).stem
+        found["scan"] = lambda: png(figures.sensitivities(scan, title))
     return found
 
 
-def _proofs(text: str | None) -> tuple[str, ...] | None:
+def _histograms(result: Result, folder: Path, stem: str) -> dict[Path, bytes]:
+    """A page of the groups of all Bayesian sections, and a picture of each; else nothing."""
+    posterior = result.cut.posterior
+    if not posterior:
+        return {}
+    from pruning.bayesian.figures import histogram, overview
+    from yolo.figures import png
+
+    drawn = posterior.panels()
+    found = {folder / f"{stem}-groups.png": png(overview(drawn))}
+    for index, (title, values, threshold) in zip(posterior.excess, drawn, strict=True):
+        found[folder / f"{stem}-groups-{index}.png"] = png(histogram(values, threshold, title))
+    return found
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    """torch,opencv → ("torch", "opencv"); none → (); None for all that can be made."""
     if text is None:
         return None
     names = () if text == "none" else tuple(text.split(","))
     for name in names:
-        if name not in ENGINES:
-            expected = f"some of {','.join(ENGINES)}, or none"
+        if name not in PROOFS:
+            expected = f"some of {','.join(PROOFS)}, or none"
             raise DarknetError(f"--verify {text}: expected {expected}")
     return names
-
-
-def _check(args: argparse.Namespace) -> None:
-    check_wish(args)
-    if args.runs < 0:
-        raise DarknetError(f"--runs {args.runs}: expected at least 0")
-    if args.calibration_images < 1:
-        raise DarknetError(f"--calibration-images {args.calibration_images}: expected at least 1")
-    if args.points and not args.data:
-        raise DarknetError(f"--points {args.points}: needs --data")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.command import Help, Parser, check_outputs, run, size
+from common.command import Parser, check_outputs, run, size
 
 from yolo.errors import DarknetError
 from yolo.evaluation.results import POINTS
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 def arguments() -> argparse.Namespace:
     parser = Parser(
         description=__doc__,
-        formatter_class=Help,
         epilog="The same pixels give Darknet's numbers to six digits. Its builds without OpenCV "
         "decode JPEG files a little differently, which moves mAP by up to 0.003.",
     )

@@ -1,25 +1,34 @@
-"""A list of things that commands offer by name, loaded when they are asked for."""
+"""What a user can choose by name, as data: `--help` lists it without importing torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 
 @dataclass(frozen=True)
 class Entry:
-    """`text`: one sentence for --help; `where`: module:attribute."""
+    """A thing that a user can choose: its name, a sentence for --help, and where it is defined."""
 
     name: str
     text: str
-    where: str
+    where: str = ""  # "package.module:attribute", imported when it is used: --help needs no torch
 
     def load(self) -> Any:
+        """The function or class; raises LookupError where the entry names none."""
         module, _, attribute = self.where.partition(":")
+        if not attribute:
+            raise LookupError(f"{self.name} is defined nowhere")
         return getattr(import_module(module), attribute)
 
 
-def registry(*entries: Entry) -> dict[str, Entry]:
-    """Entries by their names."""
-    return {entry.name: entry for entry in entries}
+E = TypeVar("E", bound=Entry)
+
+
+def registry(*entries: E) -> dict[str, E]:
+    """Entries by their names; raises ValueError where two have the same."""
+    found = {entry.name: entry for entry in entries}
+    if len(found) < len(entries):
+        raise ValueError("two entries have the same name")
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pruning.bayesian.precision import Compression, Posterior, compacted, compression, reduced
-from pruning.bayesian.thresholds import Threshold, Wanted, choose, parse
+from pruning.bayesian.thresholds import Threshold, Wanted, choose, for_sections
 from pruning.cut.plan import Plan
 from pruning.graph.channels import ChannelGraph, Family, Mask
 from pruning.graph.rules import Weighted, depthwise, rule_of
-from pruning.selection import Wish, prunable
+from pruning.selection.families import prunable
+from pruning.spec import Limits, Spec, Thresholds
 from yolo.errors import PlanError
 from yolo.layers import Layer
 from yolo.layers.bayesian import Bayesian, BayesianConnected, BayesianConvolutional, bayesian_layers
@@ -23,8 +24,6 @@ from yolo.layers.connected import Connected
 from yolo.layers.convolutional import Convolutional
 from yolo.network import Network, State
 
-BAYESIAN = "bayesian"  # the strategy
-ANY = Wish(BAYESIAN, 0.0)  # nothing beside the thresholds
 Excess = dict[int, NDArray[np.float64]]  # section → a number a group
 
 
@@ -47,9 +46,11 @@ def excesses(network: Network) -> Excess:
 
 @dataclass(frozen=True)
 class BayesianCut:
-    """What thresholds leave of a Bayesian network, whose sections know then what they dropped.
+    """What thresholds leave of a Bayesian network.
 
-    `alive` are groups of its channel graph, and of that of its plain network, which is the same.
+    `network` is a twin that shares the given network's tensors, and whose sections know what they
+    dropped. `alive` are groups of its channel graph, and of that of its plain network, which is the
+    same.
     """
 
     network: Network
@@ -59,25 +60,29 @@ class BayesianCut:
     rates: Compression
 
     @classmethod
-    def of(cls, network: Network, thresholds: str, wish: Wish = ANY) -> BayesianCut:
-        """The cut for thresholds as a user writes them (thresholds.parse); raises PlanError."""
-        return cls.at(network, ChannelGraph(network), parsed(network, thresholds), wish)
+    def of(
+        cls, network: Network, thresholds: Thresholds, limits: Limits | None = None
+    ) -> BayesianCut:
+        """The cut for thresholds; raises PlanError."""
+        wanted = wanted_of(network, thresholds)
+        return cls.at(network, ChannelGraph(network), wanted, limits or Limits())
 
     @classmethod
     def at(
-        cls, network: Network, graph: ChannelGraph, wanted: Wanted, wish: Wish = ANY
+        cls, network: Network, graph: ChannelGraph, wanted: Wanted, limits: Limits
     ) -> BayesianCut:
-        """The cut for parsed thresholds, with the network's channel graph; raises PlanError."""
-        excess = excesses(network)
+        """The cut for the thresholds of each section, with the network's channel graph."""
+        twin = Network.with_state(network.cfg, network.state())
+        excess = excesses(twin)
         chosen = choose(excess, wanted)
-        alive = drop(network, graph, excess, chosen, wish)
-        return cls(network, excess, chosen, alive, compression(posteriors(network, graph, alive)))
+        alive = drop(twin, graph, excess, chosen, limits)
+        return cls(twin, excess, chosen, alive, compression(posteriors(twin, graph, alive)))
 
-    def plan(self, graph: ChannelGraph) -> Plan:
+    def plan(self, graph: ChannelGraph, strategy: str) -> Plan:
         """The plan that keeps what lives; its percent is what it cuts of all that can be cut."""
         free = ~graph.pinned
         percent = 1 - graph.count(free & self.alive) / max(graph.count(free), 1)
-        return Plan.of(graph, self.alive, BAYESIAN, percent)
+        return Plan.of(graph, self.alive, strategy, percent)
 
     def panels(self) -> list[tuple[str, NDArray[np.float64], Threshold]]:
         """What figures.overview draws of the Bayesian sections."""
@@ -96,9 +101,9 @@ class BayesianCut:
         }
 
 
-def parsed(network: Network, thresholds: str) -> Wanted:
-    """What a user asks for each Bayesian section; raises PlanError."""
-    return parse(thresholds, {i: network.cfg.layers[i] for i in excesses(network)})
+def wanted_of(network: Network, thresholds: Thresholds) -> Wanted:
+    """The threshold that is asked for each Bayesian section; raises PlanError."""
+    return for_sections(thresholds, {i: network.cfg.layers[i] for i in excesses(network)})
 
 
 def drop(
@@ -106,7 +111,7 @@ def drop(
     graph: ChannelGraph,
     excess: Excess,
     thresholds: Mapping[int, Threshold],
-    wish: Wish = ANY,
+    limits: Limits,
 ) -> Mask:
     """Silence the groups at or above the thresholds; returns the channel groups that live.
 
@@ -114,19 +119,19 @@ def drop(
     drops a channel when it drops all of its places. Every family keeps the best of its channels,
     and equally many in each of its parts. `graph` is that of the network or of its plain form.
 
-    The wish's `spare`, `only` and `keep_min` mean output channels, as for any strategy; what can't
-    be cut, such as the places of the image, counts as the section's that could silence it. Raises
-    PlanError where the wish names a section that has nothing to cut.
+    The limits' `spare`, `only` and `keep_min` mean output channels, as for any strategy; what
+    can't be cut, such as the places of the image, counts as the section's that could silence it.
+    Raises PlanError where they name a section that has nothing to cut.
     """
     margins = {i: values - thresholds[i].value for i, values in excess.items()}
     margin = np.maximum(_made(graph, network, margins), _used(graph, network, margins))
-    dead, allowed = (margin >= 0) & ~graph.pinned, _allowed(graph, wish)
+    dead, allowed = (margin >= 0) & ~graph.pinned, _allowed(graph, limits)
     alive = ~(dead & allowed)
     for family in graph.families:
-        _revive(family, alive, margin, wish.keep_min)
+        _revive(family, alive, margin, limits.keep_min)
     for i, layer in bayesian_layers(network.layers).items():
         ids = _ids(graph, layer, i)
-        named = i not in wish.spare and (wish.only is None or i in wish.only)
+        named = i not in limits.spare and (limits.only is None or i in limits.only)
         own = (margins[i] >= 0) & np.where(graph.pinned[ids], named, allowed[ids])
         # a channel that the family needs speaks again, whoever dropped it
         gone = own & ~(dead & alive)[ids]
@@ -134,12 +139,6 @@ def drop(
             gone |= ~alive[ids]
         layer.dropped = torch.from_numpy(gone).to(layer.excess().device)
     return alive
-
-
-def undrop(network: Network) -> None:
-    """Let all groups speak again."""
-    for layer in bayesian_layers(network.layers).values():
-        layer.dropped = None
 
 
 def posteriors(network: Network, graph: ChannelGraph, alive: Mask) -> list[Posterior]:
@@ -199,10 +198,10 @@ def _ids(graph: ChannelGraph, layer: Layer, index: int) -> NDArray[np.int64]:
     return np.repeat(graph.inputs[index][0], layer.inputs[0].area)
 
 
-def _allowed(graph: ChannelGraph, wish: Wish) -> Mask:
-    """The groups that the wish allows to be cut."""
-    allowed = prunable(graph, replace(wish, strategy="shortcut"))  # which may cut everything
-    for section in wish.only or ():
+def _allowed(graph: ChannelGraph, limits: Limits) -> Mask:
+    """The groups that the limits allow to be cut."""
+    allowed = prunable(graph, Spec("bayesian", Thresholds(), limits=limits))
+    for section in limits.only or ():
         if not allowed[graph.outputs[section]].any():
             where, why = graph.network.cfg.layers[section], graph.reason(section) or "is spared"
             raise PlanError(str(where.error(f"--only {section}: can't be cut: it {why}")))

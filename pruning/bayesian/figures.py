@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from pruning.bayesian.thresholds import Threshold, Values
-from pruning.run.figures import KEPT
+from yolo.figures import KEPT
 
 DROPPED = "#e69f00"  # orange beside blue: told apart by every kind of eyes
 LINE = "#333333"

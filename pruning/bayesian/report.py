@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 
 from pruning.bayesian.cut import BayesianCut
 from pruning.bayesian.precision import Compression
-from pruning.proof.verify import Comparison
 from yolo.evaluation.results import Evaluation
 from yolo.layers.bayesian import bayesian_layers
 from yolo.tables import table
@@ -34,19 +33,15 @@ class GroupsChange:
 
 @dataclass(frozen=True)
 class BayesianReport:
-    """Groups and rates; `masked` compares the plain network with the masked Bayesian one.
-
-    `reduced` is what the smaller network gives with weights in reduced precision.
-    """
+    """Groups and rates; `reduced` evaluates the compact network with rounded weights."""
 
     groups: Sequence[GroupsChange]
     rates: Compression
-    masked: Comparison
     reduced: Evaluation | None = None
 
     @classmethod
-    def of(cls, cut: BayesianCut, masked: Comparison, reduced: Evaluation | None) -> BayesianReport:
-        """Of a cut whose network still knows what it dropped."""
+    def of(cls, cut: BayesianCut, reduced: Evaluation | None) -> BayesianReport:
+        """That of a cut."""
         rows = []
         for i, layer in bayesian_layers(cut.network.layers).items():
             values, threshold = cut.excess[i], cut.thresholds[i]
@@ -64,7 +59,7 @@ class BayesianReport:
                     threshold.note,
                 )
             )
-        return cls(rows, cut.rates, masked, reduced)
+        return cls(rows, cut.rates, reduced)
 
     def to_json(self) -> dict[str, object]:
         """An infinite threshold is None."""
@@ -75,7 +70,6 @@ class BayesianReport:
         return {
             "groups": groups,
             **self.rates.to_json(),
-            "masked": self.masked.value,
             "reduced": score,
         }
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pruning.spec import Thresholds
 from yolo.cfg import Section
 from yolo.errors import PlanError
 
@@ -24,7 +24,7 @@ BINS, WINDOW = 20, 3  # of the histogram in which a valley is looked for, and bi
 DEPTH = 2.5  # by how much the root of a valley's count is smaller than those of both summits
 
 Values = NDArray[np.float64]
-Wanted = Mapping[int, "float | Literal['auto']"]
+Wanted = Mapping[int, float | None]  # section → its threshold, None for auto
 
 
 @dataclass(frozen=True)
@@ -82,21 +82,18 @@ def auto(values: Values) -> Threshold:
     return Threshold(value, f"gap of {gaps[widest]:.1f} between two piles")
 
 
-def parse(text: str, sections: Mapping[int, Section]) -> Wanted:
-    """What is asked for each section: `auto`, one number for all, or a list, one for each.
-
-    Items of the list may be `auto`, too, and `inf` keeps all. Raises PlanError for anything else.
-    """
-    items = [item.strip() for item in text.split(",")]
-    if len(items) == 1:
-        items *= len(sections)
-    if len(items) != len(sections):
+def for_sections(thresholds: Thresholds, sections: Mapping[int, Section]) -> Wanted:
+    """What is asked for each section: one for all, or a list, one for each; raises PlanError."""
+    values = thresholds.values
+    if len(values) == 1:
+        values *= len(sections)
+    if len(values) != len(sections):
         names = ", ".join(f"{index} {section.type}" for index, section in sections.items())
         raise PlanError(
-            f"thresholds {text}: expected one for all or {len(sections)}, not {len(items)}: "
-            f"one for each of {names}"
+            f"thresholds {thresholds}: expected one for all or {len(sections)}, not "
+            f"{len(values)}: one for each of {names}"
         )
-    return {index: _number(item) for index, item in zip(sections, items, strict=True)}
+    return dict(zip(sections, values, strict=True))
 
 
 def choose(values: Mapping[int, Values], wanted: Wanted) -> dict[int, Threshold]:
@@ -104,7 +101,7 @@ def choose(values: Mapping[int, Values], wanted: Wanted) -> dict[int, Threshold]
     found = {}
     for index, own in values.items():
         value = wanted[index]
-        found[index] = auto(own) if value == "auto" else Threshold(value, f"given: {value:g}")
+        found[index] = auto(own) if value is None else Threshold(value, f"given: {value:g}")
     return found
 
 
@@ -155,15 +152,3 @@ def _split(ordered: Values) -> tuple[int, float]:
     entropy = -share * np.log(share) - (1 - share) * np.log(1 - share)
     best = int((np.log(variance) / 2 + entropy).argmin())
     return best + 1, math.sqrt(variance[best] * count / (count - 2))
-
-
-def _number(text: str) -> float | Literal["auto"]:
-    if text == "auto":
-        return "auto"
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not value > -math.inf:
-        raise PlanError(f"thresholds: {text!r} is no number; expected auto, a number or inf")
-    return value

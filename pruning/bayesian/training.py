@@ -1,4 +1,4 @@
-"""What a Bayesian training has reached: the look after every epoch."""
+"""How far a Bayesian training has come, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pruning.bayesian.cut import BayesianCut, parsed, undrop
+from pruning.bayesian.cut import BayesianCut, wanted_of
 from pruning.bayesian.figures import overview
 from pruning.bayesian.precision import Compression
 from pruning.graph.channels import ChannelGraph
+from pruning.spec import Limits, Thresholds
+from yolo.figures import png
 from yolo.files import Writer, content_writer
 from yolo.network import Network
-from yolo.png import png
 from yolo.training.records import Row
+
+AUTO = Thresholds()
 
 
 @dataclass(frozen=True)
-class Look:
-    """What the thresholds would leave now: groups of every Bayesian section, and the rates."""
+class BayesianProgress:
+    """Groups that the thresholds would leave now in every Bayesian section, and the rates."""
 
     groups: Sequence[tuple[int, int]]
     rates: Compression
@@ -36,21 +39,20 @@ class Look:
 class BayesianTraining:
     """A trainer's observer; raises PlanError where no section is Bayesian."""
 
-    def __init__(self, network: Network, thresholds: str = "auto") -> None:
-        self.wanted = parsed(network, thresholds)
+    def __init__(self, network: Network, thresholds: Thresholds = AUTO) -> None:
+        self.wanted = wanted_of(network, thresholds)
         self.graph = ChannelGraph(network)
-        self.last: Look | None = None
+        self.last: BayesianProgress | None = None
         self._cut: BayesianCut | None = None
 
     def look(self, network: Network) -> Row:
         """The rates of all weights (precision.Rates), after an epoch; `line` says more."""
-        cut = self._cut = BayesianCut.at(network, self.graph, self.wanted)
-        undrop(network)
+        cut = self._cut = BayesianCut.at(network, self.graph, self.wanted, Limits())
         groups = [
             (len(values), int((values < cut.thresholds[i].value).sum()))
             for i, values in cut.excess.items()
         ]
-        self.last = Look(groups, cut.rates)
+        self.last = BayesianProgress(groups, cut.rates)
         found = cut.rates.weights
         return {"architecture": found.architecture, "fast": found.fast, "maximum": found.maximum}
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pruning.calibration.statistics import Evidence, mixes
+from pruning.calibration.statistics import Statistics, mixes
 from pruning.cut.folding import tensors_of
 from pruning.graph.channels import ChannelGraph, Family
 from pruning.graph.coupling import Ids
@@ -26,7 +26,7 @@ Losses = NDArray[np.float64]
 RIDGE = 1e-2  # of the mean variance of a section's inputs
 
 
-def least_squares(graph: ChannelGraph, state: State, evidence: Evidence) -> Losses:
+def group_losses(graph: ChannelGraph, state: State, statistics: Statistics) -> Losses:
     """What the heads lose with each group (groups,), their weakest fellows gone before.
 
     Of a family, the group whose loss is least goes first; then the losses of the others are those
@@ -34,7 +34,7 @@ def least_squares(graph: ChannelGraph, state: State, evidence: Evidence) -> Loss
     """
     scores = np.zeros(graph.size)
     for family in graph.families:
-        losses = eliminate(_systems(graph, state, evidence, family), family.slots)
+        losses = eliminate(_systems(graph, state, statistics, family), family.slots)
         scores[family.groups] = losses[None]
     return scores
 
@@ -91,7 +91,9 @@ def eliminate(systems: list[System], slots: int) -> Losses:
     return losses
 
 
-def _systems(graph: ChannelGraph, state: State, evidence: Evidence, family: Family) -> list[System]:
+def _systems(
+    graph: ChannelGraph, state: State, statistics: Statistics, family: Family
+) -> list[System]:
     slot_of = np.full(graph.size, -1)
     slot_of[family.groups] = np.arange(family.slots)
     found = []
@@ -101,7 +103,7 @@ def _systems(graph: ChannelGraph, state: State, evidence: Evidence, family: Fami
         slots = slot_of[graph.inputs[i][0]]
         if (slots < 0).all():
             continue
-        covariance, effect = evidence.covariance[i], evidence.effect[i]
+        covariance, effect = statistics.covariance[i], statistics.effect[i]
         groups, channels = covariance.shape[:2]
         weights = (
             tensors_of(graph.network, state, i)["weights"]

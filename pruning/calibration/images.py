@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,8 +15,7 @@ from yolo.inference.sources import find_sources
 from yolo.network import Network
 
 DATA = (".data", ".yaml", ".yml")
-BATCH = 2**21  # numbers of a batch of images
-WITNESSES = 8  # every so many-th image is kept to judge what the others do
+HELD_OUT = 8  # every so many-th image is held out to judge what the others do
 
 
 def calibration_images(given: str, network: Network, count: int) -> Tensor:
@@ -41,16 +38,10 @@ def calibration_images(given: str, network: Network, count: int) -> Tensor:
     return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2).contiguous()
 
 
-def batches(images: Tensor) -> Sequence[Tensor]:
-    """Images (N, C, H, W) in parts that fit into memory, at least eight where there are as many."""
-    most = max(1, min(BATCH // images[0].numel(), len(images) // 8))
-    return images.split(most)
-
-
 def split(images: Tensor) -> tuple[Tensor, Tensor]:
     """Images to calibrate with, and those that judge it; all are both where there are too few."""
-    judges = torch.arange(len(images)) % WITNESSES == WITNESSES - 1
-    return (images[~judges], images[judges]) if judges.any() else (images, images)
+    held_out = torch.arange(len(images)) % HELD_OUT == HELD_OUT - 1
+    return (images[~held_out], images[held_out]) if held_out.any() else (images, images)
 
 
 def _spread(total: int, count: int) -> list[int]:

@@ -15,8 +15,9 @@ from torch import Tensor
 from pruning.calibration.outputs import Outputs
 from pruning.calibration.samples import seen_and_given
 from pruning.cut.folding import Fold
-from pruning.cut.shortened import Shorter
+from pruning.cut.shortened import Shortened
 from pruning.graph.channels import ChannelGraph
+from pruning.registry import RECOVERIES
 from yolo.layers import Layer
 from yolo.layers.connected import Connected
 from yolo.layers.convolutional import Convolutional
@@ -119,18 +120,15 @@ def _error(moments: Moments, known: Moments, weights: Tensor) -> Tensor:
     return spread + moments.count * (moments.bias(weights) - known.bias(weights)).square()
 
 
-METHODS: dict[str, Method] = {"bn": matched, "reconstruct": solved}
-
-
 @dataclass(frozen=True)
-class Target:
-    """The outputs (K,) of the whole section that a smaller one gives, and which are constants."""
+class KeptOutputs:
+    """The outputs (K,) of an original section that stay, and which of them are constants."""
 
     outputs: Tensor
     constant: Tensor
 
     @classmethod
-    def of(cls, graph: ChannelGraph, fold: Fold, section: int) -> Target:
+    def of(cls, graph: ChannelGraph, fold: Fold, section: int) -> KeptOutputs:
         ids = graph.outputs[section]
         kept = torch.from_numpy(fold.kept[ids]).nonzero()[:, 0]
         return cls(kept, torch.from_numpy(fold.carriers[ids])[kept])
@@ -140,39 +138,39 @@ def reconstruct(
     method: str,
     graph: ChannelGraph,
     fold: Fold,
-    smaller: Network,
+    compact: Network,
     batches: Sequence[Tensor],
     progress: Callable[[int], object] = lambda section: None,
-    shorter: Shorter | None = None,
+    shortened: Shortened | None = None,
 ) -> State:
     """New tensors of the network that a fold makes, from images (N, C, H, W) in [0, 1].
 
-    `method` is one of METHODS. Every HELD_OUT-th batch chooses how far weights may go. Activations
-    of all images are held at a time, those of one place in the network; in files where they are
-    too large. `progress` is told of every section. Where the graph's network is what is left
-    without blocks, `shorter` names the whole one, whose outputs are to be given then.
+    `method` is one of registry.RECOVERIES that needs images. Every HELD_OUT-th batch chooses how
+    far weights may go. Activations of all images are held at a time, those of one place in the
+    network; in files where they are too large. `progress` is called with every section. Where the
+    graph's network lacks blocks already, `shortened` has the original, whose outputs are the aim.
     """
-    shorter = shorter or Shorter.of(graph.network, ())
-    mine = Network.with_state(smaller.cfg, smaller.state())
+    shortened = shortened or Shortened.of(graph.network)
+    mine = Network.with_state(compact.cfg, compact.state())
     state = mine.state()
-    theirs, ours = Outputs(shorter.whole, batches), Outputs(mine, batches)
-    before = iter(shorter.whole.layers)
+    theirs, ours = Outputs(shortened.original, batches), Outputs(mine, batches)
+    before = iter(shortened.original.layers)
     with torch.no_grad():
         for i, layer in enumerate(mine.layers):
             progress(i)
             if layer.is_head and not mine.consumers[i]:
                 continue
-            section = shorter.origins.get(i)
+            section = shortened.origins.get(i)
             if section is None:
                 ours.compute(i)  # a [route] to what stands for a block
                 continue
             _reach(theirs, before, section)
-            full, target = shorter.whole.layers[section], Target.of(graph, fold, i)
+            full, target = shortened.original.layers[section], KeptOutputs.of(graph, fold, i)
             alike = ours.inputs_are(theirs, i, section)
             learns = isinstance(layer, Convolutional | Connected) and type(layer) is type(full)
             if learns and not alike and not layer.owner:
                 pairs = _pairs(layer, full, target, ours.inputs(i), theirs.inputs(section))
-                state[i] = _made_up(layer, full, target, METHODS[method], pairs)
+                state[i] = _made_up(layer, full, target, RECOVERIES[method].load(), pairs)
                 mine.store({i: state[i]})
             theirs.compute(section)
             if alike and len(target.outputs) == full.out_shape.channels:
@@ -196,7 +194,7 @@ Pairs = Sequence[tuple[Tensor, Tensor]]
 
 
 def _pairs(
-    layer: Layer, full: Layer, target: Target, ours: Sequence[Tensor], theirs: Sequence[Tensor]
+    layer: Layer, full: Layer, target: KeptOutputs, ours: Sequence[Tensor], theirs: Sequence[Tensor]
 ) -> Pairs:
     """What a section sees, and what it should give, batch by batch."""
     images = sum(map(len, ours))
@@ -211,7 +209,7 @@ def _pairs(
 
 
 def _made_up(
-    layer: Layer, full: Layer, target: Target, method: Method, pairs: Pairs
+    layer: Layer, full: Layer, target: KeptOutputs, method: Method, pairs: Pairs
 ) -> dict[str, Tensor]:
     """The tensors of a section with the weights and biases that a method finds."""
     sums: dict[bool, Moments] = {}

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pruning.calibration.images import batches, split
+from pruning.calibration.images import split
 from pruning.calibration.samples import some_places
 from pruning.graph.rules import depthwise, has_filters
+from pruning.measure.head_error import batches
 from yolo.layers import IMAGE, Layer
 from yolo.layers.connected import Connected
 from yolo.layers.convolutional import Convolutional
@@ -22,7 +23,7 @@ LEAST_VARIANCE = 1e-6  # of a head's channel; one that never changes counts no m
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Statistics:
     """Means over places and images, in float64, by section.
 
     Of sections that mix channels: `covariance` (G, C, C) of the inputs of each of its groups,
@@ -43,31 +44,33 @@ def mixes(layer: Layer) -> bool:
     return isinstance(layer, Convolutional | Connected) and not depthwise(layer)
 
 
-def evidence_of(network: Network, images: Tensor, progress: Callable[[str], object]) -> Evidence:
+def statistics_of(
+    network: Network, images: Tensor, progress: Callable[[str], object]
+) -> Statistics:
     """What a network's own images (N, C, H, W) tell, but for those that judge (images.split)."""
     known, _ = split(images)
     progress(f"looking at {len(known)} images")
     return gather(network, batches(known))
 
 
-def gather(network: Network, batches: Sequence[Tensor], seed: int = 0) -> Evidence:
+def gather(network: Network, parts: Sequence[Tensor], seed: int = 0) -> Statistics:
     """Run images (N, C, H, W) in [0, 1] through a network; nothing of it changes."""
     random = torch.Generator().manual_seed(seed)
-    scale = _scales(network, batches)
+    scale = _scales(network, parts)
     sums = _Sums()
-    for batch in batches:
+    for batch in parts:
         run = _Run(network, batch)
         sums.see(run, random)
         for _ in range(PROJECTIONS):
             sums.feel(run, run.gradients(scale, random))
-    return sums.evidence()
+    return sums.statistics()
 
 
 @torch.no_grad()
-def _scales(network: Network, batches: Sequence[Tensor]) -> dict[int, Tensor]:
+def _scales(network: Network, parts: Sequence[Tensor]) -> dict[int, Tensor]:
     """One over the deviation of every channel that enters a head: (C,)"""
     sums: dict[int, tuple[int, Tensor, Tensor]] = {}
-    for batch in batches:
+    for batch in parts:
         for i, head in network(batch, collect=network.head_inputs).items():
             _add_moments(sums, i, head)
     return {i: _variance(*moments).clamp(min=LEAST_VARIANCE).rsqrt() for i, moments in sums.items()}
@@ -181,7 +184,7 @@ class _Sums:
             change = (run.made[i] * gradient).double().flatten(2).sum(2)
             _add(self.taylor, i, change.square().sum(0))
 
-    def evidence(self) -> Evidence:
+    def statistics(self) -> Statistics:
         """The means of all that was seen and felt."""
         runs = max(self.images * PROJECTIONS, 1)
         covariance = {}
@@ -192,7 +195,7 @@ class _Sums:
         energy = {i: _variance(*moments) for i, moments in self.made.items()}
         effect = {i: total / runs for i, total in self.effect.items()}
         taylor = {i: total / runs for i, total in self.taylor.items()}
-        return Evidence(covariance, effect, energy, taylor)
+        return Statistics(covariance, effect, energy, taylor)
 
 
 def _add(sums: dict[int, Any], i: int, value: Any) -> None:

@@ -9,7 +9,6 @@ and mish wrongly.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,13 +16,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from pruning.graph.channels import ChannelGraph
-from pruning.graph.rules import has_filters
-from pruning.selection.importance import Scores, channel_scores
 from yolo.cfg import Cfg
 from yolo.errors import PlanError
 from yolo.layers import IMAGE, Layer
-from yolo.layers.combining import Route, Sam, ScaleChannels, Shortcut, normalised
+from yolo.layers.combining import Route, Shortcut, normalised
 from yolo.layers.references import depthwise, references, renumbered, route
 from yolo.network import Network, State
 
@@ -51,33 +47,18 @@ class Block:
 class Removal:
     """The network without some blocks.
 
-    Its section `places[i]` computes what section i of the whole one did: a skip stands for a
-    shortcut that is gone, other sections that are gone have no place.
+    Its section `index_map[i]` computes what section i of the original does: a skip stands for a
+    shortcut that is gone, other sections that are gone aren't in the map.
     """
 
     cfg: Cfg
     state: State
-    places: Mapping[int, int]
+    index_map: Mapping[int, int]
 
 
 def residual_blocks(network: Network) -> tuple[Block, ...]:
     """The block of every [shortcut], in the order of these, those that must stay included."""
     return tuple(_block(network, layer) for layer in network.layers if isinstance(layer, Shortcut))
-
-
-def block_scores(network: Network, state: State) -> dict[int, float]:
-    """By its shortcut, how much each block that can go adds to its skip.
-
-    It is the mean score of the channels that its branch ends with: of |γ|, without BN of the
-    filters' L2 norms; infinite for a branch without filters, which nothing is known of. As
-    tanluren's layer pruning, layer_prune.py.
-    """
-    channels = channel_scores(ChannelGraph(network), state)
-    return {
-        block.shortcut: _score(network, block, channels)
-        for block in residual_blocks(network)
-        if block.reason is None
-    }
 
 
 def silenced(network: Network, state: State, blocks: Iterable[Block]) -> Network:
@@ -87,7 +68,7 @@ def silenced(network: Network, state: State, blocks: Iterable[Block]) -> Network
     """
     whole = Network.with_state(network.cfg, state)
     for index, skip in _skips(network, blocks).items():
-        passed = [root == skip for root in _roots(network, whole.layers[index])]
+        passed = [root == skip for root in root_sources(network, whole.layers[index])]
         whole.layers[index].register_forward_pre_hook(partial(_only, passed))
     return whole
 
@@ -116,7 +97,7 @@ def _skips(network: Network, blocks: Iterable[Block]) -> dict[int, int]:
 
 
 def _block(network: Network, layer: Shortcut) -> Block:
-    index, roots = layer.section.index, _roots(network, layer)
+    index, roots = layer.section.index, root_sources(network, layer)
     skip = min(roots)  # what others are made from comes before them
     reason = _refusal(network, layer, roots)
     if reason is not None:
@@ -180,7 +161,7 @@ def _needs(layer: Layer) -> set[int]:
     return {*layer.sources, *(i for named in references(layer).values() for i in named)}
 
 
-def _roots(network: Network, layer: Layer) -> list[int]:
+def root_sources(network: Network, layer: Layer) -> list[int]:
     """The sources of a section, or what they are copies of."""
     return [_root(network, source) for source in layer.sources]
 
@@ -210,27 +191,6 @@ def _ends_with(network: Network, section: int, activation: str) -> bool:
     return getattr(getattr(layer, "activation", None), "name", None) == activation
 
 
-def _score(network: Network, block: Block, channels: Mapping[int, Scores]) -> float:
-    roots = _roots(network, network.layers[block.shortcut])
-    ends = {i for root in roots if root != block.skip for i in _ends(network, block, root)}
-    owners = (network.layers[i].owner or network.layers[i] for i in sorted(ends))
-    found = [channels[layer.section.index] for layer in owners]
-    total = sum(float(scores.sum()) for scores in found)
-    return total / sum(map(len, found)) if found else math.inf
-
-
-def _ends(network: Network, block: Block, section: int) -> set[int]:
-    """The sections with filters that a branch ends with, behind what has none."""
-    layer = network.layers[section]
-    if section not in block.sections:
-        return set()
-    if has_filters(layer):
-        return {section}
-    # of a product the factor, its first source, isn't what is added
-    sources = layer.sources[1:] if isinstance(layer, ScaleChannels | Sam) else layer.sources
-    return {i for source in sources for i in _ends(network, block, source)}
-
-
 def _only(passed: Sequence[bool], layer: nn.Module, xs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """A hook: the inputs that are passed, and zeros."""
     pairs = zip(xs, passed, strict=True)
@@ -245,7 +205,7 @@ class _Removing:
         self.given = state
         self.state: State = {}
         self.needed = _needed(network, skips)
-        self.places: dict[int, int] = {}
+        self.index_map: dict[int, int] = {}
         self.texts: dict[int, str] = {}  # of sections that others stand for
         self.count = 0
 
@@ -259,20 +219,20 @@ class _Removing:
         else:
             if index in self.given:
                 self.state[self.count] = self.given[index]
-            self.places[index] = self.count
+            self.index_map[index] = self.count
             self.count += 1
 
     def finished(self) -> Removal:
-        network, places = self.network, self.places
+        network, index_map = self.network, self.index_map
         kept = (layer for layer in network.layers if layer.section.index not in self.texts)
-        edits = {layer.section.index: renumbered(layer, places) for layer in kept}
-        return Removal(network.cfg.edited(edits).replaced(self.texts), self.state, places)
+        edits = {layer.section.index: renumbered(layer, index_map) for layer in kept}
+        return Removal(network.cfg.edited(edits).replaced(self.texts), self.state, index_map)
 
     def _passing(self, layer: Shortcut, skip: int) -> list[str]:
         """The sections that a shortcut becomes, most often none."""
         index, made = layer.section.index, []
         leaves = _leaves(self.network, layer, skip)
-        place = self.places[skip]
+        place = self.index_map[skip]
         if place != self.count - 1 and (leaves or self._is_followed(index)):
             made.append(route(place - self.count))
         if leaves:
@@ -280,7 +240,7 @@ class _Removing:
             made.append(depthwise(channels, layer.activation.name))
             self.state[self.count + len(made) - 1] = self._factors(layer, skip)
         self.count += len(made)
-        self.places[index] = self.count - 1 if made else place
+        self.index_map[index] = self.count - 1 if made else place
         return made
 
     def _is_followed(self, index: int) -> bool:
@@ -300,5 +260,5 @@ class _Removing:
             self.given.get(layer.section.index, {}).get("weights"), layer.normalization
         )
         if factors is not None:
-            weights = weights * factors[_roots(self.network, layer).index(skip)]
+            weights = weights * factors[root_sources(self.network, layer).index(skip)]
         return {"biases": torch.zeros_like(weights), "weights": weights.reshape(-1, 1, 1, 1)}

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from pruning.graph.channels import ChannelGraph, Mask
 from pruning.graph.rules import has_filters
 from yolo.errors import PlanError
-from yolo.files import read_bytes, write_file
+from yolo.files import write_file
+from yolo.records import read_record, record
+
+KIND, SCHEMA = "pruning plan", 2
 
 Name = tuple[int, int]  # of a family
 
@@ -25,7 +28,7 @@ class Plan:
     of one is named as its [shortcut]. Constant channels aren't listed. `mean` names the families,
     by section and channel, so narrow that their constants are folded by their mean; None leaves
     that to whoever applies the plan. `percent` is None where it was made for a `target`
-    (targets.parse_targets).
+    (spec.Targets).
     """
 
     strategy: str
@@ -44,10 +47,9 @@ class Plan:
         if self.mean is not None:
             data["mean"] = list(self.mean)
         data["keep"] = {}
-        head = json.dumps(data, indent=2)
+        head = record(KIND, SCHEMA, data)
         rows = (f'    "{section}": {list(kept)}' for section, kept in sorted(self.keep.items()))
-        body = ",\n".join(rows)
-        return head.replace('"keep": {}', f'"keep": {{\n{body}\n  }}') + "\n"
+        return head.replace('"keep": {}', '"keep": {\n' + ",\n".join(rows) + "\n  }")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write atomically; raises DarknetError."""
@@ -56,31 +58,22 @@ class Plan:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:
         """Raises PlanError for a file that isn't a plan."""
-        try:
-            data = json.loads(read_bytes(path, "plan"))
-            keep = {int(section): _channels(kept) for section, kept in data["keep"].items()}
-            mean, percent, target = (data.get(key) for key in ("mean", "percent", "target"))
-            if not isinstance(target, str | None):
-                raise TypeError("expected a text")
-            return cls(
-                str(data["strategy"]),
-                None if percent is None and target is not None else float(percent),
-                keep,
-                None if mean is None else tuple(_name(name) for name in mean),
-                target,
-                _channels(data.get("blocks", [])),
-            )
-        except (
-            ArithmeticError,
-            AttributeError,
-            LookupError,
-            RecursionError,
-            TypeError,
-            ValueError,
-        ) as error:
-            raise PlanError(
-                f'{path}: not a plan: expected {{"strategy", "percent", "keep": {{"12": [0, 3]}}}}'
-            ) from error
+        return read_record(path, KIND, SCHEMA, cls._parsed, PlanError)
+
+    @classmethod
+    def _parsed(cls, data: Mapping[str, Any]) -> Plan:
+        keep = {int(section): _channels(kept) for section, kept in data["keep"].items()}
+        mean, percent, target = (data.get(key) for key in ("mean", "percent", "target"))
+        if not isinstance(target, str | None):
+            raise TypeError("expected a text")
+        return cls(
+            str(data["strategy"]),
+            None if percent is None and target is not None else float(data["percent"]),
+            keep,
+            None if mean is None else tuple(_name(name) for name in mean),
+            target,
+            _channels(data.get("blocks", [])),
+        )
 
     @classmethod
     def of(
@@ -100,16 +93,16 @@ class Plan:
                 keep[i] = tuple(kept.tolist())
         return cls(strategy, percent, keep, mean, target)
 
-    def renumbered(self, places: Mapping[int, int]) -> Plan:
-        """The plan for a network in which sections have other places.
+    def renumbered(self, index_map: Mapping[int, int]) -> Plan:
+        """The plan for a network in which sections have other indices.
 
-        Raises PlanError for a section that has none there.
+        Raises PlanError for a section that isn't there.
         """
         named = {*self.keep, *(section for section, _ in self.mean or ())}
-        for section in sorted(named - places.keys()):
+        for section in sorted(named - index_map.keys()):
             raise PlanError(f"plan: section {section} doesn't exist, or goes with a block")
-        keep = {places[section]: kept for section, kept in self.keep.items()}
-        mean = self.mean and tuple((places[section], channel) for section, channel in self.mean)
+        keep = {index_map[section]: kept for section, kept in self.keep.items()}
+        mean = self.mean and tuple((index_map[section], channel) for section, channel in self.mean)
         return replace(self, keep=keep, mean=mean)
 
     def alive(self, graph: ChannelGraph) -> Mask:

@@ -13,57 +13,59 @@ from yolo.network import Network
 
 
 @dataclass(frozen=True)
-class Shorter:
-    """`network` is what is left of the `whole` one without `blocks`.
+class Shortened:
+    """`network` is the `original` without `blocks`.
 
-    Its section `places[i]` computes what section i of the whole one did. Sections are numbered as
-    in the whole network wherever a person reads or writes them.
+    Its section `index_map[i]` computes what section i of the original does. Sections are numbered
+    as in the original wherever a person reads or writes them.
     """
 
-    whole: Network
+    original: Network
     blocks: tuple[Block, ...]
     network: Network
-    places: Mapping[int, int]
+    index_map: Mapping[int, int]
 
     @classmethod
-    def of(cls, whole: Network, blocks: Sequence[Block]) -> Shorter:
-        """It shares its tensors; without blocks to remove it is the whole network itself."""
+    def of(cls, original: Network, blocks: Sequence[Block] = ()) -> Shortened:
+        """Without these blocks; it shares its tensors, and without blocks it is the original."""
         if not blocks:
-            return cls(whole, (), whole, {i: i for i in range(len(whole.layers))})
-        removal = remove(whole, whole.state(), blocks)
+            return cls(original, (), original, {i: i for i in range(len(original.layers))})
+        removal = remove(original, original.state(), blocks)
         left = Network.with_state(removal.cfg.strict(), removal.state)
-        return cls(whole, tuple(blocks), left, removal.places)
+        return cls(original, tuple(blocks), left, removal.index_map)
 
     @classmethod
-    def planned(cls, whole: Network, plan: Plan) -> Shorter:
+    def planned(cls, original: Network, plan: Plan) -> Shortened:
         """Without the blocks that a plan names; raises PlanError for one that can't go."""
-        return cls.of(whole, [_block(whole, shortcut) for shortcut in sorted(set(plan.blocks))])
+        return cls.of(
+            original, [_block(original, shortcut) for shortcut in sorted(set(plan.blocks))]
+        )
 
     @property
     def shortcuts(self) -> tuple[int, ...]:
-        """By which the blocks are named."""
+        """The [shortcut]s that name the blocks."""
         return tuple(block.shortcut for block in self.blocks)
 
     @functools.cached_property
     def kept(self) -> frozenset[int]:
-        """The sections of the whole network that are still there."""
-        return frozenset(self.places) - set(self.shortcuts)
+        """The sections of the original that are still there."""
+        return frozenset(self.index_map) - set(self.shortcuts)
 
     @functools.cached_property
     def origins(self) -> dict[int, int]:
-        """What the sections that are left were: what stays of a block is its [shortcut]."""
+        """The original's section of each that is left; what stays of a block is its [shortcut]."""
         found: dict[int, int] = {}
-        for section, place in self.places.items():
+        for section, place in self.index_map.items():
             found.setdefault(place, section)
         return found
 
     def inner(self, plan: Plan) -> Plan:
         """A plan in the numbers of what is left; raises PlanError for a section that isn't."""
-        places = {section: place for place, section in self.origins.items()}
-        return plan.renumbered(places) if self.blocks else plan
+        index_map = {section: i for i, section in self.origins.items()}
+        return plan.renumbered(index_map) if self.blocks else plan
 
     def outer(self, plan: Plan) -> Plan:
-        """The plan in the numbers of the whole network, with the blocks that go."""
+        """The plan in the numbers of the original, with the blocks that go."""
         if not self.blocks:
             return plan
         return replace(plan.renumbered(self.origins), blocks=self.shortcuts)

@@ -11,7 +11,7 @@ from pruning.graph.channels import ChannelGraph, Mask
 from pruning.graph.rules import Edits, Kept, Producer, Tensors, Weighted, depthwise, rule_of
 from yolo.cfg import Cfg
 from yolo.layers import Layer
-from yolo.network import State
+from yolo.network import Network, State
 
 
 def operate(graph: ChannelGraph, state: State, fold: Fold) -> tuple[Cfg, State]:
@@ -29,6 +29,13 @@ def operate(graph: ChannelGraph, state: State, fold: Fold) -> tuple[Cfg, State]:
         if tensors:
             small[i] = dict(tensors)
     return graph.network.cfg.edited(edits), small
+
+
+def compact_network(graph: ChannelGraph, fold: Fold, state: State | None = None) -> Network:
+    """The network of a fold, with the graph's own tensors or those of `state`."""
+    cfg, small = operate(graph, graph.network.state() if state is None else state, fold)
+    untouched = bool(fold.kept.all() and not fold.carriers.any())
+    return Network.with_state(graph.network.cfg if untouched else cfg.strict(), small)
 
 
 def masked(graph: ChannelGraph, state: State, fold: Fold, folded: bool) -> State:

@@ -109,9 +109,9 @@ class ChannelGraph:
         return "\n".join(map(str, self.families))
 
     def _pin_results(self, coupling: Coupling) -> None:
-        network = self.network
+        network, heads = self.network, set(self.network.heads)
         for i, layer in enumerate(network.layers):
-            if i in network.heads and not layer.is_head:
+            if i in heads and not layer.is_head:
                 coupling.pin(coupling.outputs[i], "is the network's output")
             elif not network.consumers[i] and not layer.is_head:
                 coupling.pin(coupling.outputs[i], "is used by no other section")
@@ -191,11 +191,12 @@ class ChannelGraph:
         member = family_of[group]
         keys = (member * len(self.network.layers) + section)[member >= 0]
         unique, channels = np.unique(keys, return_counts=True)
-        pairs = np.divmod(unique, len(self.network.layers))
+        family, of_family = np.divmod(unique, len(self.network.layers))
+        ends = np.searchsorted(family, np.arange(len(found) + 1))
         families = []
         for n, parts in enumerate(found):
-            mine = pairs[0] == n
-            sections = tuple(pairs[1][mine].tolist())
+            mine = slice(ends[n], ends[n + 1])
+            sections = tuple(of_family[mine].tolist())
             slots = parts.shape[1]
             unit, cost = int(channels[mine].min()) // slots, int(count[parts].sum()) // slots
             first = int(np.isin(self.outputs[sections[0]], parts).argmax())

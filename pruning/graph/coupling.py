@@ -12,7 +12,8 @@ class Coupling:
     """Union-find over channel ids, vectorised; it also collects pins and equal counts."""
 
     def __init__(self) -> None:
-        self._parent: Ids = np.zeros(0, np.int64)
+        self._parent: Ids = np.zeros(0, np.int64)  # with room for more than `_count` ids
+        self._count = 0
         self.pins: list[tuple[Ids, str]] = []
         self.equal: list[Ids] = []  # (parts, channels): every part keeps as many as the others
         self.inputs: dict[int, list[Ids]] = {}  # section → the ids of each source
@@ -20,9 +21,11 @@ class Coupling:
 
     def fresh(self, count: int) -> Ids:
         """New ids that nothing is tied to."""
-        start = len(self._parent)
-        ids = np.arange(start, start + count)
-        self._parent = np.concatenate((self._parent, ids))
+        ids = np.arange(self._count, self._count + count)
+        self._count += count
+        if self._count > len(self._parent):
+            self._parent = np.resize(self._parent, 2 * self._count)
+        self._parent[ids] = ids
         return ids
 
     def unite(self, a: Ids, b: Ids) -> None:
@@ -53,4 +56,4 @@ class Coupling:
             self.equal.append(ids.reshape(parts, -1))
 
     def __len__(self) -> int:
-        return len(self._parent)
+        return self._count

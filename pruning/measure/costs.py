@@ -15,30 +15,45 @@ from pruning.graph.channels import ChannelGraph, Mask
 from pruning.graph.coupling import Ids
 from pruning.graph.rules import Weighted, depthwise, has_filters, rule_of
 from yolo.layers import IMAGE, Layer
-from yolo.models.weights import FLOAT, Header
+from yolo.models.weights import FLOAT, Header, weights_size
+from yolo.network import Network
 
 Measure = Callable[[Plan, Fold], float]  # a number of the network that a plan and its fold make
 
 
 @runtime_checkable
 class Estimate(Protocol):
-    """A Measure that tells roughly what takes long to measure."""
+    """A Measure that estimates a quantity which takes long to measure."""
 
     def __call__(self, plan: Plan, fold: Fold) -> float: ...
 
-    def settle(self, plan: Plan, fold: Fold) -> float:
-        """Measure this cut; all that is told from now on is corrected by it."""
+    def measure(self, plan: Plan, fold: Fold) -> float:
+        """Measure this cut; later estimates are corrected by it."""
         ...
 
 
 @dataclass(frozen=True)
-class Spent:
-    """Channels of all sections with filters, parameters, MACs of one image, bytes of weights."""
+class Cost:
+    """Channels of all sections with filters, parameters, MACs of one image, bytes of weights.
+
+    The names are those of targets (spec.COUNTED), and of all JSON.
+    """
 
     channels: int
-    params: int
+    parameters: int
     macs: int
     bytes: int
+
+    @classmethod
+    def of(cls, network: Network, header: Header) -> Cost:
+        """That of a network as it is."""
+        filters = (layer.out_shape.channels for layer in network.layers if has_filters(layer))
+        return cls(
+            sum(filters),
+            network.count_parameters(),
+            network.macs(),
+            weights_size(network, header),
+        )
 
 
 @dataclass(frozen=True)
@@ -76,11 +91,11 @@ class Costs:
         self._floats = _sum([_of_tensors(layer, False) for layer in layers])
         self._macs = _sum([_of_macs(layer) for layer in layers])
 
-    def of(self, kept: Mask) -> Spent:
+    def of(self, kept: Mask) -> Cost:
         """The costs with these groups left, constant channels among them: Fold.kept (groups,)."""
         inputs, outputs = self.widths(kept)
         pairs = outputs * (inputs // self._groups)
-        return Spent(
+        return Cost(
             int(outputs[self._filters].sum()),
             self._params.at(outputs, pairs),
             self._macs.at(outputs, pairs),
@@ -93,10 +108,10 @@ class Costs:
         return widths[self._sources], widths[:-1]
 
     def measures(self) -> dict[str, Measure]:
-        """What tells whether a target of each kind is met."""
+        """A Measure for each kind of target that is counted."""
         return {
             "channels": lambda plan, fold: self.of(fold.kept).channels,
-            "params": lambda plan, fold: self.of(fold.kept).params,
+            "parameters": lambda plan, fold: self.of(fold.kept).parameters,
             "macs": lambda plan, fold: self.of(fold.kept).macs,
             "bytes": lambda plan, fold: self.of(fold.kept).bytes,
         }

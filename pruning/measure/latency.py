@@ -12,18 +12,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pruning.proof.engines import EngineError, OpenCV, Profile
-from pruning.proof.verify import noise_image
+from pruning.proof.engines.base import EngineError, Profile
+from pruning.proof.engines.opencv import OpenCV
+from yolo.models.randomize import noise_image
 from yolo.network import Network
 
 # seconds in which fast networks are run again and again: clocks and neighbours change meanwhile
 BRIEF, PATIENT = 1.0, 3.0
 
-Measure = Callable[[Network, int, float], Profile]  # in at least so many runs and seconds
+Profiler = Callable[[Network, int, float], Profile]  # in at least so many runs and seconds
 
 
-def measure_for(network: Network) -> Measure:
-    """What measures it and all that is cut from it: OpenCV where that can run it, else torch."""
+def profiler_for(network: Network) -> Profiler:
+    """A profiler for it and all that is cut from it: OpenCV where that can run it, else torch."""
     try:
         opencv_profile(network, 1, 0)
     except EngineError:
@@ -104,7 +105,7 @@ def section_times(
 
 
 def machine(found: Profile) -> str:
-    """What times depend on beside the network."""
+    """The machine that latencies are of: processor, threads, engine."""
     threads = f"{found.threads} thread{'' if found.threads == 1 else 's'}"
     return f"{_processor()}, {threads}, {found.engine}"
 

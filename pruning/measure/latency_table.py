@@ -1,44 +1,45 @@
-"""How long sections take on a machine: kept in a file, and told for widths not measured.
+"""Latencies of sections on a machine: kept in a file, and predicted for widths not measured.
 
-A section's time depends on its form, that is all of it but its widths, and on these. What was
-measured of a form is fitted by ms = a·MACs + b·channels, a and b not negative: narrower is never
-slower.
+A section's latency depends on its kind, that is all of it but its widths, and on these. The
+measurements of a kind are fitted by ms = a·MACs + b·channels, a and b not negative: narrower is
+never slower.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pruning.measure.costs import weighs
 from yolo.errors import DarknetError
-from yolo.files import read_bytes, write_file
+from yolo.files import write_file
 from yolo.layers import Layer
+from yolo.records import read_record, record
 
 Widths = tuple[int, int]  # inputs and outputs of a section, in channels
-Times = dict[str, dict[Widths, float]]  # form → widths → milliseconds
+Times = dict[str, dict[Widths, float]]  # kind of section → widths → milliseconds
 
-FORMAT = "latencies of sections, 1"
+KIND, SCHEMA = "table of latencies", 2
 SHAPING = ("size", "stride", "dilation", "padding", "reverse")  # beside the sizes of the maps
-MOST = 64  # widths that are kept of a form, the latest
+MOST = 64  # widths that are kept of a kind, the latest
 LEAST_MS = 1e-3  # smaller times are mostly the clock's
 
 
 @dataclass(frozen=True)
-class Form:
-    """What a section's time depends on beside its widths; `weighs` where inputs count, too."""
+class SectionKind:
+    """All that a latency depends on beside widths; `weighs` where inputs count, too."""
 
     name: str
     weighs: bool
 
     @classmethod
-    def of(cls, layer: Layer) -> Form:
+    def of(cls, layer: Layer) -> SectionKind:
         """That of a section."""
         groups = getattr(layer, "groups", 1)
         full, before, after = weighs(layer), layer.inputs[:1], layer.out_shape
@@ -68,12 +69,12 @@ class LatencyTable:
         """
         self.machine, self._path = machine, path
         self._times: Times = self._read().get(machine, {})
-        self._fits: dict[Form, tuple[float, float]] = {}
+        self._fits: dict[SectionKind, tuple[float, float]] = {}
 
-    def add(self, found: Mapping[tuple[Form, Widths], float]) -> None:
-        """Take up what was measured, in place of what was known, and keep it."""
-        for (form, widths), ms in found.items():
-            known = self._times.setdefault(form.name, {})
+    def add(self, found: Mapping[tuple[SectionKind, Widths], float]) -> None:
+        """Take up measurements in the place of older ones, and keep them."""
+        for (kind, widths), ms in found.items():
+            known = self._times.setdefault(kind.name, {})
             known.pop(widths, None)
             known[widths] = ms
             for oldest in list(known)[:-MOST]:
@@ -81,11 +82,11 @@ class LatencyTable:
         self._fits.clear()
         self._write()
 
-    def predict(self, form: Form, widths: Widths) -> float:
+    def predict(self, kind: SectionKind, widths: Widths) -> float:
         """Milliseconds; 0 where nothing like it was measured."""
-        if form not in self._fits:
-            self._fits[form] = _fit(form, self._times.get(form.name, {}))
-        return float(np.dot(self._fits[form], form.amounts(widths)))
+        if kind not in self._fits:
+            self._fits[kind] = _fit(kind, self._times.get(kind.name, {}))
+        return float(np.dot(self._fits[kind], kind.amounts(widths)))
 
     def _read(self) -> dict[str, Times]:
         path = self._path or cache_file()
@@ -115,30 +116,26 @@ def cache_file() -> Path:
 
 def read_tables(path: Path) -> dict[str, Times]:
     """Machine → its times; raises DarknetError for a file that isn't a table."""
-    try:
-        data = json.loads(read_bytes(path, "latencies"))
-        if data["format"] != FORMAT:
-            raise ValueError(data["format"])
-        return {
-            str(machine): {str(form): _times(rows) for form, rows in forms.items()}
-            for machine, forms in data["machines"].items()
-        }
-    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        raise DarknetError(
-            f"{path}: not a table of latencies: delete it, or name another file"
-        ) from error
+    return read_record(path, KIND, SCHEMA, _parsed)
+
+
+def _parsed(data: Mapping[str, Any]) -> dict[str, Times]:
+    return {
+        str(machine): {str(kind): _times(rows) for kind, rows in kinds.items()}
+        for machine, kinds in data["machines"].items()
+    }
 
 
 def tables_to_json(tables: Mapping[str, Times]) -> str:
-    """What read_tables reads."""
+    """The text that read_tables reads."""
     machines = {
         machine: {
-            form: [[*widths, round(ms, 6)] for widths, ms in known.items()]
-            for form, known in times.items()
+            kind: [[*widths, round(ms, 6)] for widths, ms in known.items()]
+            for kind, known in times.items()
         }
         for machine, times in tables.items()
     }
-    return json.dumps({"format": FORMAT, "machines": machines}, indent=1) + "\n"
+    return record(KIND, SCHEMA, {"machines": machines}, indent=1)
 
 
 def _times(rows: list[list[float]]) -> dict[Widths, float]:
@@ -149,12 +146,12 @@ def _times(rows: list[list[float]]) -> dict[Widths, float]:
     return found
 
 
-def _fit(form: Form, known: Mapping[Widths, float]) -> tuple[float, float]:
+def _fit(kind: SectionKind, known: Mapping[Widths, float]) -> tuple[float, float]:
     """The factors that leave the least relative error; (0, 0) where nothing is known."""
     if not known:
         return 0.0, 0.0
     times = np.array(list(known.values()))
-    amounts = np.array([form.amounts(widths) for widths in known], float)
+    amounts = np.array([kind.amounts(widths) for widths in known], float)
     # relative to the times, so that the small widths count as much as the large ones
     scale = np.maximum(times, LEAST_MS)
     rows, wanted = amounts / scale[:, None], times / scale

@@ -1,17 +1,11 @@
-"""How good networks are: mAP or top-1 on labeled images, or how far off their heads are."""
+"""How good networks are: mAP or top-1 on labeled images."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from typing import Protocol
 
-import torch
-from torch import Tensor
-
-from pruning.calibration.images import batches, split
-from pruning.calibration.recovery import entering, mean_error
 from yolo.cfg import Cfg
 from yolo.datasets import sources
 from yolo.datasets.batch import Batch
@@ -21,18 +15,15 @@ from yolo.device import choose_device
 from yolo.evaluation.evaluate import check_classes, evaluate
 from yolo.evaluation.loader import evaluation_loader
 from yolo.evaluation.results import Evaluation
-from yolo.models.randomize import smooth_noise
 from yolo.network import Network
 
-ERROR = "head error"  # the one score of which less is better
-NOISE_IMAGES = 8
 KEPT_BYTES = 2**29  # of validation images that stay in memory from one network to the next
 
 Progress = Callable[[str], object]
 
 
-class Judge(Protocol):
-    """What tells how good networks are."""
+class Metric(Protocol):
+    """A number that says how good a network is."""
 
     def scored(self, network: Network, progress: Progress) -> tuple[str, float]:
         """The name of the score, and the score."""
@@ -44,7 +35,7 @@ class Accuracy:
 
     def __init__(
         self,
-        images: EvaluationLoader | Kept,
+        images: EvaluationLoader | CachedImages,
         points: int = 0,
         progress: Progress = lambda step: None,
     ) -> None:
@@ -92,36 +83,7 @@ class Accuracy:
         return evaluate(copy, self._images, points=self._points, progress=progress)
 
 
-class HeadError:
-    """recovery.head_error of networks that are cut from a whole one, which runs only once."""
-
-    def __init__(self, whole: Network, images: Tensor) -> None:
-        """Images are (N, C, H, W) in [0, 1]."""
-        self._whole, self._images = whole, images
-
-    @classmethod
-    def of(cls, whole: Network, images: Tensor | None) -> HeadError:
-        """On those of the calibration images that calibrate nothing; without any on noise."""
-        if images is not None:
-            return cls(whole, split(images)[1])
-        generator = torch.Generator().manual_seed(0)
-        return cls(whole, smooth_noise(whole.image, NOISE_IMAGES, generator))
-
-    def scored(self, network: Network, progress: Progress) -> tuple[str, float]:
-        progress("comparing what enters the heads")
-        heads = self._whole.head_inputs
-        images = zip(batches(self._images), self._expected, strict=True)
-        pairs = ((expected, entering(network, batch, heads)) for batch, expected in images)
-        return ERROR, mean_error(pairs, len(heads))
-
-    @cached_property
-    def _expected(self) -> list[list[Tensor]]:
-        """What enters the heads of the whole network, batch by batch."""
-        whole = self._whole
-        return [entering(whole, batch, whole.head_inputs) for batch in batches(self._images)]
-
-
-class Kept:
+class CachedImages:
     """The batches of a loader, read only once."""
 
     def __init__(self, loader: EvaluationLoader) -> None:
@@ -140,12 +102,12 @@ class Kept:
             yield from self._batches
 
 
-def validation_images(data: Data, cfg: Cfg, workers: int = 2) -> EvaluationLoader | Kept:
+def validation_images(data: Data, cfg: Cfg, workers: int = 2) -> EvaluationLoader | CachedImages:
     """Those of a data set, read only once where they fit into memory; raises DataError."""
     loader = evaluation_loader(data, cfg, workers=workers)
     task = loader.task
     size = 4 * task.channels * task.height * task.width * len(loader.items)
-    return Kept(loader) if size <= KEPT_BYTES else loader
+    return CachedImages(loader) if size <= KEPT_BYTES else loader
 
 
 def digest(network: Network) -> bytes:

@@ -1,8 +1,8 @@
-"""The proof: masked against smaller in torch, the written files in engines we did not write."""
+"""The proof: masked against compact in torch, the written files in engines we did not write."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,14 +11,16 @@ from torch import Tensor
 
 from pruning.cut.blocks import remove, silenced
 from pruning.cut.folding import Fold, constants
-from pruning.cut.shortened import Shorter
+from pruning.cut.shortened import Shortened
 from pruning.cut.surgery import masked, operate
 from pruning.graph.channels import ChannelGraph
-from pruning.proof.engines import Engine, EngineError
+from pruning.proof.engines.base import Engine, EngineError
+from pruning.registry import ENGINES
 from yolo.cfg import Cfg
 from yolo.errors import DarknetError, ProofError
-from yolo.models.randomize import check_memory, smooth_noise
+from yolo.models.randomize import check_memory, noise_image
 from yolo.network import Network, State
+from yolo.registry import Entry
 
 SINGLE, DOUBLE, ENGINE = 1e-5, 1e-9, 1e-4  # relative L2 that may be left
 ROUNDED = 1e-4  # what rounding to float32 may leave in a tensor
@@ -26,26 +28,73 @@ COARSE = "compared in float64: float32 rounding alone exceeds 1e-5 here"
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A comparison: its relative L2, or why it couldn't be made."""
+class Difference:
+    """The relative L2 of a comparison, or the reason why it couldn't be made."""
 
     value: float | None
     note: str = ""
+
+
+NOT_RUN = Difference(None, "not run")
 
 
 @dataclass(frozen=True)
 class Proof:
     """What was compared at the tensors that enter the heads, as relative L2.
 
-    `masked_vs_compact` tells whether the surgery is exact, `fold_difference` what the inexact
-    folds leave between the masked and the smaller network. `blocks` is there where blocks are gone:
-    the network without them, which the masked one then is made of, against silent branches.
+    `masked` compares the masked with the compact network: whether the surgery is exact. `fold` is
+    what inexact folds leave between them. `blocks` is there where blocks are gone: the network
+    without them, of which the masked one then is made, against silent branches; `posterior` where
+    thresholds decided: the plain network against the masked Bayesian one.
     """
 
-    masked_vs_compact: Comparison
-    fold_difference: Comparison
-    engines: Mapping[str, Comparison] = field(default_factory=dict)
-    blocks: Comparison | None = None
+    masked: Difference
+    fold: Difference
+    engines: Mapping[str, Difference] = field(default_factory=dict)
+    blocks: Difference | None = None
+    posterior: Difference | None = None
+
+    @property
+    def all(self) -> dict[str, Difference]:
+        """Every comparison by its name, in the order of a report."""
+        first = {"posterior": self.posterior, "blocks": self.blocks}
+        found = {name: difference for name, difference in first.items() if difference}
+        return {**found, "masked": self.masked, "fold": self.fold, **self.engines}
+
+
+@dataclass(frozen=True)
+class Proofs:
+    """The proofs to make: `names` of registry.PROOFS, by default all that can be made.
+
+    `libraries` are the paths that users gave for engines, by name. An engine that was asked for by
+    name or path must be there.
+    """
+
+    names: tuple[str, ...] | None = None
+    libraries: Mapping[str, str] = field(default_factory=dict)
+
+    def makes(self, name: str) -> bool:
+        return self.names is None or name in self.names
+
+    def needs(self, name: str) -> bool:
+        """Whether it is an error where the engine is missing."""
+        return self.names is not None or name in self.libraries
+
+    def engines(self) -> dict[str, Engine | Difference]:
+        """The engines, or the reason why there is none; raises EngineError for a missing one."""
+        return {name: self._engine(entry) for name, entry in ENGINES.items()}
+
+    def _engine(self, entry: Entry) -> Engine | Difference:
+        if not self.makes(entry.name):
+            return NOT_RUN
+        path = self.libraries.get(entry.name)
+        try:
+            engine: Engine = entry.load()(path) if path else entry.load()()
+            return engine
+        except EngineError as error:
+            if self.needs(entry.name):
+                raise
+            return Difference(None, str(error))
 
 
 def relative(found: Mapping[int, Tensor], expected: Mapping[int, Tensor]) -> float:
@@ -60,14 +109,26 @@ def relative(found: Mapping[int, Tensor], expected: Mapping[int, Tensor]) -> flo
     return worst
 
 
-def noise_image(network: Network, seed: int = 0) -> Tensor:
-    """An image of smooth noise: (1, C, H, W)"""
-    return smooth_noise(network.image, 1, torch.Generator().manual_seed(seed))
+def prove_engines(
+    proofs: Proofs,
+    original: Network,
+    compact: Network,
+    progress: Callable[[str], object] = lambda step: None,
+) -> dict[str, Difference]:
+    """The proofs in engines that are asked for; raises ProofError, EngineError."""
+    found = {}
+    for name, engine in proofs.engines().items():
+        if isinstance(engine, Difference):
+            found[name] = engine
+        else:
+            progress(f"running {name}")
+            found[name] = prove_engine(engine, original, compact)
+    return found
 
 
 def prove_cut(
     graph: ChannelGraph, state: State, fold: Fold, cfg: Cfg, small: State
-) -> tuple[Comparison, Comparison]:
+) -> tuple[Difference, Difference]:
     """Compare the cut with the masked network; in float64 where float32 is too coarse for it.
 
     Raises ProofError where they differ.
@@ -85,43 +146,43 @@ def prove_cut(
     if not first[0] <= limit:
         check_finite(graph.network)
         raise ProofError(
-            f"{cfg.path}: the smaller network differs from the masked one by {first[0]:.1e} "
+            f"{cfg.path}: the compact network differs from the masked one by {first[0]:.1e} "
             f"(relative L2, allowed {limit:g})"
         )
-    return Comparison(first[0], note), Comparison(first[1])
+    return Difference(first[0], note), Difference(first[1])
 
 
-def prove_blocks(shorter: Shorter) -> Comparison:
-    """Compare a network without blocks with the whole one, their branches silent.
+def prove_blocks(shortened: Shortened) -> Difference:
+    """Compare a network without blocks with the original whose branches are silent.
 
     In float64 where float32 is too coarse for it. Raises ProofError where they differ.
     """
-    check_memory(shorter.whole)
-    whole, state = shorter.whole, shorter.whole.state()
-    found, limit, note = _compare_blocks(shorter, state, shorter.network), SINGLE, ""
+    check_memory(shortened.original)
+    original, state = shortened.original, shortened.original.state()
+    found, limit, note = _compare_blocks(shortened, state, shortened.network), SINGLE, ""
     if SINGLE < found < np.inf:
-        removal = remove(whole, _double(state), shorter.blocks)
-        _check_rounded(shorter.network.cfg, shorter.network.state(), removal.state)
+        removal = remove(original, _double(state), shortened.blocks)
+        _check_rounded(shortened.network.cfg, shortened.network.state(), removal.state)
         precise = Network.with_state(removal.cfg, removal.state)
-        found, limit = _compare_blocks(shorter, _double(state), precise), DOUBLE
+        found, limit = _compare_blocks(shortened, _double(state), precise), DOUBLE
         note = COARSE
     if not found <= limit:
-        check_finite(whole)
+        check_finite(original)
         raise ProofError(
-            f"{whole.cfg.path}: without blocks the network differs from that of silent branches by "
-            f"{found:.1e} (relative L2, allowed {limit:g})"
+            f"{original.cfg.path}: without blocks the network differs from that of silent branches "
+            f"by {found:.1e} (relative L2, allowed {limit:g})"
         )
-    return Comparison(found, note)
+    return Difference(found, note)
 
 
-def _compare_blocks(shorter: Shorter, state: State, left: Network) -> float:
-    whole, places = shorter.whole, shorter.places
-    heads = whole.head_inputs
-    x = noise_image(whole).to(_dtype(state))
+def _compare_blocks(shortened: Shortened, state: State, left: Network) -> float:
+    original, index_map = shortened.original, shortened.index_map
+    heads = original.head_inputs
+    x = noise_image(original).to(_dtype(state))
     with torch.no_grad():
-        expected = silenced(whole, state, shorter.blocks)(x, collect=heads)
-        found = left(x, collect=[places[i] for i in heads])
-    return relative({i: found[places[i]] for i in heads}, expected)
+        expected = silenced(original, state, shortened.blocks)(x, collect=heads)
+        found = left(x, collect=[index_map[i] for i in heads])
+    return relative({i: found[index_map[i]] for i in heads}, expected)
 
 
 def _double(state: State) -> State:
@@ -142,7 +203,7 @@ def _check_rounded(cfg: Cfg, small: State, precise: State) -> None:
             )
             if difference > ROUNDED:
                 where = cfg.layers[index].error(f"its {name} are off by {difference:.1e}")
-                raise ProofError(f"the smaller network isn't the one that is compared: {where}")
+                raise ProofError(f"the compact network isn't the one that is compared: {where}")
 
 
 def check_finite(network: Network) -> None:
@@ -153,7 +214,7 @@ def check_finite(network: Network) -> None:
     for index in heads:
         if not found[index].isfinite().all():
             where = network.cfg.layers[index].error("gives numbers that are not finite")
-            raise DarknetError(f"the network can't be compared with a smaller one: {where}")
+            raise DarknetError(f"the network can't be compared with a compact one: {where}")
 
 
 def _compare(
@@ -171,7 +232,7 @@ def _compare(
     return exact, relative(found, pure)
 
 
-def prove_plain(bayesian: Network, plain: Network) -> Comparison:
+def prove_plain(bayesian: Network, plain: Network) -> Difference:
     """Compare a plain network with the posterior means of the Bayesian one that it is made of.
 
     Raises ProofError where they differ.
@@ -185,34 +246,34 @@ def prove_plain(bayesian: Network, plain: Network) -> Comparison:
             f"{bayesian.cfg.path}: the plain network differs from the masked Bayesian one by "
             f"{difference:.1e} (relative L2, allowed {SINGLE:g})"
         )
-    return Comparison(difference)
+    return Difference(difference)
 
 
-def prove_engine(engine: Engine, original: Network, smaller: Network) -> Comparison:
+def prove_engine(engine: Engine, original: Network, compact: Network) -> Difference:
     """Run the written files in an engine and compare with torch.
 
     An engine that doesn't reproduce the original model is left out, and says why. Raises
-    ProofError where it reproduces that one but not the smaller one.
+    ProofError where it reproduces that one but not the compact one.
     """
     try:
         # CRLF or a key given twice is no reason to leave an engine out
         before = _difference(engine, original, original.cfg.strict())
     except EngineError as error:
-        return Comparison(None, str(error))
+        return Difference(None, str(error))
     if before == np.inf:
-        return Comparison(None, f"{engine.name} gives numbers that are not finite, or torch does")
+        return Difference(None, f"{engine.name} gives numbers that are not finite, or torch does")
     if not before <= ENGINE:
-        return Comparison(None, f"differs from torch by {before:.1e} on the original already")
+        return Difference(None, f"differs from torch by {before:.1e} on the original already")
     try:
-        after = _difference(engine, smaller, smaller.cfg)
+        after = _difference(engine, compact, compact.cfg)
     except EngineError as error:
         raise ProofError(f"{error}, though it runs the original") from error
     if not after <= ENGINE:
         raise ProofError(
-            f"{smaller.cfg.path}: {engine.name} differs from torch by {after:.1e} on the smaller "
-            f"model (relative L2, allowed {ENGINE:g})"
+            f"{compact.cfg.path}: {engine.name} differs from torch by {after:.1e} on the compact "
+            f"network (relative L2, allowed {ENGINE:g})"
         )
-    return Comparison(after, f"in {engine.name}")
+    return Difference(after, f"in {engine.name}")
 
 
 def _difference(engine: Engine, network: Network, cfg: Cfg) -> float:

@@ -1,4 +1,4 @@
-"""Pictures of a cut, and of the sparse training before it."""
+"""Pictures of a cut, of a scan, and of cuts side by side."""
 
 from __future__ import annotations
 
@@ -9,46 +9,39 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from numpy.typing import NDArray
 
 from pruning.cut.folding import Fold
-from pruning.cut.shortened import Shorter
+from pruning.cut.shortened import Shortened
 from pruning.graph.rules import has_filters
-from pruning.measure.metric import ERROR
-from pruning.run.compare import Comparison
+from pruning.measure.head_error import ERROR
+from pruning.run.comparison import Comparison
 from pruning.run.report import Report, counted
-from pruning.selection.ranking import Ranking
+from pruning.selection.ranking import Ranked
 from pruning.selection.sensitivity import SHARES, Scan
-from pruning.sparse.penalty import SMALL
-from yolo.training.curves import COLOURS as CURVES
+from yolo.figures import GONE, HEAT, KEPT, LINES, MARK
 
-KEPT, GONE = "#1b6ca8", "#d5dde5"
-MARK = "#c8553d"
-LEAST_GAMMA = 1e-5  # smaller γ are drawn together with those that are 0
-HEAT = LinearSegmentedColormap.from_list("heat", ["white", "#8fb8d8", KEPT, "#0b2d48"])
-BINS = 10  # of a histogram, for each power of ten
 # of a histogram of scores, and the share of the highest from which on they are told apart
 SCORE_BINS, LEAST_SCORE = 60, 1e-6
 
 
-def kept_channels(shorter: Shorter, report: Report) -> Figure:
+def kept_channels(shortened: Shortened, report: Report) -> Figure:
     """Bars of the channels of every section with filters: kept in front of what was there."""
-    layers = shorter.whole.layers
-    after = dict.fromkeys(range(len(layers)) - shorter.places.keys(), 0)
+    layers = shortened.original.layers
+    after = dict.fromkeys(range(len(layers)) - shortened.index_map.keys(), 0)
     after |= {layer.index: layer.after for layer in report.layers}
     indices = [i for i, layer in enumerate(layers) if has_filters(layer) and not layer.owner]
     before = [layers[i].out_shape.channels for i in indices]
     kept = [after.get(i, width) for i, width in zip(indices, before, strict=True)]
     figure, axes = _bars(indices, before, kept, ("cut", "kept"), 0.85)
     axes.set_ylabel("channels")
-    left = report.after.parameters / report.before.parameters
+    left = report.after.cost.parameters / report.before.cost.parameters
     axes.set_title(
         f"{_title(report)}: {left:.0%} of the parameters, "
-        f"{report.after.macs / report.before.macs:.0%} of the MACs",
+        f"{report.after.cost.macs / report.before.cost.macs:.0%} of the MACs",
         loc="left",
     )
     axes.legend(frameon=False, loc="upper left")
@@ -69,7 +62,7 @@ def section_latencies(report: Report) -> Figure:
     figure, axes = _bars(indices, before, after, ("before", "after"), 0.5)
     axes.set_ylabel("ms")
     # what an engine does beside the sections counts, too
-    whole = [cost.profile.ms for cost in (report.before, report.after) if cost.profile]
+    whole = [side.profile.ms for side in (report.before, report.after) if side.profile]
     left = f"{whole[0]:.1f} → {whole[1]:.1f} ms" if len(whole) == 2 else ""
     threads = counted(times.threads, "thread")
     axes.set_title(f"{_title(report)}: {left} in {times.engine}, {threads}", loc="left")
@@ -77,16 +70,16 @@ def section_latencies(report: Report) -> Figure:
     return figure
 
 
-def ranked_scores(ranking: Ranking, fold: Fold, report: Report) -> Figure:
+def ranked_scores(ranked: Ranked, fold: Fold, report: Report) -> Figure:
     """Histogram of the scores of all that could go, what stayed on top of what went.
 
     The line has the fewest on its wrong side: those were held by a floor or a rounding, or gave way
     to a constant channel. Raises ValueError where nothing could go.
     """
-    if not ranking.drawable:
+    if not ranked.drawable:
         raise ValueError("no scores to draw")
-    scores = np.concatenate([c.scores for c in ranking.candidates])
-    stayed = np.concatenate([fold.alive[c.ranked].all(0) for c in ranking.candidates])
+    scores = np.concatenate([c.scores for c in ranked.candidates])
+    stayed = np.concatenate([fold.alive[c.ranked].all(0) for c in ranked.candidates])
     highest = scores[np.isfinite(scores)].max()
     least = max(highest * LEAST_SCORE, np.finfo(float).tiny)
     bins = np.geomspace(least, max(highest, 2 * least), SCORE_BINS + 1).tolist()
@@ -101,7 +94,7 @@ def ranked_scores(ranking: Ranking, fold: Fold, report: Report) -> Figure:
         threshold = float(drawn[ordered[wrong.argmin()]])
         axes.axvline(threshold, color=MARK, linewidth=1.2, label=f"threshold {threshold:.3g}")
     axes.set_xscale("log")
-    axes.set_xlabel(f"score: {ranking.name}; those below {least:.1e} are drawn there")
+    axes.set_xlabel(f"score: {ranked.name}; those below {least:.1e} are drawn there")
     axes.set_ylabel("groups of channels")
     axes.set_title(_title(report), loc="left")
     axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderpad=0)
@@ -133,71 +126,6 @@ def _bars(
     axes.set_xticks(ticks, [str(indices[t]) for t in ticks])
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
-
-
-def gamma_history(history: Sequence[NDArray]) -> Figure:
-    """The distribution of |γ| (γ,) after every epoch, and how many of them are small.
-
-    Raises ValueError for an empty history.
-    """
-    if not history:
-        raise ValueError("no epoch to draw")
-    figure = Figure(figsize=(9, 5.2), layout="constrained")
-    above, below = figure.subplots(2, sharex=True, height_ratios=(1, 4))
-    limits = [SMALL * gammas.max() for gammas in history]
-    small = [(gammas <= limit).mean() for gammas, limit in zip(history, limits, strict=True)]
-    epochs = np.arange(1, len(history) + 1)
-    above.bar(epochs, small, 1, color=KEPT)
-    above.set_ylim(0, 1)
-    above.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
-    above.set_ylabel("small γ")
-    above.set_title(
-        f"{len(history[-1])} γ that can be pruned: {100 * small[-1]:.0f} % are below 1 % of "
-        "the largest",
-        loc="left",
-    )
-    _densities(below, history)
-    edges = np.arange(len(history) + 1) + 0.5
-    below.stairs(np.maximum(limits, LEAST_GAMMA), edges, baseline=None, color=MARK, linewidth=1.2)
-    below.annotate(
-        "1 % of the largest",
-        (edges[0], max(limits[0], LEAST_GAMMA)),
-        (6, 4),
-        textcoords="offset points",
-        color=MARK,
-    )
-    for axes in (above, below):
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-def _densities(axes: Axes, history: Sequence[NDArray]) -> None:
-    """A column of colour for every epoch; the lowest cell holds the γ that are 0."""
-    top = np.log10(max(2.0 * max(gammas.max() for gammas in history), 1))
-    low = np.log10(LEAST_GAMMA)
-    edges = np.logspace(low, top, int(BINS * (top - low)) + 1)
-    edges = np.concatenate(([LEAST_GAMMA / 10 ** (3 / BINS)], edges))
-    shown = (np.clip(gammas, edges[0], edges[-1]) for gammas in history)
-    counts = np.stack([np.histogram(gammas, edges)[0] / len(gammas) for gammas in shown], 1)
-    mesh = axes.pcolormesh(
-        np.arange(len(history) + 1) + 0.5,
-        edges,
-        counts,
-        cmap=HEAT,
-        norm=PowerNorm(0.5, 0, max(counts.max(), 1e-9)),
-        rasterized=True,
-    )
-    axes.figure.colorbar(
-        mesh, ax=axes, label="share of the γ in a cell", format=PercentFormatter(1, 0, " %")
-    )
-    axes.set_yscale("log")
-    axes.axhline(LEAST_GAMMA, color="white", linewidth=2)
-    ticks = 10.0 ** np.arange(low + 1, np.ceil(top))
-    axes.set_yticks([float(edges[:2].prod() ** 0.5), *ticks], ["0", *(f"{t:g}" for t in ticks)])
-    axes.minorticks_off()
-    axes.set_ylabel("|γ|")
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def sensitivities(scan: Scan, name: str) -> Figure:
@@ -236,7 +164,7 @@ def sensitivities(scan: Scan, name: str) -> Figure:
     return figure
 
 
-COLOURS = (*CURVES, "#8c6d46", "#d16ba5", "#6b7280", "#2aa7a7", "#b8a622", "#1f2a37")
+COLOURS = (*LINES, "#8c6d46", "#d16ba5", "#6b7280", "#2aa7a7", "#b8a622", "#1f2a37")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 INK = "#444444"
 RECOVERED: dict[str, dict[str, Any]] = {
@@ -252,7 +180,7 @@ def compared_cuts(comparison: Comparison, name: str) -> Figure:
 
     A line for every strategy (its marker), importance (its colour) and recovery (its dashes).
     """
-    timed = comparison.whole_ms is not None
+    timed = comparison.original_ms is not None
     figure = Figure(figsize=(12.5 if timed else 8.5, 4.8), layout="constrained")
     panels = figure.subplots(1, 2 if timed else 1, sharey=True, squeeze=False)[0]
     lines = comparison.lines()
@@ -261,7 +189,7 @@ def compared_cuts(comparison: Comparison, name: str) -> Figure:
     for line, cuts in lines.items():
         style = styles.of(*line)
         scores = [cut.score for cut in cuts]
-        left.plot([cut.macs / comparison.original.macs for cut in cuts], scores, **style)
+        left.plot([cut.cost.macs / comparison.original.cost.macs for cut in cuts], scores, **style)
         if timed:
             # by MACs, too: times that don't follow them are seen as what they are
             right.plot([comparison.ms(cut) or np.nan for cut in cuts], scores, **style)
@@ -270,7 +198,7 @@ def compared_cuts(comparison: Comparison, name: str) -> Figure:
     left.set_xlabel("MACs, of the original's")
     left.xaxis.set_major_formatter(PercentFormatter(1, 0, " %"))
     if timed:
-        right.set_xlabel(f"ms in OpenCV, the original's: {comparison.whole_ms:.1f}")
+        right.set_xlabel(f"ms in OpenCV, the original's: {comparison.original_ms:.1f}")
     for axes in panels:
         if comparison.original.score is not None:
             axes.axhline(comparison.original.score, color=MARK, linestyle="--", linewidth=1)

@@ -1,6 +1,6 @@
-"""Prune a little, train a little: a cut in rounds, each followed by a training.
+"""Prune a little, train a little: a cut in steps, each followed by a training.
 
-Every round has a folder with the model that was cut and, in a folder of its own, its training. What
+Every step has a folder with the model that was cut and, in a folder of its own, its training. What
 is there isn't done again, so that an interrupted run goes on.
 """
 
@@ -13,251 +13,297 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pruning.bayesian.cut import BAYESIAN
-from pruning.options import SIGNAL
-from pruning.proof.verify import Comparison
-from pruning.run.request import stamps
-from pruning.run.result import Result, model_writers, result_files
-from pruning.selection import Wish
-from pruning.session import Job, Pruning, accuracy_of, engines_of, prove_engines, prune
-from pruning.targets import KINDS, parse_targets
+from pruning.calibration.stamps import stamps
+from pruning.proof.verify import Difference, Proofs, prove_engines
+from pruning.registry import POSTERIOR, TORCH
+from pruning.run import report
+from pruning.run.prune import Result, model_writers, prune, result_files
+from pruning.run.report import Measured, Score
+from pruning.session import Inputs, Session
+from pruning.spec import Percent, Spec, Target, Targets
 from yolo.errors import PlanError
-from yolo.evaluation.results import Evaluation
 from yolo.files import Writer, read_bytes, write_file
 from yolo.models.load import is_random, load_model
 from yolo.models.weights import Header
 from yolo.network import Network
+from yolo.records import read_record, record
 from yolo.tables import table
 
 MODEL, TRAINING, TRAINED, SETTINGS = "model", "training", "trained.weights", "steps.json"
+KIND, SCHEMA = "steps of a gradual cut", 2
+RESULT, RESULT_SCHEMA = "report of a gradual cut", 2
 
 # trains a cfg and its weights in a folder, or goes on there: the weights that come of it
 Train = Callable[[Path, Path, Path], Path]
-Told = Mapping[str, Any]  # a report's JSON
+Amounts = Sequence[Percent | Targets]
 
 
-def wishes(wish: Wish, rounds: int, spent: Mapping[str, float]) -> list[Wish]:
-    """What each of so many rounds asks for, the last one as much as the wish does.
+def amounts(spec: Spec, steps: int, originals: Mapping[str, float]) -> Amounts:
+    """How far each of so many steps cuts, the last one as far as the spec asks for.
 
-    Of each target's number every round leaves the same share; `spent` says what it is in the
-    original. Of a percent every round takes the same share of what is left.
+    Of each target's quantity every step leaves the same share; `originals` are the original's. Of a
+    percent every step takes the same share of what is left.
     """
-    if wish.target is None:
-        assert wish.percent is not None
-        return [replace(wish, percent=1 - (1 - wish.percent) ** (1 / rounds))] * rounds
-    found = []
-    for number in range(1, rounds + 1):
-        parts = []
-        for target in parse_targets(wish.target):
-            whole = spent[target.name]
-            limit = min(target.limit * whole if target.share else target.limit, whole)
-            value = whole * (limit / whole) ** (number / rounds)
-            # 0.29 of 100 are 29, though 0.29 · 100 is a little less
-            told = f"{value:.6g}" if target.name == "ms" else str(math.floor(value * (1 + 1e-12)))
-            parts.append(f"{target.name}={told}")
-        found.append(replace(wish, target=",".join(parts)))
-    return found
+    asked = spec.channels
+    if isinstance(asked, Percent):
+        return [Percent(1 - (1 - asked.share) ** (1 / steps))] * steps
+    return [
+        Targets(
+            tuple(_part(target, originals[target.name], number / steps) for target in spec.targets)
+        )
+        for number in range(1, steps + 1)
+    ]
+
+
+def _part(target: Target, original: float, share: float) -> Target:
+    """The target of a step after this share of all steps."""
+    limit = min(target.limit * original if target.share else target.limit, original)
+    value = original * (limit / original) ** share
+    # 0.29 of 100 are 29, though 0.29 · 100 is a little less
+    text = f"{value:.6g}" if target.name == "ms" else str(math.floor(value * (1 + 1e-12)))
+    return Target(target.name, float(text), False, f"{target.name}={text}")
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """The report of a step's cut: the model before and after it, and the proof of the surgery."""
+
+    asked: str
+    before: Measured
+    after: Measured
+    masked: float | None
+
+    @classmethod
+    def load(cls, path: Path) -> StepReport:
+        """Raises PlanError for a file that can't be used."""
+        return read_record(path, report.KIND, report.SCHEMA, cls._parsed, PlanError)
+
+    @classmethod
+    def _parsed(cls, data: Mapping[str, Any]) -> StepReport:
+        target, percent = data.get("target"), data["percent"]
+        return cls(
+            str(target) if target else f"percent={percent:.4g}",
+            Measured.from_json(data["before"]),
+            Measured.from_json(data["after"]),
+            data["proof"]["masked"],
+        )
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What came of all rounds: `reports` are those of their cuts, `accuracy` is that of the end."""
+    """The outcome of all steps: the trained network, its score, its proofs in engines."""
 
-    job: Job
-    reports: Sequence[Told]
+    inputs: Inputs
+    spec: Spec
+    cfg: str
+    steps: Sequence[StepReport]
     network: Network
     header: Header
-    accuracy: Evaluation
-    engines: Mapping[str, Comparison]
+    score: Score
+    engines: Mapping[str, Difference]
 
     def writers(self, folder: Path, stem: str) -> list[tuple[Path, Writer]]:
-        """What writes STEM.cfg, .weights and .json."""
-        report = self.to_json(result_files(folder, stem))
-        return model_writers(folder, stem, self.network, self.header, report)
+        """Writers of STEM.cfg, .weights and .json."""
+        text = self.to_json(result_files(folder, stem))
+        return model_writers(folder, stem, self.network, self.header, text)
 
     def to_json(self, files: Mapping[str, Path]) -> str:
         """`files` names the written `cfg` and `weights`."""
-        first, last, score = self.reports[0], self.reports[-1], self._score
-        data = {
-            "cfg": first["cfg"],
-            "weights": self.job.weights,
-            "strategy": self.job.wish.strategy,
-            "percent": self.job.wish.percent,
-            "target": self.job.wish.target,
-            "before": first["before"],
-            "after": {**last["after"], score: self.accuracy.score},
+        first, last = self.steps[0].before, self.steps[-1].after
+        content = {
+            "cfg": self.cfg,
+            "weights": self.inputs.weights,
+            "strategy": self.spec.strategy,
+            "percent": self.spec.percent,
+            "target": self.spec.target,
+            "before": first.to_json(),
+            "after": replace(last, score=self.score).to_json(),
             "steps": [
                 {
-                    "asked": report.get("target") or f"percent={report['percent']:.4g}",
-                    "after": report["after"],
-                    "masked_vs_compact": report["proof"]["masked_vs_compact"],
-                    "trained": trained,
+                    "asked": step.asked,
+                    "after": step.after.to_json(),
+                    "masked": step.masked,
+                    "trained": trained.value,
                 }
-                for report, trained in zip(self.reports, self._trained, strict=True)
+                for step, trained in zip(self.steps, self._trained, strict=True)
             ],
             "proof": {name: found.value for name, found in self.engines.items()},
             "files": {kind: str(files[kind]) for kind in ("cfg", "weights")},
         }
-        return json.dumps(data, indent=2) + "\n"
+        return record(RESULT, RESULT_SCHEMA, content)
 
     def tables(self) -> str:
-        """The rounds as a person reads them."""
-        first, score = self.reports[0]["before"], self._score
-        rows = [
-            ["", "parameters", "MACs", "left", "ms in opencv", "cut", "trained", "against masked"]
-        ]
+        """The steps as a person reads them."""
+        first = self.steps[0].before
+        header = ["", "parameters", "MACs", "left", "ms in opencv"]
+        rows = [[*header, "cut", "trained", "against masked"]]
 
-        def row(name: str, cost: Told, *scores: str) -> list[str]:
-            ms = cost["latency_ms"]["opencv"]
-            spent = f"{cost['parameters']:,}", f"{cost['macs']:,}"
-            left = f"{cost['macs'] / max(first['macs'], 1):.1%}"
-            return [name, *spent, left, "" if ms is None else f"{ms:.1f}", *scores]
+        def row(name: str, found: Measured, *scores: str) -> list[str]:
+            cost, ms = found.cost, found.ms["opencv"]
+            left = f"{cost.macs / max(first.cost.macs, 1):.1%}"
+            times = "" if ms is None else f"{ms:.1f}"
+            return [name, f"{cost.parameters:,}", f"{cost.macs:,}", left, times, *scores]
 
-        rows.append(row("original", first, "", f"{first[score]:.4f}", ""))
-        pairs = zip(self.reports, self._trained, strict=True)
-        for number, (report, trained) in enumerate(pairs, 1):
-            exact = report["proof"]["masked_vs_compact"]
-            scores = f"{report['after'][score]:.4f}", f"{trained:.4f}"
-            told = "-" if exact is None else f"{exact:.1e}"
-            rows.append(row(f"step {number}", report["after"], *scores, told))
-        title = f"{self.job.wish.strategy} in {len(self.reports)} steps; {self.accuracy.score_name}"
+        rows.append(row("original", first, "", _score(first), ""))
+        for number, (step, trained) in enumerate(zip(self.steps, self._trained, strict=True), 1):
+            masked = "-" if step.masked is None else f"{step.masked:.1e}"
+            scores = _score(step.after), f"{trained.value:.4f}"
+            rows.append(row(f"step {number}", step.after, *scores, masked))
+        title = f"{self.spec.strategy} in {len(self.steps)} steps; {self.score.title}"
         proofs = [
-            f"The trained model in {name}: {_said(found)}" for name, found in self.engines.items()
+            f"The trained model in {name}: {_described(found)}"
+            for name, found in self.engines.items()
         ]
         return "\n".join([table(rows, title, numbers=range(1, 8)), *proofs])
 
     @property
-    def _score(self) -> str:
-        """By which name the reports tell the accuracy."""
-        return "map" if self.reports[0]["before"]["map"] is not None else "top1"
-
-    @property
-    def _trained(self) -> list[float]:
-        """The accuracy after each training: what the next cut began with."""
-        begun = [report["before"][self._score] for report in self.reports[1:]]
-        return [*begun, self.accuracy.score]
+    def _trained(self) -> list[Score]:
+        """The score after each training: what the next cut began with."""
+        begun = [step.before.score for step in self.steps[1:]]
+        return [*(score for score in begun if score), self.score]
 
 
 class Gradual:
-    """A job in rounds, in a folder with a folder for each; steps.json says what is asked of them.
+    """A cut in steps, in a folder with a folder for each; steps.json says what is asked of them.
 
     `settings` say how it is trained: where the folder was begun with others it isn't gone on.
     """
 
     def __init__(
-        self, job: Job, rounds: int, folder: Path, train: Train, settings: Mapping[str, object]
+        self,
+        inputs: Inputs,
+        spec: Spec,
+        proofs: Proofs,
+        runs: int,
+        steps: int,
+        folder: Path,
+        train: Train,
+        settings: Mapping[str, object],
+        progress: Callable[[str], object] = lambda step: None,
     ) -> None:
         """Raises DarknetError."""
-        _check(job, rounds)
-        self.job, self.rounds, self.folder, self._train = job, rounds, folder, train
+        _check(inputs, spec, steps)
+        self.inputs, self.spec, self.proofs, self.runs = inputs, spec, proofs, runs
+        self.steps, self.folder, self._train, self._progress = steps, folder, train, progress
         asked = {
-            "cfg": stamps(job.cfg),
-            "weights": job.weights if is_random(job.weights) else stamps(job.weights),
-            "data": stamps(job.data),
-            "wish": asdict(job.wish),
-            "steps": rounds,
-            "fold": job.fold,
-            "recover": job.recover,
-            "calibrate": [*stamps(job.calibrate), job.calibration_images],
-            "points": job.points,
-            "verify": "torch" in job.proofs,
+            "cfg": stamps(inputs.cfg),
+            "weights": inputs.weights if is_random(inputs.weights) else stamps(inputs.weights),
+            "data": stamps(inputs.data),
+            "spec": asdict(spec),
+            "steps": steps,
+            "calibrate": [*stamps(inputs.calibrate), inputs.calibration_images],
+            "points": inputs.points,
+            "verify": proofs.makes(TORCH),
             **settings,
         }
         self._asked = json.loads(json.dumps(asked))  # tuples are lists in a file
 
     def run(self) -> Tuned:
         """Do what isn't done yet; raises DarknetError, and ProofError where a proof fails."""
-        job, reports = self.job, []
-        cfg, weights = job.cfg, job.weights
-        engines_of(job)  # what isn't there is said now
-        asked = self._begun() or wishes(job.wish, self.rounds, Pruning(job).spent())
-        for number, wish in enumerate(asked, 1):
-            folder = self.folder / str(number)
-            files, trained = result_files(folder, MODEL), folder / TRAINED
-            if not all(path.exists() for path in files.values()):
-                cut = self._cut(number, wish, cfg, weights)
-                self._begin(asked)
-                cut.write(folder, MODEL)
-            if not trained.exists():
-                job.progress(f"step {number} of {self.rounds}: training")
-                best = self._train(files["cfg"], files["weights"], folder / TRAINING)
-                write_file(trained, read_bytes(best))
-            reports.append(_read(files["json"], "before", "after", "proof"))
-            cfg, weights = str(files["cfg"]), str(trained)
-        network, header = load_model(cfg, weights)
-        accuracy = accuracy_of(job, network)
+        self.proofs.engines()  # a missing one is reported now
+        session = Session.open(self.inputs, self._progress)
+        asked = self._begun() or amounts(self.spec, self.steps, session.quantities(self.spec))
+        found: list[StepReport] = []
+        inputs = self.inputs
+        for number, amount in enumerate(asked, 1):
+            step, cfg, trained = self._step(number, amount, inputs, asked)
+            inputs = replace(inputs, cfg=str(cfg), weights=str(trained))
+            found.append(step)
+        network, header = load_model(inputs.cfg, inputs.weights)
+        accuracy = session.accuracy
         assert accuracy is not None
-        whole = load_model(job.cfg, job.weights)[0].plain()
-        engines = prove_engines(job, whole, network)
-        return Tuned(job, reports, network, header, accuracy(network), engines)
+        engines = prove_engines(self.proofs, session.original, network, self._progress)
+        score = Score.of(accuracy(network))
+        path = session.network.cfg.path
+        return Tuned(self.inputs, self.spec, path, found, network, header, score, engines)
 
-    def _begun(self) -> list[Wish]:
-        """What the rounds ask for, where the folder has some; raises PlanError for others."""
+    def _step(
+        self, number: int, amount: Percent | Targets, inputs: Inputs, asked: Amounts
+    ) -> tuple[StepReport, Path, Path]:
+        """The report of a step, its cfg and its trained weights; made where they aren't there."""
+        folder = self.folder / str(number)
+        files, trained = result_files(folder, MODEL), folder / TRAINED
+        if not all(path.exists() for path in files.values()):
+            cut = self._cut(number, amount, inputs)
+            self._begin(asked)
+            cut.write(folder, MODEL)
+        if not trained.exists():
+            self._progress(f"step {number} of {self.steps}: training")
+            best = self._train(files["cfg"], files["weights"], folder / TRAINING)
+            write_file(trained, read_bytes(best))
+        return StepReport.load(files["json"]), files["cfg"], trained
+
+    def _begun(self) -> Amounts:
+        """The amounts of the folder's steps, none where it is new; raises PlanError for others."""
         path = self.folder / SETTINGS
         if not path.exists():
             return []
-        begun = _read(path, "asked")
+        begun = read_record(path, KIND, SCHEMA, dict, PlanError)
         for name, value in self._asked.items():
             if begun.get(name) != value:
-                other = f"begun with another {name}"
-                raise PlanError(f"{path}: {other}: remove {self.folder}, or say another --name")
-        return [replace(self.job.wish, **asked) for asked in begun["asked"]]
+                raise PlanError(
+                    f"{path}: begun with another {name}: remove {self.folder}, or use another "
+                    "--name"
+                )
+        return read_record(path, KIND, SCHEMA, _amounts, PlanError)
 
-    def _begin(self, rounds: Sequence[Wish]) -> None:
+    def _begin(self, asked: Amounts) -> None:
         path = self.folder / SETTINGS
         if not path.exists():
-            asked = [{"percent": wish.percent, "target": wish.target} for wish in rounds]
-            text = json.dumps({**self._asked, "asked": asked}, indent=2) + "\n"
-            write_file(path, text.encode())
+            parts = [
+                {"percent": amount.share}
+                if isinstance(amount, Percent)
+                else {"target": str(amount)}
+                for amount in asked
+            ]
+            write_file(path, record(KIND, SCHEMA, {**self._asked, "asked": parts}).encode())
 
-    def _cut(self, number: int, wish: Wish, cfg: str | None, weights: str) -> Result:
-        """What a round cuts; engines and times are for the ends of all."""
-        job = self.job
+    def _cut(self, number: int, amount: Percent | Targets, inputs: Inputs) -> Result:
+        """The cut of a step; engines and latencies are for the ends of all."""
         return prune(
-            replace(
-                job,
-                cfg=cfg,
-                weights=weights,
-                wish=wish,
-                verify=tuple(name for name in job.proofs if name == "torch"),
-                runs=job.runs if number in (1, self.rounds) else 0,
-                progress=lambda step: job.progress(f"step {number} of {self.rounds}: {step}"),
-            )
+            inputs,
+            replace(self.spec, amount=amount),
+            Proofs((TORCH,) if self.proofs.makes(TORCH) else ()),
+            self.runs if number in (1, self.steps) else 0,
+            lambda step: self._progress(f"step {number} of {self.steps}: {step}"),
         )
 
 
-def _check(job: Job, rounds: int) -> None:
-    """Raises PlanError for what can't be done in rounds."""
-    wish = job.wish
-    if rounds < 1:
-        raise PlanError(f"steps {rounds}: expected at least 1")
-    if job.data is None:
-        raise PlanError("steps: training takes images: --data")
-    if job.plan is not None:
-        raise PlanError("steps: a plan is a single cut")
-    if wish.strategy == BAYESIAN or wish.blocks is not None:
-        what = "thresholds" if wish.strategy == BAYESIAN else "blocks"
-        raise PlanError(f"steps: {what} say all at once: train what is cut with train.py")
-    if wish.importance == SIGNAL and rounds > 1:
-        raise PlanError(f"steps: importance {SIGNAL}: what is cut knows no noise: a single step")
-    wish.check_far()
-    for target in parse_targets(wish.target) if wish.target else ():
-        if KINDS[target.name].grows:
-            raise PlanError(f"steps: {target} is for a single cut: it would be told untrained")
+def _amounts(data: Mapping[str, Any]) -> Amounts:
+    return [
+        Targets.parse(part["target"]) if "target" in part else Percent(float(part["percent"]))
+        for part in data["asked"]
+    ]
 
 
-def _said(found: Comparison) -> str:
+def _check(inputs: Inputs, spec: Spec, steps: int) -> None:
+    """Raises PlanError for what can't be done in steps."""
+    if steps < 1:
+        raise PlanError(f"steps {steps}: expected at least 1")
+    if inputs.data is None:
+        raise PlanError("--steps needs labeled images to train with: --data")
+    if not isinstance(spec.amount, Percent | Targets):
+        raise PlanError(
+            f"--steps can't be combined with --strategy {spec.strategy}: cut once, then fine-tune "
+            "with train.py"
+        )
+    if POSTERIOR in spec.needs and steps > 1:
+        raise PlanError(
+            f"--steps {steps} can't be combined with --importance {spec.ranking.importance}: what "
+            "is cut has no posteriors; use --steps 1"
+        )
+    for target in spec.targets:
+        if target.grows:
+            raise PlanError(
+                f"--steps can't be combined with {target}: it would be measured before training"
+            )
+
+
+def _score(found: Measured) -> str:
+    return f"{found.score.value:.4f}" if found.score else "-"
+
+
+def _described(found: Difference) -> str:
     if found.value is None:
         return found.note
     return f"{found.value:.1e} relative L2 at the tensors that enter the heads, {found.note}"
-
-
-def _read(path: Path, *needed: str) -> dict[str, Any]:
-    try:
-        found = json.loads(read_bytes(path))
-        if not (isinstance(found, dict) and {*needed} <= found.keys()):
-            raise ValueError("something is missing")
-    except ValueError as error:
-        what = "remove its folder, and those of later steps"
-        raise PlanError(f"{path}: is damaged: {what}") from error
-    return found

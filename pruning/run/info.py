@@ -41,11 +41,11 @@ class Info:
     sections: Sequence[SectionInfo]
     parameters: int
     macs: int
-    weights_bytes: int
+    bytes: int
     prunable_channels: int
 
     def to_json(self) -> dict[str, object]:
-        return asdict(self)
+        return {"kind": "description of a network", "schema": 2, **asdict(self)}
 
     def table(self) -> str:
         """One row a section, and the totals."""
@@ -59,7 +59,7 @@ class Info:
         table = AsciiTable(rows, f" {self.cfg} ")
         table.inner_footing_row_border = True
         table.justify_columns.update({0: "right", 4: "right", 5: "right"})
-        return f"{table.table}\n{self.weights_bytes:,} bytes of weights"
+        return f"{table.table}\n{self.bytes:,} bytes of weights"
 
 
 def describe(cfg: str, weights: str | None = None, cutoff: int | None = None) -> Info:

@@ -2,65 +2,91 @@
 
 from __future__ import annotations
 
-import json
+import copy
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import thop
 import torch
+from torch import nn
 
 from pruning.bayesian.report import BayesianReport
-from pruning.calibration.recovery import Recovery
-from pruning.cut.blocks import block_scores
+from pruning.calibration.recovery import Recovered
 from pruning.cut.folding import Fold
-from pruning.cut.shortened import Shorter
+from pruning.cut.shortened import Shortened
+from pruning.cut.surgery import compact_network
 from pruning.graph.channels import ChannelGraph
 from pruning.graph.rules import has_filters
-from pruning.measure.latency import SectionTimes
-from pruning.proof.engines import Profile
-from pruning.proof.verify import Comparison, Proof
+from pruning.measure.costs import Cost
+from pruning.measure.latency import (
+    BRIEF,
+    SectionTimes,
+    opencv_profile,
+    section_times,
+    torch_profile,
+)
+from pruning.proof.engines.base import EngineError, Profile
+from pruning.proof.verify import Proof
+from pruning.registry import ENGINES
+from pruning.selection.blocks import block_scores, spec_of_rest
+from pruning.selection.families import prunable
+from pruning.session import Cut, Inputs, Session
 from yolo.evaluation.results import ClassifierEvaluation, Evaluation
 from yolo.layers import Layer
-from yolo.models.weights import Header, weights_size
 from yolo.network import Network
+from yolo.records import record
 from yolo.tables import table
+
+KIND, SCHEMA = "report of a cut", 2
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a model costs: channels of its filters, parameters, MACs (ours, thop's), bytes, ms.
+class Score:
+    """A metric's value: `name` is that of JSON, map or top1, `title` says how it was computed."""
 
-    `accuracy` is what it gives for that, where there were images to tell, `profile` the times of
-    its sections.
+    name: str
+    title: str
+    value: float
+
+    @classmethod
+    def of(cls, found: Evaluation) -> Score:
+        name = "top1" if isinstance(found, ClassifierEvaluation) else "map"
+        return cls(name, found.score_name, found.score)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A network's cost, its MACs as thop counts them, and milliseconds by engine.
+
+    `score` is there where there were labeled images, `profile` holds the latencies of sections.
     """
 
-    channels: int
-    parameters: int
-    macs: int
+    cost: Cost
     macs_thop: int
-    weights_bytes: int
-    latency_ms: Mapping[str, float | None]
-    accuracy: Evaluation | None = None
+    ms: Mapping[str, float | None]
+    score: Score | None = None
     profile: Profile | None = None
 
     def to_json(self) -> dict[str, object]:
         """`map` of a detector, None where it isn't known, and `top1` of a classifier."""
-        given = self.accuracy
-        top1 = {"top1": given.top1} if isinstance(given, ClassifierEvaluation) else {}
-        return {
-            "channels": self.channels,
-            "parameters": self.parameters,
-            "macs": self.macs,
-            "macs_thop": self.macs_thop,
-            "weights_bytes": self.weights_bytes,
-            "map": getattr(self.accuracy, "map", None),
-            "latency_ms": dict(self.latency_ms),
-            **top1,
-        }
+        score = (
+            {self.score.name: self.score.value, "metric": self.score.title} if self.score else {}
+        )
+        content = {"macs_thop": self.macs_thop, "map": None, "ms": dict(self.ms)}
+        return {**asdict(self.cost), **content, **score}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Measured:
+        """All but the profile; raises an error of dict or of a conversion for anything else."""
+        names = [name for name in ("map", "top1") if data.get(name) is not None]
+        score = Score(names[0], data["metric"], float(data[names[0]])) if names else None
+        cost = Cost(**{field.name: int(data[field.name]) for field in fields(Cost)})
+        return cls(cost, int(data["macs_thop"]), dict(data["ms"]), score)
 
 
 @dataclass(frozen=True)
@@ -109,13 +135,13 @@ class Report:
     percent: float | None
     fold: str
     in_question: tuple[int, int] | None
-    before: Cost
-    after: Cost
+    before: Measured
+    after: Measured
     proof: Proof
     layers: Sequence[LayerChange]
     bayesian: BayesianReport | None = None
     target: str | None = None
-    recovery: Recovery | None = None
+    recovery: Recovered | None = None
     blocks: Sequence[BlockChange] = ()
     times: SectionTimes | None = None
 
@@ -135,8 +161,7 @@ class Report:
 
     def to_json(self, files: Mapping[str, Path]) -> str:
         """`files` names the written `cfg` and `weights`."""
-        proof = self.proof
-        data = {
+        data: dict[str, object] = {
             "cfg": self.cfg,
             "weights": self.weights,
             "strategy": self.strategy,
@@ -146,23 +171,10 @@ class Report:
             "before": self.before.to_json(),
             "after": self.after.to_json(),
             "proof": {
-                "masked_vs_compact": proof.masked_vs_compact.value,
-                "opencv": _value(proof, "opencv"),
-                "darknet": _value(proof, "darknet"),
-                "fold_difference": proof.fold_difference.value,
-                **({"blocks": proof.blocks.value} if proof.blocks else {}),
-                "notes": {name: found.note for name, found in _named(proof) if found.note},
+                **{name: found.value for name, found in self.proof.all.items()},
+                "notes": {name: found.note for name, found in self.proof.all.items() if found.note},
             },
-            "layers": [
-                {
-                    "index": layer.index,
-                    "section": layer.section,
-                    "before": layer.before,
-                    "after": layer.after,
-                    "constants": layer.constants,
-                }
-                for layer in self.layers
-            ],
+            "layers": [asdict(layer) for layer in self.layers],
             "files": {kind: str(files[kind]) for kind in ("cfg", "weights")},
         }
         if self.target is not None:
@@ -175,7 +187,7 @@ class Report:
             data["recovery"] = self.recovery.to_json()
         if self.bayesian:
             data["bayesian"] = self.bayesian.to_json()
-        return json.dumps(data, indent=2) + "\n"
+        return record(KIND, SCHEMA, data)
 
     def tables(self, proof: bool = True) -> str:
         """The report as a person reads it."""
@@ -210,44 +222,42 @@ class Report:
     def _cost_table(self) -> str:
         b, a = self.before, self.after
         rows = [["", "before", "after", "left"]]
-        question = (("channels in question", *self.in_question),) if self.in_question else ()
+        pool = (("channels that may go", *self.in_question),) if self.in_question else ()
         for name, x, y in (
-            *question,
-            ("all channels", b.channels, a.channels),
-            ("parameters", b.parameters, a.parameters),
-            ("MACs", b.macs, a.macs),
-            ("MACs by thop", b.macs_thop, a.macs_thop),
-            ("bytes of weights", b.weights_bytes, a.weights_bytes),
+            *pool,
+            ("all channels", b.cost.channels, a.cost.channels),
+            ("parameters", b.cost.parameters, a.cost.parameters),
+            ("MACs", b.cost.macs, a.cost.macs),
+            ("MACs as thop counts", b.macs_thop, a.macs_thop),
+            ("bytes of weights", b.cost.bytes, a.cost.bytes),
         ):
             rows.append([name, f"{x:,}", f"{y:,}", f"{y / max(x, 1):.1%}"])
-        for name, slow in b.latency_ms.items():
-            fast = a.latency_ms[name]
+        for name, slow in b.ms.items():
+            fast = a.ms[name]
             if slow is not None and fast is not None:
                 rows.append([f"ms in {name}", f"{slow:.1f}", f"{fast:.1f}", f"{fast / slow:.1%}"])
-        if b.accuracy and a.accuracy:
-            good, left = b.accuracy.score, a.accuracy.score
+        if b.score and a.score:
+            good, left = b.score.value, a.score.value
             share = f"{left / good:.1%}" if good else "-"
-            rows.append([b.accuracy.score_name, f"{good:.4f}", f"{left:.4f}", share])
+            rows.append([b.score.title, f"{good:.4f}", f"{left:.4f}", share])
         share = "" if self.bayesian else f", {self.asked}"
         return table(rows, f"{self.strategy}{share}", numbers=(1, 2, 3))
 
     def _proof_table(self) -> str:
         rows = [["proof, at the tensors that enter the heads", "relative L2", ""]]
-        titles = {
-            "bayesian": "masked plain against masked Bayesian means",
-            "blocks": "without blocks against silent branches",
-            "masked_vs_compact": "smaller against masked",
-            "fold_difference": "left by inexact folds",
-            "opencv": "smaller model in OpenCV, BN epsilon aligned",
-            "darknet": "smaller model in Darknet, BN epsilon aligned",
-        }
-        compared = _named(self.proof)
-        if self.bayesian:
-            compared.insert(0, ("bayesian", self.bayesian.masked))
-        for name, found in compared:
+        for name, found in self.proof.all.items():
             value = "-" if found.value is None else f"{found.value:.1e}"
-            rows.append([titles[name], value, found.note])
+            rows.append([TITLES[name], value, found.note])
         return table(rows, "", numbers=(1,))
+
+
+TITLES = {
+    "posterior": "masked plain against masked Bayesian means",
+    "blocks": "without blocks against silent branches",
+    "masked": "compact against masked network",
+    "fold": "left by inexact folds",
+    **{name: engine.title for name, engine in ENGINES.items()},
+}
 
 
 def counted(number: int, what: str) -> str:
@@ -255,13 +265,16 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def block_changes(shorter: Shorter) -> list[BlockChange]:
+def block_changes(shortened: Shortened) -> list[BlockChange]:
     """The blocks that are gone."""
-    if not shorter.blocks:
+    if not shortened.blocks:
         return []
-    layers, scores = shorter.whole.layers, block_scores(shorter.whole, shorter.whole.state())
+    layers, scores = (
+        shortened.original.layers,
+        block_scores(shortened.original, shortened.original.state()),
+    )
     found = []
-    for block in shorter.blocks:
+    for block in shortened.blocks:
         gone, score = [layers[i] for i in block.sections], scores[block.shortcut]
         found.append(
             BlockChange(
@@ -285,48 +298,120 @@ def _ranges(numbers: Sequence[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in pairs)
 
 
-def cost(
-    network: Network, header: Header, latency_ms: Mapping[str, float | None] | None = None
-) -> Cost:
-    """What a network costs; times as given."""
-    filters = (layer.out_shape.channels for layer in network.layers if has_filters(layer))
-    return Cost(
-        sum(filters),
-        network.count_parameters(),
-        network.macs(),
-        thop_macs(network),
-        weights_size(network, header),
-        latency_ms or {"torch": None, "opencv": None},
+def measured(session: Session, network: Network, runs: int) -> Measured:
+    """A network measured in `runs` runs, 0 for none.
+
+    Where milliseconds were a target, the latencies that decided are those reported.
+    """
+    times: dict[str, float | None] = {"torch": None, "opencv": None}
+    profile = session.latencies.measured(network) if session.is_timed else None
+    if runs:
+        session.progress("measuring")
+        in_torch = torch_profile(network, runs, BRIEF)
+        times["torch"] = in_torch.ms
+        profile = profile or _in_opencv(network, runs) or in_torch
+    if profile:
+        times["torch" if profile.engine.startswith("torch") else "opencv"] = profile.ms
+    score = Score.of(session.accuracy(network)) if session.accuracy else None
+    cost = Cost.of(network, session.header)
+    return Measured(cost, thop_macs(network), times, score, profile)
+
+
+def _in_opencv(network: Network, runs: int) -> Profile | None:
+    try:
+        return opencv_profile(network, runs, BRIEF)
+    except EngineError:
+        return None
+
+
+def report_of(session: Session, inputs: Inputs, cut: Cut, proof: Proof, runs: int) -> Report:
+    """All that is to be said of a proven cut; raises DarknetError."""
+    before, after = (measured(session, net, runs) for net in (session.original, cut.network))
+    origins = cut.shortened.origins
+    layers = changes(cut.graph, cut.compact, cut.fold)
+    return Report(
+        session.network.cfg.path,
+        inputs.weights,
+        cut.spec.strategy,
+        cut.plan.percent,
+        cut.spec.folding,
+        _pool(cut),
+        before,
+        after,
+        proof,
+        [replace(change, index=origins[change.index]) for change in layers],
+        _bayesian(session, cut),
+        cut.plan.target,
+        cut.recovery,
+        block_changes(cut.shortened),
+        section_times(session.original, before.profile, after.profile, origins),
+    )
+
+
+def _pool(cut: Cut) -> tuple[int, int] | None:
+    """The channels that a percent is a share of, before and after; None where nothing ranks."""
+    entry = cut.spec.entry
+    if entry is None or not entry.ranks:
+        return None
+    allowed = prunable(cut.graph, spec_of_rest(cut.spec, cut.shortened))
+    return cut.graph.count(allowed), cut.graph.count(allowed & cut.fold.kept)
+
+
+def _bayesian(session: Session, cut: Cut) -> BayesianReport | None:
+    posterior = cut.posterior
+    if posterior is None:
+        return None
+    if session.accuracy is None:
+        return BayesianReport.of(posterior, None)
+    rounded = posterior.reduced(cut.graph.network.state())
+    small = compact_network(cut.graph, cut.fold, rounded)
+    return BayesianReport.of(
+        posterior, session.accuracy(session.with_statistics(small, small.state()))
     )
 
 
 def thop_macs(network: Network) -> int:
     """MACs as thop counts them, BN included; thop sees shapes only, nothing is computed."""
     logging.getLogger("thop").setLevel(logging.ERROR)
-    bare = Network(network.cfg)
-    bare.forward = lambda x: [_pass_shapes(layer) for layer in bare.layers]  # type: ignore
-    macs, _ = thop.profile(bare, (torch.empty(0),), verbose=False)
+    counted = nn.ModuleList(_Shapes(layer) for layer in network.layers)
+    counted.forward = lambda x: [shapes() for shapes in counted]
+    macs, _ = thop.profile(counted, (torch.empty(0),), verbose=False)
     return int(macs)
 
 
-def _pass_shapes(layer: Layer) -> None:
-    """Call the modules that thop counts, with tensors that have shapes and nothing else."""
-    x, y = (
-        torch.empty(1, shape.channels, shape.height, shape.width, device="meta")
-        for shape in (layer.inputs[0], layer.out_shape)
-    )
-    for name in ("conv", "linear", "bn"):
-        module = getattr(layer, name, None)
-        if module is not None:
+class _Shapes(nn.Module):
+    """The modules of a section that thop counts, called with tensors that only have shapes."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.shapes = layer.inputs[0], layer.out_shape
+        for name in ("conv", "linear", "bn"):
+            module = getattr(layer, name, None)
+            if module is not None:
+                setattr(self, name, _twin(module))
+
+    def forward(self) -> None:
+        x, y = (
+            torch.empty(1, shape.channels, shape.height, shape.width, device="meta")
+            for shape in self.shapes
+        )
+        for name, module in self.named_children():
             module.forward = lambda x, y=y: y
             module(y if name == "bn" else x)
 
 
-def changes(graph: ChannelGraph, smaller: Network, fold: Fold) -> list[LayerChange]:
+def _twin(module: nn.Module) -> nn.Module:
+    """A module with the same tensors, and with room for what thop adds to it."""
+    twin = copy.copy(module)
+    twin._buffers = dict(module._buffers)
+    return twin
+
+
+def changes(graph: ChannelGraph, compact: Network, fold: Fold) -> list[LayerChange]:
     """The sections with filters that are cut."""
     found = []
     for i, layer in enumerate(graph.network.layers):
-        after = smaller.layers[i].out_shape.channels
+        after = compact.layers[i].out_shape.channels
         groups = graph.outputs[i]
         if not has_filters(layer) or fold.alive[groups].all():
             continue
@@ -345,18 +430,3 @@ def _constants(fold: Fold, graph: ChannelGraph, groups: np.ndarray) -> str:
         return "in a constant channel" if carried == 1 else f"in {carried} constant channels"
     padded = fold.seen[groups] & ~fold.alive[groups]
     return "mean fold" if padded.any() else "in biases"
-
-
-def _value(proof: Proof, engine: str) -> float | None:
-    found = proof.engines.get(engine)
-    return found.value if found else None
-
-
-def _named(proof: Proof) -> list[tuple[str, Comparison]]:
-    first = [
-        ("masked_vs_compact", proof.masked_vs_compact),
-        ("fold_difference", proof.fold_difference),
-    ]
-    if proof.blocks:
-        first.insert(0, ("blocks", proof.blocks))
-    return first + list(proof.engines.items())

@@ -1,115 +1,126 @@
-"""The strategies that take whole residual blocks: which of them go, before channels do."""
+"""Whole residual blocks: how much they matter, and which of them go before channels do."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from pruning.cut.blocks import Block, block_scores, residual_blocks
+from pruning.cut.blocks import Block, residual_blocks, root_sources
 from pruning.cut.folding import Fold, Folding
 from pruning.cut.plan import Plan
-from pruning.cut.shortened import Shorter
+from pruning.cut.shortened import Shortened
 from pruning.graph.channels import ChannelGraph
 from pruning.graph.rules import has_filters
 from pruning.measure.costs import Estimate, Measure
-from pruning.selection.budget import turns_to_meet
+from pruning.selection.budget import steps_to_meet
+from pruning.selection.importance import Scores, channel_scores
 from pruning.selection.schedule import Step
-from pruning.selection.wish import Wish
-from pruning.targets import parse_targets
+from pruning.spec import Blocks, Limits, Spec, Target
 from yolo.errors import PlanError
-from yolo.layers.combining import Shortcut
-from yolo.network import Network
+from yolo.layers.combining import Sam, ScaleChannels, Shortcut
+from yolo.network import Network, State
 
-LAYER = "layer"
-# what cuts the channels of what is left; options.BLOCK_STRATEGIES says them in words
-CHANNELS: dict[str, str | None] = {LAYER: None, "slim+layer": "slim"}
 REASONS = 3  # of blocks that must stay, in a message
 
-Measures = Callable[[Shorter, Folding], Mapping[str, Measure]]  # of the cuts of what is left
+Measures = Callable[[Shortened, Folding], Mapping[str, Measure]]  # of the cuts of what is left
 
 
-def check_blocks(wish: Wish) -> None:
-    """Raises PlanError for a wish about blocks that no network could fulfil."""
-    blocks, strategy = wish.blocks, wish.strategy
-    if blocks is not None and strategy not in CHANNELS:
-        known = ", ".join(CHANNELS)
-        raise PlanError(f"blocks {blocks}: {strategy} takes no blocks; {known} do")
-    if blocks is not None and blocks < 1:
-        raise PlanError(f"blocks {blocks}: expected at least 1")
-    if strategy == LAYER:
-        bare = Wish(LAYER, 0.0, None, 1, wish.spare, wish.only, target=wish.target, blocks=blocks)
-        if replace(wish, percent=wish.percent or 0.0) != bare:
-            what = "a number of them or a target, spare and only are all that counts"
-            raise PlanError(f"{LAYER} takes whole blocks: {what}")
-        if (blocks is None) == (wish.target is None):
-            raise PlanError(f"{LAYER}: expected a number of blocks or a target, and not both")
-    elif strategy in CHANNELS and blocks is None:
-        raise PlanError(f"{strategy}: expected a number of blocks")
+def block_scores(network: Network, state: State) -> dict[int, float]:
+    """How much each block that can go adds to its skip, by its shortcut.
 
-
-def choose_blocks(network: Network, wish: Wish, measures: Measures) -> tuple[Block, ...]:
-    """The blocks that a wish takes, by section; none where its strategy takes none.
-
-    They go by rising score (blocks.block_scores). Where a target says how many, no more of them go
-    than it takes. Raises PlanError where there aren't enough.
+    It is the mean score of the channels that its branch ends with: of |γ|, without BN of the
+    filters' L2 norms; infinite for a branch without filters, which nothing is known of. As
+    tanluren's layer pruning, layer_prune.py.
     """
-    check_blocks(wish)
-    if wish.strategy not in CHANNELS:
+    channels = channel_scores(ChannelGraph(network), state)
+    return {
+        block.shortcut: _score(network, block, channels)
+        for block in residual_blocks(network)
+        if block.reason is None
+    }
+
+
+def _score(network: Network, block: Block, channels: Mapping[int, Scores]) -> float:
+    roots = root_sources(network, network.layers[block.shortcut])
+    ends = {i for root in roots if root != block.skip for i in _ends(network, block, root)}
+    owners = (network.layers[i].owner or network.layers[i] for i in sorted(ends))
+    found = [channels[layer.section.index] for layer in owners]
+    total = sum(float(scores.sum()) for scores in found)
+    return total / sum(map(len, found)) if found else math.inf
+
+
+def _ends(network: Network, block: Block, section: int) -> set[int]:
+    """The sections with filters that a branch ends with, behind what has none."""
+    layer = network.layers[section]
+    if section not in block.sections:
+        return set()
+    if has_filters(layer):
+        return {section}
+    # of a product the factor, its first source, isn't what is added
+    sources = layer.sources[1:] if isinstance(layer, ScaleChannels | Sam) else layer.sources
+    return {i for source in sources for i in _ends(network, block, source)}
+
+
+def choose_blocks(network: Network, spec: Spec, measures: Measures) -> tuple[Block, ...]:
+    """The blocks that a spec takes, by section; none where its strategy takes none.
+
+    They go by rising score (block_scores). Where targets say how many, no more of them go than
+    these take. Raises PlanError where there aren't enough.
+    """
+    strategy = spec.entry
+    if strategy is None or not strategy.takes_blocks:
         return ()
-    way = BlockWay(network, wish)
-    count = wish.blocks
-    if count is None:
-        assert wish.target is not None
-        count = turns_to_meet(way, wish.target, way.measures(measures))
-    if count > len(way):
-        what = f"{network.cfg.path}: {wish.strategy} can remove {len(way)}"
+    schedule = BlockSchedule(network, spec)
+    if isinstance(spec.amount, Blocks):
+        count = spec.amount.count
+    else:
+        count = steps_to_meet(schedule, spec.targets, schedule.measures(measures))
+    if count > len(schedule):
+        what = f"{network.cfg.path}: {spec.strategy} can remove {len(schedule)}"
         raise PlanError(f"blocks {count} is out of reach: {what}")
-    return way.first(count)
+    return schedule.first(count)
 
 
-def channel_wish(wish: Wish, shorter: Shorter) -> Wish:
-    """The wish for the channels of what is left; sections are numbered as they are there."""
-    strategy = CHANNELS.get(wish.strategy, wish.strategy)
-    if strategy is None or (strategy == wish.strategy and not shorter.blocks):
-        return wish
-    only = None if wish.only is None else _left(shorter, wish.only)
-    spare = _left(shorter, wish.spare)
-    return replace(wish, strategy=strategy, blocks=None, spare=spare, only=only)
+def spec_of_rest(spec: Spec, shortened: Shortened) -> Spec:
+    """The spec for the channels of what is left, with sections numbered as they are there."""
+    if not shortened.blocks:
+        return spec
+    index_map = {i: shortened.index_map[i] for i in shortened.kept}
+    layers = shortened.network.layers
+    with_filters = {i: place for i, place in index_map.items() if has_filters(layers[place])}
+    return replace(spec, limits=spec.limits.renumbered(with_filters))
 
 
-def wholes(network: Network, target: str | None, measures: Measures) -> dict[str, float]:
-    """What the numbers that targets bound are before anything is cut, but for what grows then."""
-    names = [t.name for t in parse_targets(target) if not t.grows] if target else []
+def original_quantities(
+    network: Network, targets: Sequence[Target], measures: Measures
+) -> dict[str, float]:
+    """The quantities that targets bound, before anything is cut; not those that grow with a cut."""
+    names = [target.name for target in targets if not target.grows]
     if not names:
         return {}
     folding = Folding(ChannelGraph(network), network.state())
-    measured = measures(Shorter.of(network, ()), folding)
+    known = measures(Shortened.of(network), folding)
     fold = folding.fold(np.ones(folding.graph.size, bool))
     nothing = Plan("", 0.0, {})
-    return {name: _settled(measured[name], nothing, fold) for name in names if name in measured}
+    return {name: _measured(known[name], nothing, fold) for name in names if name in known}
 
 
-def _settled(measure: Measure, plan: Plan, fold: Fold) -> float:
-    return measure.settle(plan, fold) if isinstance(measure, Estimate) else measure(plan, fold)
+def _measured(measure: Measure, plan: Plan, fold: Fold) -> float:
+    return measure.measure(plan, fold) if isinstance(measure, Estimate) else measure(plan, fold)
 
 
-def _left(shorter: Shorter, sections: Sequence[int]) -> tuple[int, ...]:
-    """Where those of some sections that have filters are in what is left."""
-    found = [shorter.places[i] for i in sections if i in shorter.kept]
-    return tuple(i for i in found if has_filters(shorter.network.layers[i]))
-
-
-class BlockWay:
+class BlockSchedule:
     """Blocks that go one after the other: at(3) is the network without the first three."""
 
-    def __init__(self, network: Network, wish: Wish) -> None:
+    def __init__(self, network: Network, spec: Spec) -> None:
         """Raises PlanError where no block can go."""
-        self.network, self.wish = network, wish
-        self.blocks = _ordered(network, wish)
-        self._left: dict[int, tuple[Shorter, Folding]] = {}
+        self.network, self.spec = network, spec
+        self.blocks = _ordered(network, spec.limits)
+        self._rest: dict[int, tuple[Shortened, Folding]] = {}
         self._measures: dict[int, Mapping[str, Measure]] = {}
 
     def __len__(self) -> int:
@@ -117,46 +128,46 @@ class BlockWay:
 
     @property
     def limit(self) -> str:
-        """What is left at its end, in words."""
+        """The limit at its end, in words."""
         return f"without all blocks that can go ({len(self)})"
 
-    def first(self, turns: int) -> tuple[Block, ...]:
+    def first(self, steps: int) -> tuple[Block, ...]:
         """The blocks that are gone by then, by section."""
-        return tuple(sorted(self.blocks[:turns], key=lambda block: block.shortcut))
+        return tuple(sorted(self.blocks[:steps], key=lambda block: block.shortcut))
 
-    def at(self, turns: int) -> Step:
-        """The cut after so many turns: of what is left all channels stay."""
-        _, folding = self.left(turns)
-        gone = tuple(block.shortcut for block in self.first(turns))
-        plan = Plan(self.wish.strategy, self.wish.percent, {}, None, self.wish.target, gone)
+    def at(self, steps: int) -> Step:
+        """The cut after so many steps: of what is left all channels stay."""
+        _, folding = self.rest(steps)
+        gone = tuple(block.shortcut for block in self.first(steps))
+        plan = Plan(self.spec.strategy, self.spec.percent, {}, None, self.spec.target, gone)
         return Step(plan, folding.fold(np.ones(folding.graph.size, bool)))
 
     def measures(self, make: Measures) -> dict[str, Measure]:
-        """What tells whether a target of each kind is met."""
-        return {name: partial(self._measure, make, name) for name in make(*self.left(0))}
+        """A Measure for each kind of target."""
+        return {name: partial(self._measure, make, name) for name in make(*self.rest(0))}
 
     def _measure(self, make: Measures, name: str, plan: Plan, fold: Fold) -> float:
-        turns = len(plan.blocks)
-        if turns not in self._measures:
-            self._measures[turns] = make(*self.left(turns))
-        measure = self._measures[turns][name]
+        steps = len(plan.blocks)
+        if steps not in self._measures:
+            self._measures[steps] = make(*self.rest(steps))
+        measure = self._measures[steps][name]
         # there are so few blocks that nothing has to be guessed
-        return _settled(measure, plan, fold)
+        return _measured(measure, plan, fold)
 
-    def left(self, turns: int) -> tuple[Shorter, Folding]:
-        """What is left after so many turns."""
-        if turns not in self._left:
-            shorter = Shorter.of(self.network, self.first(turns))
+    def rest(self, steps: int) -> tuple[Shortened, Folding]:
+        """The network that is left after so many steps."""
+        if steps not in self._rest:
+            shorter = Shortened.of(self.network, self.first(steps))
             network = shorter.network
-            self._left[turns] = shorter, Folding(ChannelGraph(network), network.state())
-        return self._left[turns]
+            self._rest[steps] = shorter, Folding(ChannelGraph(network), network.state())
+        return self._rest[steps]
 
 
-def _ordered(network: Network, wish: Wish) -> list[Block]:
+def _ordered(network: Network, limits: Limits) -> list[Block]:
     """The blocks that may go, by rising score; raises PlanError where none may."""
     blocks = residual_blocks(network)
-    reasons = {block.shortcut: _refusal(network, block, wish) for block in blocks}
-    _check_named(network, wish, reasons)
+    reasons = {block.shortcut: _refusal(block, limits) for block in blocks}
+    _check_named(network, limits, reasons)
     free = [block for block in blocks if reasons[block.shortcut] is None]
     if not free:
         raise PlanError(f"{network.cfg.path}: no block can go: {_why(reasons)}")
@@ -168,12 +179,12 @@ def _ordered(network: Network, wish: Wish) -> list[Block]:
     return found
 
 
-def _refusal(network: Network, block: Block, wish: Wish) -> str | None:
-    """Why a block must stay, be it that the wish spares it."""
+def _refusal(block: Block, limits: Limits) -> str | None:
+    """The reason why a block must stay, be it that it is spared."""
     sections = set(block.sections)
-    if block.reason is None and sections & set(wish.spare):
+    if block.reason is None and sections & set(limits.spare):
         return "it is spared"
-    if block.reason is None and wish.only is not None and not sections & set(wish.only):
+    if block.reason is None and limits.only is not None and not sections & set(limits.only):
         return "it isn't among what may go"
     return block.reason
 
@@ -186,10 +197,10 @@ def _why(reasons: Mapping[int, str | None]) -> str:
     return "; ".join([*told, f"{more} more"] if more else told)
 
 
-def _check_named(network: Network, wish: Wish, reasons: Mapping[int, str | None]) -> None:
+def _check_named(network: Network, limits: Limits, reasons: Mapping[int, str | None]) -> None:
     """Raises PlanError for sections that can't be meant; a [shortcut] stands for its block."""
     last = len(network.layers) - 1
-    for what, sections in (("spare", wish.spare), ("only", wish.only or ())):
+    for what, sections in (("spare", limits.spare), ("only", limits.only or ())):
         for section in sections:
             if not 0 <= section <= last:
                 raise PlanError(f"--{what} {section}: sections are numbered from 0 to {last}")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from pruning.measure.costs import Estimate, Measure
-from pruning.selection.schedule import Path, Step
-from pruning.selection.wish import Wish
-from pruning.targets import Target, parse_targets
+from pruning.selection.schedule import Schedule, Step
+from pruning.spec import Spec, Target
 from yolo.errors import PlanError
 
 ROUNDS = 7  # of measuring a cut and searching again
@@ -19,56 +18,56 @@ ROUNDS = 7  # of measuring a cut and searching again
 NEAR, AIM = 0.9, 0.97
 
 
-def turns_to_cut(path: Path, channels: int) -> int:
-    """The turns after which about so many channels are gone.
+def steps_to_cut(schedule: Schedule, channels: int) -> int:
+    """The steps after which about so many channels are gone.
 
     The slot that would pass the number goes where that comes nearer to it.
     """
-    costs = np.array([c.family.cost for c in path.ranking.candidates], np.int64)[path.order]
+    costs = np.array([c.family.cost for c in schedule.ranked.candidates], np.int64)[schedule.order]
     before = np.cumsum(costs) - costs
     too_far = np.flatnonzero(2 * (channels - before) < costs)
-    return int(too_far[0]) if len(too_far) else len(path)
+    return int(too_far[0]) if len(too_far) else len(schedule)
 
 
-class Way(Protocol):
-    """Cuts that go further turn by turn: a Path, or blocks that go one after the other."""
+class Stepwise(Protocol):
+    """Cuts that go further step by step: a Schedule, or blocks that go one after the other."""
 
-    wish: Wish
+    spec: Spec
 
     def __len__(self) -> int: ...
 
-    def at(self, turns: int) -> Step: ...
+    def at(self, step: int) -> Step: ...
 
     @property
     def limit(self) -> str:
-        """What stays at its end, in words."""
+        """The limit at its end, in words."""
         ...
 
 
-class Bound:
-    """A target on a path: what is measured there, once a turn.
+class Constraint:
+    """A target on a schedule: its quantity at each step, computed once.
 
-    Shares are of `whole`, by default of what is measured where nothing is cut. Of an Estimate
-    `settled` is what was really measured.
+    Shares are of `original`, by default of the quantity where nothing is cut. Of an Estimate,
+    `measured` holds the steps that were really measured.
     """
 
     def __init__(
-        self, target: Target, measure: Measure, path: Way, whole: float | None = None
+        self, target: Target, measure: Measure, schedule: Stepwise, original: float | None = None
     ) -> None:
-        self.target, self._measure, self._path = target, measure, path
+        self.target, self._measure, self._schedule = target, measure, schedule
         self._values: dict[int, float] = {}
-        self.settled: dict[int, float] = {}
-        self._whole = 1.0
+        self.measured: dict[int, float] = {}
+        self._original = 1.0
         if target.share:
-            self._whole = self.value(0) if whole is None else whole
+            self._original = self.value(0) if original is None else original
 
-    def value(self, turns: int) -> float:
-        if turns in self.settled:
-            return self.settled[turns]
-        if turns not in self._values:
-            step = self._path.at(turns)
-            self._values[turns] = self._measure(step.plan, step.fold)
-        return self._values[turns]
+    def value(self, steps: int) -> float:
+        if steps in self.measured:
+            return self.measured[steps]
+        if steps not in self._values:
+            step = self._schedule.at(steps)
+            self._values[steps] = self._measure(step.plan, step.fold)
+        return self._values[steps]
 
     @property
     def estimated(self) -> bool:
@@ -76,97 +75,99 @@ class Bound:
 
     @property
     def limit(self) -> float:
-        """What the number may come to."""
+        """The largest value that meets the target."""
         # 0.29 of 100 are 29, though 0.29 · 100 is a little less
-        return self.target.limit * self._whole * (1 + 1e-12)
+        return self.target.limit * self._original * (1 + 1e-12)
 
-    def met(self, turns: int) -> bool:
-        """Whether it comes to less; of an estimate to so much less that a measurement should."""
-        guessed = self.estimated and turns not in self.settled
-        return self.value(turns) <= self.limit * (AIM if guessed else 1)
+    def met(self, steps: int) -> bool:
+        """True where the value is small enough; an estimate must leave a margin."""
+        guessed = self.estimated and steps not in self.measured
+        return self.value(steps) <= self.limit * (AIM if guessed else 1)
 
-    def settle(self, turns: int) -> None:
-        """Measure there, which corrects what is estimated elsewhere."""
+    def measure(self, steps: int) -> None:
+        """Measure there, which corrects the estimates elsewhere."""
         assert isinstance(self._measure, Estimate)
-        step = self._path.at(turns)
-        self.settled[turns] = self._measure.settle(step.plan, step.fold)
+        step = self._schedule.at(steps)
+        self.measured[steps] = self._measure.measure(step.plan, step.fold)
         self._values.clear()
 
-    def found(self, turns: int) -> str:
-        """What it is there, for a message, so that it could be asked for."""
-        value, name = self.value(turns), self.target.name
+    def found(self, steps: int) -> str:
+        """Its value there, for a message, rounded so that it could be asked for."""
+        value, name = self.value(steps), self.target.name
         if self.target.share:
-            share = math.ceil(value / self._whole * 1000) / 1000
-            return f"{name}={share:g} ({value} of {self._whole})"
+            share = math.ceil(value / self._original * 1000) / 1000
+            return f"{name}={share:g} ({value} of {self._original})"
         return f"{name}={value}" if isinstance(value, int) else f"{name}={value:.4g}"
 
 
-def turns_to_meet(
-    path: Way,
-    target: str,
+def steps_to_meet(
+    schedule: Stepwise,
+    targets: Sequence[Target],
     measures: Mapping[str, Measure],
-    wholes: Mapping[str, float] | None = None,
+    originals: Mapping[str, float] | None = None,
 ) -> int:
-    """The turns of the least cut on the path that meets all targets, by bisection.
+    """The steps of the smallest cut on a schedule that meets all targets, by bisection.
 
-    Where all of them grow with the cut, of the largest one. A measure is asked about log2(turns)
-    times, in the order of the targets, not where one before it isn't met; one that estimates is
-    asked last, and what it says is measured before it counts (_settled). They are assumed to
-    change in one direction along the path; where they don't, a turn less still doesn't do. `wholes`
-    are what shares are of, where that isn't what the path begins with. Raises PlanError where no
-    cut meets them.
+    Where all of them grow with the cut, those of the largest one. A measure is called about
+    log2(steps) times, in the order of the targets, and not where an earlier one isn't met; an
+    Estimate is called last, and measured before it counts (_measured). Quantities are assumed to
+    change in one direction along the schedule; where they don't, one step less doesn't meet the
+    targets either. `originals` are what shares are of, where the schedule doesn't begin with the
+    original. Raises PlanError where no cut meets them.
     """
-    falling: list[Bound] = []
-    growing: list[Bound] = []
-    for t in parse_targets(target):
+    falling: list[Constraint] = []
+    growing: list[Constraint] = []
+    for t in targets:
         if t.name not in measures:
-            raise PlanError(f"target {t}: there is nothing here that measures {t.name}")
-        bound = Bound(t, measures[t.name], path, (wholes or {}).get(t.name))
-        (growing if t.grows else falling).append(bound)
-    estimated = [bound for bound in falling if bound.estimated]
-    exact = [bound for bound in falling if not bound.estimated]
-    turns = _first(lambda n: all(bound.met(n) for bound in exact), len(path))
-    for bound in estimated:
-        turns = turns if turns is None else _settled(bound, turns, len(path))
-    if turns is None:
-        asked, found = _missed(falling, len(path))
+            raise PlanError(f"target {t}: {t.name} can't be measured here")
+        constraint = Constraint(t, measures[t.name], schedule, (originals or {}).get(t.name))
+        (growing if t.grows else falling).append(constraint)
+    estimated = [constraint for constraint in falling if constraint.estimated]
+    exact = [constraint for constraint in falling if not constraint.estimated]
+    steps = _first(lambda n: all(constraint.met(n) for constraint in exact), len(schedule))
+    for constraint in estimated:
+        steps = steps if steps is None else _measured(constraint, steps, len(schedule))
+    if steps is None:
+        asked, found = _missed(falling, len(schedule))
         raise PlanError(
-            f"target {asked} is out of reach: {path.wish.strategy} leaves at least {found}, "
-            f"{path.limit}"
+            f"target {asked} is out of reach: {schedule.spec.strategy} leaves at least {found}, "
+            f"{schedule.limit}"
         )
-    asked, found = _missed(growing, turns)
+    asked, found = _missed(growing, steps)
     if asked:
-        least = "".join(f" for {bound.target}" for bound in falling)
+        least = "".join(f" for {constraint.target}" for constraint in falling)
         raise PlanError(f"target {asked} is out of reach: the least cut{least} has {found}")
     if falling or not growing:
-        return turns
-    beyond = _first(lambda n: not all(bound.met(n) for bound in growing), len(path))
-    return len(path) if beyond is None else beyond - 1
+        return steps
+    beyond = _first(lambda n: not all(constraint.met(n) for constraint in growing), len(schedule))
+    return len(schedule) if beyond is None else beyond - 1
 
 
-def _settled(bound: Bound, start: int, end: int) -> int | None:
-    """The first turns from `start` on of which a measurement says that they meet an estimate.
+def _measured(constraint: Constraint, start: int, end: int) -> int | None:
+    """The first number of steps from `start` on whose measurement meets an estimated target.
 
-    What is estimated says where to measure, and the measurement corrects what is estimated. Where
-    none is near enough in a few rounds, it is the least cut that is known to fit, or else the
-    nearest that exceeds the limit by little. None where the end of the path doesn't do.
+    Estimates choose where to measure, and each measurement corrects them. Where none is near
+    enough in a few rounds, it is the smallest cut that is known to fit, or else the nearest one
+    that exceeds the limit by little. None where the end of the schedule doesn't fit.
     """
-    found = bound.settled
-    if bound.value(start) <= bound.limit:
-        bound.settle(start)  # where that does nothing more has to go
+    found = constraint.measured
+    if constraint.value(start) <= constraint.limit:
+        constraint.measure(start)  # where that does nothing more has to go
     for _ in range(ROUNDS):
-        turns = _first(bound.met, end, start)
-        turns = end if turns is None else turns
-        if turns in found:
+        steps = _first(constraint.met, end, start)
+        steps = end if steps is None else steps
+        if steps in found:
             break
-        bound.settle(turns)
-        if found[turns] <= bound.limit and (turns == start or found[turns] >= NEAR * bound.limit):
-            return turns
-    if end not in found and not any(value <= bound.limit for value in found.values()):
-        bound.settle(end)
-    fitting = [turns for turns, value in found.items() if value <= bound.limit]
-    nearest = min(found, key=lambda turns: found[turns])
-    return min(fitting, default=nearest if found[nearest] <= bound.limit / NEAR else None)
+        constraint.measure(steps)
+        if found[steps] <= constraint.limit and (
+            steps == start or found[steps] >= NEAR * constraint.limit
+        ):
+            return steps
+    if end not in found and not any(value <= constraint.limit for value in found.values()):
+        constraint.measure(end)
+    fitting = [steps for steps, value in found.items() if value <= constraint.limit]
+    nearest = min(found, key=lambda steps: found[steps])
+    return min(fitting, default=nearest if found[nearest] <= constraint.limit / NEAR else None)
 
 
 def _first(holds: Callable[[int], bool], end: int, start: int = 0) -> int | None:
@@ -182,8 +183,8 @@ def _first(holds: Callable[[int], bool], end: int, start: int = 0) -> int | None
     return high
 
 
-def _missed(bounds: list[Bound], turns: int) -> tuple[str, str]:
-    """The targets that aren't met there, and what there is instead."""
-    missed = [bound for bound in bounds if not bound.met(turns)]
-    asked = ", ".join(str(bound.target) for bound in missed)
-    return asked, ", ".join(bound.found(turns) for bound in missed)
+def _missed(constraints: list[Constraint], steps: int) -> tuple[str, str]:
+    """The targets that aren't met there, and the values there."""
+    missed = [constraint for constraint in constraints if not constraint.met(steps)]
+    asked = ", ".join(str(constraint.target) for constraint in missed)
+    return asked, ", ".join(constraint.found(steps) for constraint in missed)

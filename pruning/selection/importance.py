@@ -6,7 +6,6 @@ filters, out of which --group makes one a group, or scores of the groups themsel
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,19 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pruning.calibration.elimination import least_squares
-from pruning.calibration.statistics import Evidence
+from pruning.calibration.elimination import group_losses
+from pruning.calibration.statistics import Statistics
 from pruning.cut.folding import tensors_of
 from pruning.graph.channels import ChannelGraph
 from pruning.graph.rules import Weighted, depthwise, rule_of
-from pruning.options import SENSITIVITY, SIGNAL
+from pruning.registry import BN, IMPORTANCES, LEAST_SQUARES, SENSITIVITY
 from yolo.errors import PlanError
 from yolo.layers import Layer
 from yolo.layers.bayesian import bayesian_layers
 from yolo.layers.convolutional import Convolutional
 from yolo.network import Network, State
 
-LEAST_SQUARES = "least-squares"
 Scores = NDArray[np.float64]
 ChannelScores = dict[int, Scores]  # section with filters → a score for each of its outputs
 
@@ -35,14 +33,14 @@ ChannelScores = dict[int, Scores]  # section with filters → a score for each o
 class Model:
     """What an importance may look at.
 
-    `evidence` is what was measured on images, if anything; `sensitivity` what a scan found that
+    `statistics` is what was measured on images, if anything; `sensitivity` what a scan found that
     goes with each group (groups,), if there was one: sensitivity.scan. `posterior` is the Bayesian
     network that it is the plain form of, if it is.
     """
 
     graph: ChannelGraph
     state: State
-    evidence: Evidence | None = None
+    statistics: Statistics | None = None
     seed: int = 0
     sensitivity: Scores | None = None
     posterior: Network | None = None
@@ -52,13 +50,13 @@ class Model:
         """The importance that makes most of what was measured."""
         if self.sensitivity is not None:
             return SENSITIVITY
-        return "bn" if self.evidence is None else LEAST_SQUARES
+        return BN if self.statistics is None else LEAST_SQUARES
 
-    def seen(self, importance: str) -> Evidence:
-        """The evidence; raises PlanError where there is none."""
-        if self.evidence is None:
+    def seen(self, importance: str) -> Statistics:
+        """The statistics; raises PlanError where there is none."""
+        if self.statistics is None:
             raise PlanError(f"importance {importance}: needs images: --calibrate")
-        return self.evidence
+        return self.statistics
 
     def weights(self, section: int) -> Tensor:
         """The weights that a section computes with, be they its own or shared ones."""
@@ -74,11 +72,11 @@ class Importance:
 
     @classmethod
     def of(cls, model: Model, name: str, how: str) -> Importance:
-        """`name` is one of IMPORTANCES, `how` of options.GROUP_SCORES.
+        """`name` is one of registry.IMPORTANCES, `how` of registry.GROUP_SCORES.
 
         Raises PlanError where a score is not a number.
         """
-        graph, found = model.graph, IMPORTANCES[name](model)
+        graph, found = model.graph, IMPORTANCES[name].load()(model)
         channels = found if isinstance(found, dict) else _of_channels(graph, found)
         for i, values in channels.items():
             if np.isnan(values).any():
@@ -113,7 +111,7 @@ def channel_scores(graph: ChannelGraph, state: State) -> ChannelScores:
 
 
 def group_scores(graph: ChannelGraph, channels: ChannelScores, how: str = "first") -> Scores:
-    """One score a group from those of its channels; `how` is one of options.GROUP_SCORES.
+    """One score a group from those of its channels; `how` is one of registry.GROUP_SCORES.
 
     `first` takes the first convolution of a chain (as coldlarry's shortcut pruning does); `union`
     keeps a group as long as any of its channels would be kept, so its score is their maximum.
@@ -138,7 +136,7 @@ def _of_channels(graph: ChannelGraph, groups: Scores) -> ChannelScores:
     return {i: groups[graph.outputs[i]] for i in graph.producers}
 
 
-def _bn(model: Model) -> ChannelScores:
+def bn(model: Model) -> ChannelScores:
     return channel_scores(model.graph, model.state)
 
 
@@ -149,7 +147,7 @@ def _norms(model: Model, order: int) -> ChannelScores:
     }
 
 
-def _l1(model: Model) -> ChannelScores:
+def l1(model: Model) -> ChannelScores:
     """Σ|w| of a filter as it is stored, its BN scale not counted, as Li et al. (ICLR 2017) do.
 
     It grows with the filter's size: compare it within a layer rather than globally.
@@ -157,12 +155,12 @@ def _l1(model: Model) -> ChannelScores:
     return _norms(model, 1)
 
 
-def _l2(model: Model) -> ChannelScores:
+def l2(model: Model) -> ChannelScores:
     """√Σw² of a filter as it is stored: He et al., Soft Filter Pruning (IJCAI 2018)."""
     return _norms(model, 2)
 
 
-def _fpgm(model: Model) -> ChannelScores:
+def fpgm(model: Model) -> ChannelScores:
     """Sum of a filter's distances to the others of its section.
 
     Where it is least, the filter lies nearest to their geometric median, and others can stand for
@@ -171,14 +169,14 @@ def _fpgm(model: Model) -> ChannelScores:
     return {i: _numbers(torch.cdist(f, f).sum(1)) for i, f in _filters(model)}
 
 
-def _lamp(model: Model) -> ChannelScores:
+def lamp(model: Model) -> ChannelScores:
     """A filter's squared norm over the sum of all in its section that are at least as large.
 
     The largest of every section has 1, so that sections of any scale can be compared. Lee et al.,
     Layer-Adaptive Sparsity for the Magnitude-based Pruning (ICLR 2021), filters for weights.
     """
     found = {}
-    for i, norms in _l2(model).items():
+    for i, norms in l2(model).items():
         squares = norms**2
         ascending = np.sort(squares)
         # sums from the back: rest[n] is that of ascending[n:]
@@ -187,7 +185,7 @@ def _lamp(model: Model) -> ChannelScores:
     return found
 
 
-def _bn_next(model: Model) -> ChannelScores:
+def bn_next(model: Model) -> ChannelScores:
     """|γ| (or the norm) times the L2 norm of all weights that the channel meets.
 
     These are its group's in every section that weighs it, behind whatever passes it on; a
@@ -199,7 +197,7 @@ def _bn_next(model: Model) -> ChannelScores:
         if isinstance(rule_of(layer), Weighted) and not depthwise(layer):
             np.add.at(energy, graph.inputs[i][0], _input_energy(layer, model.weights(i)))
     outgoing = np.sqrt(energy)
-    return {i: values * outgoing[graph.outputs[i]] for i, values in _bn(model).items()}
+    return {i: values * outgoing[graph.outputs[i]] for i, values in bn(model).items()}
 
 
 def _input_energy(layer: Layer, weights: Tensor) -> Scores:
@@ -213,17 +211,17 @@ def _input_energy(layer: Layer, weights: Tensor) -> Scores:
     return _numbers(torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).square())
 
 
-def _random(model: Model) -> Scores:
+def random(model: Model) -> Scores:
     """A number in [0, 1) for each group: what the others have to beat."""
     return np.random.default_rng(model.seed).random(model.graph.size)
 
 
-def _activation(model: Model) -> ChannelScores:
+def activation(model: Model) -> ChannelScores:
     """The variance of a channel's output: what a constant in its place leaves out."""
     return {i: _numbers(model.seen("activation").energy[i]) for i in model.graph.producers}
 
 
-def _taylor(model: Model) -> ChannelScores:
+def taylor(model: Model) -> ChannelScores:
     """How far the heads move without a channel, squared, to first order.
 
     Molchanov et al., Importance Estimation for Neural Network Pruning (CVPR 2019), with random
@@ -232,7 +230,7 @@ def _taylor(model: Model) -> ChannelScores:
     return {i: _numbers(model.seen("taylor").taylor[i]) for i in model.graph.producers}
 
 
-def _signal(model: Model) -> ChannelScores:
+def signal(model: Model) -> ChannelScores:
     """Σ E[w]² / Σ Var[w] of a filter's weights; without bound where they have no variance.
 
     Where only its scale is uncertain that is 1/α. Graves, Practical Variational Inference for
@@ -241,18 +239,18 @@ def _signal(model: Model) -> ChannelScores:
     found = {i: np.full(len(model.graph.outputs[i]), np.inf) for i in model.graph.producers}
     layers = bayesian_layers(model.posterior.layers) if model.posterior else {}
     if not layers:
-        raise PlanError(f"importance {SIGNAL}: needs the .pt of a network with Bayesian sections")
+        raise PlanError("importance signal: needs the .pt of a network with Bayesian sections")
     for i, layer in layers.items():
         mean, variance = (moment.double().flatten(1) for moment in layer.moments())
         found[i] = _numbers(mean.square().sum(1) / variance.sum(1).clamp(min=1e-300))
     return found
 
 
-def _least_squares(model: Model) -> Scores:
-    return least_squares(model.graph, model.state, model.seen(LEAST_SQUARES))
+def least_squares(model: Model) -> Scores:
+    return group_losses(model.graph, model.state, model.seen(LEAST_SQUARES))
 
 
-def _sensitivity(model: Model) -> Scores:
+def sensitivity(model: Model) -> Scores:
     """What a scan found that goes with each slot, where those before it are gone."""
     if model.sensitivity is None:
         raise PlanError(f"importance {SENSITIVITY}: needs a scan: --scan")
@@ -266,22 +264,3 @@ def _filters(model: Model) -> list[tuple[int, Tensor]]:
 
 def _numbers(scores: Tensor) -> Scores:
     return scores.double().cpu().numpy()
-
-
-# options.IMPORTANCES says them in words
-IMPORTANCES: dict[str, Callable[[Model], ChannelScores | Scores]] = {
-    "bn": _bn,
-    "l1": _l1,
-    "l2": _l2,
-    "fpgm": _fpgm,
-    "lamp": _lamp,
-    "bn-next": _bn_next,
-    "random": _random,
-    "activation": _activation,
-    "taylor": _taylor,
-    LEAST_SQUARES: _least_squares,
-    SIGNAL: _signal,
-    SENSITIVITY: _sensitivity,
-}
-MEASURED = ("activation", "taylor", LEAST_SQUARES)  # those that want images
-PRICES = (LEAST_SQUARES, SENSITIVITY)  # what is lost: it is worth the MACs that it buys

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
 from pruning.graph.coupling import Ids
 from pruning.graph.rules import Weighted, depthwise, rule_of
+from pruning.registry import COMPARISONS
 from pruning.selection.importance import Model, Scores
-from pruning.selection.ranking import Candidate, Ranking
+from pruning.selection.ranking import Candidate, Ranked
 
 Forms = list[Hashable]  # of every candidate: slots of equal ones are compared
 
 
-def _global(model: Model, candidates: Sequence[Candidate]) -> Forms:
+def all_alike(model: Model, candidates: Sequence[Candidate]) -> Forms:
     return [0] * len(candidates)
 
 
-def _layer(model: Model, candidates: Sequence[Candidate]) -> Forms:
+def by_layer(model: Model, candidates: Sequence[Candidate]) -> Forms:
     return list(range(len(candidates)))
 
 
-def _isomorphic(model: Model, candidates: Sequence[Candidate]) -> Forms:
+def by_shape(model: Model, candidates: Sequence[Candidate]) -> Forms:
     """The shapes of all weights that make a family's channels, and of all that use them.
 
     Fang et al., Isomorphic Pruning for Vision Models (ECCV 2024).
@@ -45,15 +46,7 @@ def _isomorphic(model: Model, candidates: Sequence[Candidate]) -> Forms:
     return forms
 
 
-# options.COMPARISONS says them in words
-COMPARISONS: dict[str, Callable[[Model, Sequence[Candidate]], Forms]] = {
-    "global": _global,
-    "layer": _layer,
-    "isomorphic": _isomorphic,
-}
-
-
-def order(model: Model, ranking: Ranking, compare: str, union: float | None = None) -> Ids:
+def order(model: Model, ranking: Ranked, compare: str, union: float | None = None) -> Ids:
     """The number of the candidate that loses its worst slot, turn by turn: (turns,)
 
     Candidates that are compared lose those with the lowest scores, all such sets of them the same
@@ -63,7 +56,7 @@ def order(model: Model, ranking: Ranking, compare: str, union: float | None = No
     candidates = ranking.candidates
     if not candidates:
         return np.zeros(0, np.int64)
-    forms = COMPARISONS[compare](model, candidates)
+    forms = COMPARISONS[compare].load()(model, candidates)
     numbers = {form: n for n, form in enumerate(dict.fromkeys(forms))}
     sets = np.array([numbers[form] for form in forms])
     limit = np.full(len(numbers), np.inf)
@@ -91,8 +84,8 @@ def _shares(sets: Ids, channels: Ids, cost: Ids, number: Ids) -> Scores:
     return (done - before - cost[number] / 2) / np.bincount(sets, channels)[mine]
 
 
-def _threshold(model: Model, ranking: Ranking, chosen: np.ndarray, share: float) -> float:
-    """What this share of the single channels of the chosen candidates doesn't pass."""
+def _threshold(model: Model, ranking: Ranked, chosen: np.ndarray, share: float) -> float:
+    """The score at this quantile of the single channels of the chosen candidates."""
     inside = np.zeros(model.graph.size, bool)
     for candidate, is_chosen in zip(ranking.candidates, chosen, strict=True):
         if is_chosen:

@@ -12,8 +12,10 @@ from pruning.cut.folding import Folding
 from pruning.graph.channels import ChannelGraph, Family
 from pruning.graph.coupling import Ids
 from pruning.measure.costs import Costs
-from pruning.selection.importance import PRICES, Importance, Model, Scores
-from pruning.selection.wish import Wish
+from pruning.registry import IMPORTANCES
+from pruning.selection.families import families
+from pruning.selection.importance import Importance, Model, Scores
+from pruning.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """All candidates of a wish, and the scores that rank them; `name` says what they are."""
+class Ranked:
+    """All candidates of a spec, and the scores that rank them; `name` says what they are."""
 
     candidates: Sequence[Candidate]
     importance: Importance
@@ -56,31 +58,32 @@ class Ranking:
         return sum(c.family.cost * (c.family.slots - c.least) for c in self.candidates)
 
 
-def rank(model: Model, wish: Wish, folding: Folding) -> Ranking:
-    """Rank what a wish allows to be cut; raises PlanError."""
-    graph, families = model.graph, wish.families(model.graph)
-    name = wish.importance or model.best
-    importance = Importance.of(model, name, wish.group_score)
-    per_mac = name in PRICES if wish.per_mac is None else wish.per_mac
+def rank(model: Model, spec: Spec, folding: Folding) -> Ranked:
+    """Rank what a spec allows to be cut; raises PlanError."""
+    graph, cuttable = model.graph, families(model.graph, spec)
+    name = spec.ranking.importance or model.best
+    importance = Importance.of(model, name, spec.group)
+    own = spec.ranking.per_mac
+    per_mac = IMPORTANCES[name].per_mac if own is None else own
     if per_mac:
-        importance = importance.divided(graph, slot_macs(graph, families))
+        importance = importance.divided(graph, slot_macs(graph, cuttable))
     nothing = np.zeros(graph.size, bool)
     found = []
-    for family in families:
+    for family in cuttable:
         groups = family.groups
         order = np.argsort(-importance.groups[groups], axis=1, kind="stable")
         ranked = np.take_along_axis(groups, order, 1)
-        floor = _floor(family, wish)
+        floor = _floor(family, spec)
         constant = folding.mode == "exact" and folding.needs(family, nothing)
         least = min(floor + constant, family.slots)
         found.append(Candidate(family, ranked, importance.groups[ranked].mean(0), floor, least))
-    return Ranking(found, importance, f"{name} per MAC" if per_mac else name)
+    return Ranked(found, importance, f"{name} per MAC" if per_mac else name)
 
 
-def _floor(family: Family, wish: Wish) -> int:
-    by_count = -(-wish.keep_min // family.unit)
+def _floor(family: Family, spec: Spec) -> int:
+    by_count = -(-spec.limits.keep_min // family.unit)
     # 0.1 of 30 slots are 3, though 0.1 · 30 is a little more
-    by_share = math.ceil(wish.least_share * family.slots * (1 - 1e-12))
+    by_share = math.ceil(spec.layer_keep * family.slots * (1 - 1e-12))
     return min(max(by_count, by_share), family.slots)
 
 

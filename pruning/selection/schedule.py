@@ -1,4 +1,4 @@
-"""The way of a cut from nothing to all that may go, one slot after the other."""
+"""The schedule: the order in which slots go, and the cut at each of its steps."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from pruning.graph.channels import Family, Mask
 from pruning.selection.importance import Model, Scores, channel_scores, group_scores
 from pruning.selection.order import order
 from pruning.selection.ranking import Candidate, rank
-from pruning.selection.wish import Wish
+from pruning.spec import Spec
 
 LEAST_POWER = 8  # the smallest count that is rounded to a power of two
 
 
 @dataclass(frozen=True)
 class Step:
-    """A cut on the way, counts rounded and constant channels chosen."""
+    """A cut on a schedule, counts rounded and constant channels chosen."""
 
     plan: Plan
     fold: Fold
 
 
-class Path:
-    """Every turn of the order, and the cut that is made by then: at(0) cuts nothing."""
+class Schedule:
+    """The order in which slots go, and the cut at each step of it: at(0) cuts nothing."""
 
-    def __init__(self, model: Model, wish: Wish, folding: Folding) -> None:
-        """Raises PlanError for a wish that names what isn't there."""
-        self.wish, self.folding, self._graph = wish, folding, model.graph
-        self.ranking = rank(model, wish, folding)
-        union = wish.percent if wish.group_score == "union" else None
-        self.order = order(model, self.ranking, wish.compare, union)
+    def __init__(self, model: Model, spec: Spec, folding: Folding) -> None:
+        """Raises PlanError for a spec that names what isn't there."""
+        self.spec, self.folding, self._graph = spec, folding, model.graph
+        self.ranked = rank(model, spec, folding)
+        union = spec.percent if spec.group == "union" else None
+        self.order = order(model, self.ranked, spec.ranking.compare, union)
         # what is lost with a channel is its deviation, whatever ranked it
         scales = channel_scores(model.graph, model.state)
         self._deviation = group_scores(model.graph, scales, "max")
@@ -45,33 +45,33 @@ class Path:
 
     @property
     def limit(self) -> str:
-        """What stays at its end, in words."""
-        return f"keeping at least {self.wish.kept}"
+        """The limit at its end, in words."""
+        return f"keeping at least {self.spec.kept}"
 
-    def at(self, turns: int) -> Step:
-        """The cut after so many turns."""
-        if turns not in self._steps:
-            self._steps[turns] = self.cut(self._counts(turns))
-        return self._steps[turns]
+    def at(self, step: int) -> Step:
+        """The cut after so many steps."""
+        if step not in self._steps:
+            self._steps[step] = self.cut(self._counts(step))
+        return self._steps[step]
 
     def cut(self, counts: Sequence[int]) -> Step:
         """The cut that leaves so many slots of every candidate, constant channels among them."""
         plan, alive = self._plan(counts)
         return Step(plan, self.folding.fold(alive, plan.mean))
 
-    def _counts(self, turns: int) -> list[int]:
-        gone = np.bincount(self.order[:turns], minlength=len(self.ranking.candidates))
+    def _counts(self, step: int) -> list[int]:
+        gone = np.bincount(self.order[:step], minlength=len(self.ranked.candidates))
         return [
-            _rounded(c.family, c.family.slots - lost, self.wish.multiple)
-            for c, lost in zip(self.ranking.candidates, gone.tolist(), strict=True)
+            _rounded(c.family, c.family.slots - lost, self.spec.round_to)
+            for c, lost in zip(self.ranked.candidates, gone.tolist(), strict=True)
         ]
 
     def _plan(self, counts: Sequence[int]) -> tuple[Plan, Mask]:
         """Fill the slots of every candidate with the best, and a constant channel where needed."""
-        wish, folding = self.wish, self.folding
+        spec, folding = self.spec, self.folding
         alive = np.ones(self._graph.size, bool)
         mean = []
-        for candidate, count in zip(self.ranking.candidates, counts, strict=True):
+        for candidate, count in zip(self.ranked.candidates, counts, strict=True):
             if count == candidate.family.slots:
                 continue
             alive[candidate.ranked[:, count:]] = False
@@ -83,7 +83,7 @@ class Path:
             elif folding.mode == "auto":
                 mean.append(candidate.family.name)
         chosen = tuple(mean) if folding.mode == "auto" else None
-        plan = Plan.of(self._graph, alive, wish.strategy, wish.percent, chosen, wish.target)
+        plan = Plan.of(self._graph, alive, spec.strategy, spec.percent, chosen, spec.target)
         return plan, alive
 
 

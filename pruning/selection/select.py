@@ -1,81 +1,82 @@
-"""Importance → ranking → order → how far to go → plan."""
+"""Importance → ranked candidates → schedule → how far to go → plan."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pruning.cut.folding import Folding
 from pruning.cut.plan import Plan
 from pruning.graph.channels import ChannelGraph
 from pruning.measure.costs import Costs, Measure
-from pruning.selection.budget import turns_to_cut, turns_to_meet
+from pruning.selection.budget import steps_to_cut, steps_to_meet
+from pruning.selection.families import check_only
 from pruning.selection.importance import Model
-from pruning.selection.ranking import Ranking, rank
-from pruning.selection.schedule import Path
-from pruning.selection.wish import Wish, check_only
+from pruning.selection.ranking import Ranked, rank
+from pruning.selection.schedule import Schedule
+from pruning.spec import Percent, Spec
 from yolo.errors import PlanError
 from yolo.network import State
 
 
 def select(
     model: Model,
-    wish: Wish,
+    spec: Spec,
     folding: Folding,
     measures: Mapping[str, Measure] | None = None,
-    wholes: Mapping[str, float] | None = None,
+    originals: Mapping[str, float] | None = None,
 ) -> Plan:
-    """The plan that fulfils a wish: `choose` on its path. Raises PlanError."""
-    return choose(path_of(model, wish, folding), measures, wholes)
+    """The plan of a spec: `choose` on its schedule. Raises PlanError."""
+    return choose(schedule_of(model, spec, folding), spec, measures, originals)
 
 
-def path_of(model: Model, wish: Wish, folding: Folding) -> Path:
-    """All cuts that a wish may mean, from nothing on; raises PlanError for what can't be meant."""
-    wish.check()
-    path = Path(model, wish, folding)
-    check_only(model.graph, wish)
-    return path
+def schedule_of(model: Model, spec: Spec, folding: Folding) -> Schedule:
+    """All cuts that a spec may mean, from nothing on; raises PlanError for impossible ones."""
+    schedule = Schedule(model, spec, folding)
+    check_only(model.graph, spec)
+    return schedule
 
 
 def choose(
-    path: Path,
+    schedule: Schedule,
+    spec: Spec,
     measures: Mapping[str, Measure] | None = None,
-    wholes: Mapping[str, float] | None = None,
+    originals: Mapping[str, float] | None = None,
 ) -> Plan:
-    """The plan that goes as far as the path's wish asks for; raises PlanError where that can't be.
+    """The plan that goes as far on a schedule as a spec asks for; raises PlanError.
 
-    `measures` tell for each kind of target (targets.KINDS) what a cut comes to, by default what
-    Costs counts; `wholes` what shares are of, by default what the network itself comes to.
+    `measures` compute the quantity of each kind of target (spec.KINDS), by default those that
+    Costs counts; `originals` are what shares are of, by default the network's own quantities.
     """
-    wish, graph = path.wish, path.folding.graph
-    if wish.target is not None:
-        measures = Costs(graph).measures() if measures is None else measures
-        turns = turns_to_meet(path, wish.target, measures, wholes)
+    graph = schedule.folding.graph
+    if isinstance(spec.channels, Percent):
+        channels = _channels(graph, schedule.ranked, spec, spec.channels.share)
+        steps = steps_to_cut(schedule, channels)
     else:
-        turns = turns_to_cut(path, _channels(graph, path.ranking, wish))
-    return path.at(turns).plan
+        measures = Costs(graph).measures() if measures is None else measures
+        steps = steps_to_meet(schedule, spec.targets, measures, originals)
+    return replace(schedule.at(steps).plan, percent=spec.percent, target=spec.target)
 
 
-def reachable(graph: ChannelGraph, state: State, wish: Wish, folding: Folding) -> float:
-    """The largest percent that a strategy can cut."""
-    wish.check_order()
-    ranking = rank(Model(graph, state, None, wish.seed), wish, folding)
-    return ranking.most / ranking.pool if ranking.pool else 0.0
+def reachable(graph: ChannelGraph, state: State, spec: Spec, folding: Folding) -> float:
+    """The largest percent that a spec's strategy can cut."""
+    ranked = rank(Model(graph, state, None, spec.ranking.seed), spec, folding)
+    return ranked.most / ranked.pool if ranked.pool else 0.0
 
 
-def _channels(graph: ChannelGraph, ranking: Ranking, wish: Wish) -> int:
+def _channels(graph: ChannelGraph, ranked: Ranked, spec: Spec, share: float) -> int:
     """How many are to go for a percent; raises PlanError where that are too many."""
-    assert wish.percent is not None
-    pool, most = ranking.pool, ranking.most
-    if wish.percent and not pool:
+    pool, most = ranked.pool, ranked.most
+    if share and not pool:
         raise PlanError(
-            f"{graph.network.cfg.path}: {wish.strategy} finds nothing that it may cut; "
+            f"{graph.network.cfg.path}: {spec.strategy} finds nothing that it may cut; "
             "tools/info.py tells why for every section"
         )
-    wanted = round(wish.percent * pool)
+    wanted = round(share * pool)
     if wanted > most:
         reach = int(most / pool * 1000) / 1000
         raise PlanError(
-            f"percent {wish.percent:g} is out of reach: {wish.strategy} can cut {reach:g} "
-            f"({most} of {pool} channels), keeping at least {wish.kept}"
+            f"percent {share:g} is out of reach: {spec.strategy} can cut {reach:g} "
+            f"({most} of {pool} channels), keeping at least {spec.kept}"
         )
     return wanted

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -11,26 +10,26 @@ from typing import Any
 
 import numpy as np
 
-from pruning.calibration.statistics import Evidence
+from pruning.calibration.statistics import Statistics
 from pruning.cut.folding import Folding
 from pruning.cut.surgery import operate
 from pruning.graph.channels import ChannelGraph
-from pruning.measure.metric import ERROR, Judge, digest
+from pruning.measure.head_error import ERROR
+from pruning.measure.metric import Metric, digest
 from pruning.selection.importance import Model, Scores
 from pruning.selection.ranking import Candidate, slot_macs
-from pruning.selection.schedule import Path as Way
-from pruning.selection.wish import Wish, check_only
+from pruning.selection.schedule import Schedule
+from pruning.selection.select import schedule_of
+from pruning.spec import Limits, Ranking, Spec
 from yolo.errors import PlanError
-from yolo.files import read_bytes, write_file
+from yolo.files import write_file
 from yolo.network import Network
+from yolo.records import read_record, record
 
-FORMAT = "sensitivity scan, 1"
+KIND, SCHEMA = "sensitivity scan", 2
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of the slots that can go: where it is measured
 FILES = {"model": "this model", "images": "these images"}  # of a key; the rest are settings
 TIE = 1e-9  # what the order's own score counts at most: it tells slots of equal losses apart
-
-# what reading something else raises
-WRONG = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 Progress = Callable[[str], object]
 Name = tuple[int, int]  # of a family
@@ -100,27 +99,24 @@ class Scan:
         """None where there is no file; raises PlanError for another file."""
         if not path.exists():
             return None
-        try:
-            data = json.loads(read_bytes(path, "scan"))
-            if data["format"] != FORMAT:
-                raise ValueError(data["format"])
-            curves = [Curve.from_json(part) for part in data["families"]]
-            key = {str(name): str(value) for name, value in data["key"].items()}
-            name, score = str(data["score_name"]), float(data["score"])
-        except WRONG as error:
-            raise _damaged(path) from error
+        return read_record(path, KIND, SCHEMA, cls._parsed, PlanError)
+
+    @classmethod
+    def _parsed(cls, data: dict[str, Any]) -> Scan:
+        curves = [Curve.from_json(part) for part in data["families"]]
+        key = {str(name): str(value) for name, value in data["key"].items()}
+        name, score = str(data["score_name"]), float(data["score"])
         return cls(key, name, score, {curve.name: curve for curve in curves})
 
     def save(self, path: Path) -> None:
         """Raises DarknetError."""
-        data = {
-            "format": FORMAT,
+        content = {
             "key": self.key,
             "score_name": self.score_name,
             "score": self.score,
             "families": [curve.to_json() for _, curve in sorted(self.curves.items())],
         }
-        write_file(path, (json.dumps(data, indent=1) + "\n").encode())
+        write_file(path, record(KIND, SCHEMA, content, indent=1).encode())
 
     def check(self, path: Path, key: Mapping[str, str]) -> None:
         """Raises PlanError where it isn't a scan of this."""
@@ -140,37 +136,41 @@ class Scan:
 def scan(
     path: Path,
     folding: Folding,
-    wish: Wish,
-    judge: Judge,
+    spec: Spec,
+    metric: Metric,
     images: str,
-    evidence: Evidence | None = None,
+    statistics: Statistics | None = None,
     progress: Progress = lambda step: None,
 ) -> Scores:
-    """What goes with each group (groups,) of the families that a wish allows to be cut.
+    """What goes with each group (groups,) of the families that a spec allows to be cut.
 
-    Each is cut alone, its slots in the order of |γ| or, with evidence, of least squares. What is
+    Each is cut alone, its slots in the order of |γ| or, with statistics, of least squares. What is
     measured is in the file at once: if it is there, only what it lacks is measured. `images` names
     what the judge judges by (request.images_key). Raises PlanError for a file of another scan, and
     for a wish that can't be fulfilled.
     """
     graph = folding.graph
-    model = Model(graph, folding.state, evidence)
-    wish.check()
-    check_only(graph, wish)
-    group = wish.group or "first"
-    order = Wish(wish.strategy, 0.0, group, spare=wish.spare, only=wish.only)
-    way = Way(model, replace(order, per_mac=False, layer_keep=0.0), folding)
+    model = Model(graph, folding.state, statistics)
+    group = spec.ranking.group or "first"
+    schedule = schedule_of(model, _alone(spec, group), folding)
     key = _key(graph, images, folding.mode, model.best, group)
     found = Scan.load(path)
     if found:
         found.check(path, key)
     else:
         progress("scanning: the original")
-        name, score = judge.scored(graph.network, progress)
+        name, score = metric.scored(graph.network, progress)
         found = Scan(key, name, _finite(score, graph), {})
         found.save(path)
-    found = _with_all(found, path, graph, way)
-    return _scores(graph, way, _measured(found, path, way, judge, progress))
+    found = _with_all(found, path, graph, schedule)
+    return _scores(graph, schedule, _measured(found, path, schedule, metric, progress))
+
+
+def _alone(spec: Spec, group: str) -> Spec:
+    """The spec in whose order a family is cut alone: without a floor for layers."""
+    limits = Limits(layer_keep=0.0, spare=spec.limits.spare, only=spec.limits.only)
+    ranking = Ranking(group=group, per_mac=False)
+    return replace(spec.at_percent(0.0), ranking=ranking, limits=limits)
 
 
 def marginal_losses(losses: Mapping[int, float], slots: int) -> Scores:
@@ -188,16 +188,16 @@ def marginal_losses(losses: Mapping[int, float], slots: int) -> Scores:
     return found
 
 
-def _with_all(found: Scan, path: Path, graph: ChannelGraph, way: Way) -> Scan:
-    """With a curve, be it empty, for all families of a way; raises PlanError."""
-    candidates = way.ranking.candidates
+def _with_all(found: Scan, path: Path, graph: ChannelGraph, schedule: Schedule) -> Scan:
+    """With a curve, be it empty, for all families of a schedule; raises PlanError."""
+    candidates = schedule.ranked.candidates
     macs = slot_macs(graph, [c.family for c in candidates])
     curves = dict(found.curves)
     for candidate in candidates:
         empty = _curve(candidate, int(macs[candidate.family.groups[0, 0]]))
         curve = curves.setdefault(empty.name, empty)
         if replace(curve, losses={}) != empty:
-            raise _damaged(path)
+            raise PlanError(f"{path}: is a damaged {KIND}; remove it and make it again")
     return replace(found, curves=curves)
 
 
@@ -207,9 +207,11 @@ def _curve(candidate: Candidate, macs: int) -> Curve:
     return Curve(family.sections, family.first, family.slots, most, macs, {})
 
 
-def _measured(found: Scan, path: Path, way: Way, judge: Judge, progress: Progress) -> Scan:
+def _measured(
+    found: Scan, path: Path, schedule: Schedule, metric: Metric, progress: Progress
+) -> Scan:
     """With all points; each is in the file as soon as it is known. Raises PlanError."""
-    graph, candidates = way.folding.graph, way.ranking.candidates
+    graph, candidates = schedule.folding.graph, schedule.ranked.candidates
     slots = [c.family.slots for c in candidates]
     missing = [
         (n, cut) for n, c in enumerate(candidates) for cut in found.curves[c.family.name].missing
@@ -220,8 +222,10 @@ def _measured(found: Scan, path: Path, way: Way, judge: Judge, progress: Progres
         step = f"scanning, point {number} of {total}"
         progress(step)
         left = [*slots[:n], slots[n] - cut, *slots[n + 1 :]]
-        smaller = Network.with_state(*operate(graph, way.folding.state, way.cut(left).fold))
-        _, score = judge.scored(smaller, _behind(step, progress))
+        smaller = Network.with_state(
+            *operate(graph, schedule.folding.state, schedule.cut(left).fold)
+        )
+        _, score = metric.scored(smaller, _behind(step, progress))
         curve = found.curves[candidates[n].family.name]
         curve = replace(curve, losses={**curve.losses, cut: found.loss(_finite(score, graph))})
         found = replace(found, curves={**found.curves, curve.name: curve})
@@ -239,9 +243,9 @@ def _finite(score: float, graph: ChannelGraph) -> float:
     return score
 
 
-def _scores(graph: ChannelGraph, way: Way, found: Scan) -> Scores:
-    """What goes with every group; 0 for those that no wish asked for."""
-    scores, candidates = np.zeros(graph.size), way.ranking.candidates
+def _scores(graph: ChannelGraph, schedule: Schedule, found: Scan) -> Scores:
+    """What goes with every group; 0 for others."""
+    scores, candidates = np.zeros(graph.size), schedule.ranked.candidates
     highest = max((float(c.scores.max()) for c in candidates), default=0.0) or 1.0
     for candidate in candidates:
         family = candidate.family
@@ -262,7 +266,3 @@ def _key(
         "importance": importance,
         "group": group,
     }
-
-
-def _damaged(path: Path) -> PlanError:
-    return PlanError(f"{path}: not a sensitivity scan: move it away")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -16,8 +15,11 @@ from pruning.cut.surgery import masked
 from pruning.graph.channels import ChannelGraph, Mask
 from pruning.graph.coupling import Ids
 from pruning.proof.verify import relative
-from pruning.selection import Wish, prunable, reachable, select
+from pruning.registry import SCHEDULES
+from pruning.selection.families import prunable
 from pruning.selection.importance import Model
+from pruning.selection.select import reachable, select
+from pruning.spec import Spec
 from yolo.errors import PlanError
 from yolo.layers import Layer
 from yolo.network import Network, State
@@ -29,10 +31,6 @@ LEAST_PERCENT = 0.1  # what must be free to be worth a cut, where the wish names
 DECAYED = 0.01  # what is left of s after half of the epochs
 SPARED = 0.15  # the share of the groups, the largest, whose s decays in local-decay
 GREY = 0.5
-
-
-def _wish(wish: Wish | str) -> Wish:
-    return Wish(wish, 0.0) if isinstance(wish, str) else wish
 
 
 @dataclass(frozen=True)
@@ -102,10 +100,9 @@ class Penalty:
         self._slots: WeakKeyDictionary[Network, list[tuple[nn.Module, str]]] = WeakKeyDictionary()
 
     @classmethod
-    def of(cls, graph: ChannelGraph, wish: Wish | str) -> Penalty:
-        """The penalty for a strategy, or a wish's; raises PlanError where it has no γ."""
-        wish = _wish(wish)
-        allowed, network = prunable(graph, wish), graph.network
+    def of(cls, graph: ChannelGraph, spec: Spec) -> Penalty:
+        """The penalty for what a spec may cut; raises PlanError where that has no γ."""
+        allowed, network = prunable(graph, spec), graph.network
         sections = tuple(
             i
             for i in graph.producers
@@ -113,7 +110,7 @@ class Penalty:
         )
         if not sections:
             raise PlanError(
-                f"{network.cfg.path}: nothing to make sparse: {wish.strategy} finds no "
+                f"{network.cfg.path}: nothing to make sparse: {spec.strategy} finds no "
                 "batch_normalize=1 in what it may cut"
             )
         ids = np.concatenate([graph.outputs[i] for i in sections])
@@ -173,15 +170,15 @@ def _learns(layer: Layer) -> bool:
     return scales is not None and scales.requires_grad
 
 
-def _constant(s: float, late: bool, sizes: Tensor | None) -> float:
+def constant(s: float, late: bool, sizes: Tensor | None) -> float:
     return s
 
 
-def _global_decay(s: float, late: bool, sizes: Tensor | None) -> float:
+def global_decay(s: float, late: bool, sizes: Tensor | None) -> float:
     return s * DECAYED if late else s
 
 
-def _local_decay(s: float, late: bool, sizes: Tensor | None) -> float | Tensor:
+def local_decay(s: float, late: bool, sizes: Tensor | None) -> float | Tensor:
     if sizes is None:
         raise ValueError("local-decay needs the sizes of the groups")
     if not late:
@@ -190,28 +187,23 @@ def _local_decay(s: float, late: bool, sizes: Tensor | None) -> float | Tensor:
     return torch.where(sizes > limit, s * DECAYED, s)
 
 
-# the schedules of tanluren/yolov3-channel-and-layer-pruning
-SCHEDULES: dict[str, Callable[[float, bool, Tensor | None], float | Tensor]] = {
-    "constant": _constant,
-    "global-decay": _global_decay,
-    "local-decay": _local_decay,
-}
-
-
 def strength(
     schedule: str, s: float, epoch: float, epochs: int, sizes: Tensor | None = None
 ) -> float | Tensor:
-    """The s of an epoch, counted from 0, or of every group then (groups,); see SCHEDULES.
+    """The s of an epoch, counted from 0, or of every group then (groups,).
+
+    `schedule` is one of registry.SCHEDULES, those of tanluren/yolov3-channel-and-layer-pruning.
 
     From half of the epochs on, global-decay takes s/100, local-decay takes it for the 15 % of the
     groups that are largest now: `sizes` is Penalty.sizes. It remembers nothing, so a resumed run
     has what an unbroken one has.
     """
-    return SCHEDULES[schedule](s, epoch >= epochs / 2, sizes)
+    found: float | Tensor = SCHEDULES[schedule].load()(s, epoch >= epochs / 2, sizes)
+    return found
 
 
 @dataclass(frozen=True)
-class Look:
+class SparsityProgress:
     """How far sparse training has come.
 
     `small`: share of the prunable γ that are below 1 % of the largest. `percent`: the largest
@@ -232,20 +224,19 @@ class Look:
 
 
 @torch.no_grad()
-def look(network: Network, penalty: Penalty, wish: Wish | str, images: Tensor) -> Look:
+def look(network: Network, penalty: Penalty, spec: Spec, images: Tensor) -> SparsityProgress:
     """Probe a network, in training or not, without changing it; about nine forward passes.
 
-    `images` are (N, C, H, W) in [0, 1], float. A wish with a percent asks whether that is free.
+    `images` are (N, C, H, W) in [0, 1], float. A spec with a percent asks whether that is free.
     """
-    wish = _wish(wish)
     gammas = penalty.gammas(network)
     small = float((gammas <= SMALL * gammas.max()).double().mean())
     probe = _Probe(network, penalty.graph, images)
-    percent = probe.free_percent(wish)
-    return Look(small, percent, _verdict(wish, percent, gammas, probe.response()))
+    percent = probe.free_percent(spec)
+    return SparsityProgress(small, percent, _verdict(spec, percent, gammas, probe.response()))
 
 
-def _verdict(wish: Wish, percent: float, gammas: Tensor, response: float) -> str:
+def _verdict(spec: Spec, percent: float, gammas: Tensor, response: float) -> str:
     """Over-regularised is what has no loud channel, or a head that no longer sees the image.
 
     BN makes up for small γ before it, so that the loss tells late. But |γ| is the standard
@@ -258,7 +249,7 @@ def _verdict(wish: Wish, percent: float, gammas: Tensor, response: float) -> str
         return "over-regularised: a head hardly depends on the image; lower s"
     if loudest < LOUD:
         return f"over-regularised: the largest γ are only {float(loudest):.2g}; lower s"
-    if percent < (wish.percent or LEAST_PERCENT):
+    if percent < (spec.percent or LEAST_PERCENT):
         return "not sparse yet"
     return f"enough for percent {percent:.2f}"
 
@@ -278,14 +269,14 @@ class _Probe:
         grey = self._run(self.state, torch.full_like(self.images[:1], GREY))
         return min(relative({i: grey[i]}, {i: self.whole[i]}) for i in self.whole)
 
-    def free_percent(self, wish: Wish) -> float:
+    def free_percent(self, spec: Spec) -> float:
         """The largest percent, to 0.01, that changes the heads by less than CHANGE."""
         state = {i: {n: t.cpu() for n, t in tensors.items()} for i, tensors in self.state.items()}
         folding = Folding(self.graph, state)
-        free, beyond = 0, int(100 * reachable(self.graph, state, wish, folding) + 1e-6) + 1
+        free, beyond = 0, int(100 * reachable(self.graph, state, spec, folding) + 1e-6) + 1
         while beyond - free > 1:
             middle = (free + beyond) // 2
-            plan = select(Model(self.graph, state), replace(wish, percent=middle / 100), folding)
+            plan = select(Model(self.graph, state), spec.at_percent(middle / 100), folding)
             fold = folding.fold(plan.alive(self.graph), plan.mean)
             changed = self._run(masked(self.graph, self.state, fold, False), self.images)
             if relative(changed, self.whole) < CHANGE:

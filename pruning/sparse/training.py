@@ -8,12 +8,12 @@ from pathlib import Path
 from torch import Tensor
 
 from pruning.graph.channels import ChannelGraph
-from pruning.run.figures import gamma_history
-from pruning.selection import Wish
-from pruning.sparse.penalty import Look, Penalty, look, strength
+from pruning.sparse.figures import gamma_history
+from pruning.sparse.penalty import Penalty, SparsityProgress, look, strength
+from pruning.spec import Percent, Spec
+from yolo.figures import png
 from yolo.files import Writer, content_writer
 from yolo.network import Network
-from yolo.png import png
 from yolo.training.records import Row
 
 
@@ -27,11 +27,11 @@ class SparseTraining:
     def __init__(
         self, network: Network, strategy: str, s: float, schedule: str, images: Tensor
     ) -> None:
-        self.wish = Wish(strategy, 0.0)
-        self.penalty = Penalty.of(ChannelGraph(network), self.wish)
+        self.spec = Spec(strategy, Percent(0.0))
+        self.penalty = Penalty.of(ChannelGraph(network), self.spec)
         self.s, self.schedule, self.images = s, schedule, images
         self.gammas: list[Tensor] = []
-        self.last: Look | None = None
+        self.last: SparsityProgress | None = None
 
     def shrink(self, network: Network, size: float, progress: float) -> None:
         """The proximal step of size · s; `progress` in [0, 1) is the share of the training done."""
@@ -44,7 +44,7 @@ class SparseTraining:
 
     def look(self, network: Network) -> Row:
         """How far it is, after an epoch; `line` says it in words."""
-        self.last = look(network, self.penalty, self.wish, self.images)
+        self.last = look(network, self.penalty, self.spec, self.images)
         self.gammas.append(self.penalty.gammas(network).cpu())
         return {"small": self.last.small, "percent": self.last.percent}
 

@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from command_line import CommandLine
 from tiny_data import CLASSIFIER, DETECTOR, make_classification_data, make_detection_data
 
 from pruning.calibration.images import batches, calibration_images
@@ -20,16 +19,16 @@ from yolo.network import Network
 
 
 @pytest.fixture
-def line(tmp_path, monkeypatch, capsys):
+def command(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("x.cfg").write_text(DETECTOR)
     make_detection_data(tmp_path / "shapes", train=16)
-    return CommandLine(monkeypatch, capsys)
+    return command
 
 
-def prune(line, *options):
+def prune(command, *options):
     given = ("--cfg", "x.cfg", "--weights", "random:3", "--out", "out", "--runs", 0)
-    return line.run("prune", *given, "--strategy", "shortcut", *options)
+    return command.run("prune", *given, "--strategy", "shortcut", *options)
 
 
 def data_file(folder):
@@ -37,9 +36,9 @@ def data_file(folder):
     return str(found)
 
 
-def test_weights_are_solved_anew_and_run_in_opencv(line):
+def test_weights_are_solved_anew_and_run_in_opencv(command):
     options = ("--target", "macs=0.5", "--calibrate", data_file("shapes"))
-    ended = prune(line, *options, "--verify", "torch,opencv", "--json", "r.json")
+    ended = prune(command, *options, "--verify", "torch,opencv", "--json", "r.json")
     assert ended.code == 0, ended.err
     found = json.loads(Path("r.json").read_text())["recovery"]
     assert (found["method"], found["kept"]) == ("reconstruct", True)
@@ -55,19 +54,19 @@ def test_weights_are_solved_anew_and_run_in_opencv(line):
     assert relative({i: torch.from_numpy(a) for i, a in arrays.items()}, expected) < 1e-4
 
 
-def test_runs_are_repeatable(line):
+def test_runs_are_repeatable(command):
     weights = []
     for out in ("one", "two"):
-        ended = prune(line, "--calibrate", data_file("shapes"), "--verify", "none", "--out", out)
+        ended = prune(command, "--calibrate", data_file("shapes"), "--verify", "none", "--out", out)
         assert ended.code == 0, ended.err
         weights.append(next(Path(out).glob("*.weights")).read_bytes())
     assert weights[0] == weights[1]
 
 
 @pytest.mark.parametrize("method", ["none", "fold", "bn"])
-def test_other_ways_to_recover(line, method):
+def test_other_ways_to_recover(command, method):
     images = ("--calibrate", data_file("shapes"), "--importance", "taylor")
-    ended = prune(line, *images, "--recover", method, "--verify", "torch", "--json", "r.json")
+    ended = prune(command, *images, "--recover", method, "--verify", "torch", "--json", "r.json")
     assert ended.code == 0, ended.err
     report = json.loads(Path("r.json").read_text())
     assert report["fold"] == ("none" if method == "none" else "auto")
@@ -85,9 +84,9 @@ def test_other_ways_to_recover(line, method):
         (("--calibrate", "shapes", "--calibration-images", "0"), "expected at least 1"),
     ],
 )
-def test_what_can_not_be_done(line, options, message):
+def test_what_can_not_be_done(command, options, message):
     Path("empty").mkdir()
-    ended = prune(line, *options)
+    ended = prune(command, *options)
     assert ended.code == 2
     assert message in ended.err
     assert ended.err.count("\n") == 1

@@ -233,11 +233,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
-
-
 def content(folder: Path) -> dict[str, bytes | None]:
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
@@ -245,10 +240,10 @@ def content(folder: Path) -> dict[str, bytes | None]:
     }
 
 
-def prune(line: CommandLine, *arguments: object) -> Ended:
+def prune(command: CommandLine, *arguments: object) -> Ended:
     """Options given twice count as given last."""
     given = ("--cfg", "x.cfg", "--weights", "x.weights", "--out", "out", *LIGHT)
-    return line.run("prune", *given, *arguments)
+    return command.run("prune", *given, *arguments)
 
 
 def check_refused(ended: Ended, message: str, code: int = 2, kind: str = "error") -> None:
@@ -259,8 +254,8 @@ def check_refused(ended: Ended, message: str, code: int = 2, kind: str = "error"
     assert len(ended.err) < 1000
 
 
-def test_it_writes_what_it_says(here: Path, line: CommandLine) -> None:
-    ended = prune(line, "--save-plan", "plan.json", "--json", "report.json", "--name", "y")
+def test_it_writes_what_it_says(here: Path, command: CommandLine) -> None:
+    ended = prune(command, "--save-plan", "plan.json", "--json", "report.json", "--name", "y")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.endswith("Written: out/y.cfg, .weights and .json\n")
     made = {"out", "out/y.cfg", "out/y.json", "out/y.weights", "plan.json", "report.json"}
@@ -268,151 +263,153 @@ def test_it_writes_what_it_says(here: Path, line: CommandLine) -> None:
     assert Path("report.json").read_bytes() == Path("out/y.json").read_bytes()
 
 
-def test_files_are_named_for_the_wish(here: Path, line: CommandLine) -> None:
-    prune(line, "--strategy", "shortcut", "--percent", "0.25")
+def test_files_are_named_for_the_wish(here: Path, command: CommandLine) -> None:
+    prune(command, "--strategy", "shortcut", "--percent", "0.25")
     assert {p.name for p in Path("out").iterdir()} == {
         f"x-shortcut-0.25.{kind}" for kind in ("cfg", "weights", "json")
     }
 
 
-def test_made_up_weights_are_said_to_be(here: Path, line: CommandLine) -> None:
-    assert "weights were made up" in prune(line, "--weights", "random:3").out
-    assert "made up" not in prune(line).out
+def test_made_up_weights_are_said_to_be(here: Path, command: CommandLine) -> None:
+    assert "weights were made up" in prune(command, "--weights", "random:3").out
+    assert "made up" not in prune(command).out
 
 
-def test_nothing_to_cut_is_said(here: Path, line: CommandLine) -> None:
-    assert prune(line, "--percent", "0").out.startswith("Nothing is cut.\n")
+def test_nothing_to_cut_is_said(here: Path, command: CommandLine) -> None:
+    assert prune(command, "--percent", "0").out.startswith("Nothing is cut.\n")
 
 
-def test_a_dry_run_writes_nothing(here: Path, line: CommandLine) -> None:
+def test_a_dry_run_writes_nothing(here: Path, command: CommandLine) -> None:
     before = content(here)
-    ended = prune(line, "--dry-run")
+    ended = prune(command, "--dry-run")
     assert ended.code == 0
     assert "Dry run" in ended.out
     assert content(here) == before
-    assert prune(line, "--dry-run", "--save-plan", "plan.json").code == 0
+    assert prune(command, "--dry-run", "--save-plan", "plan.json").code == 0
     assert content(here).keys() - before.keys() == {"plan.json"}
 
 
 @pytest.mark.parametrize("tool", ["prune", "info"])
 @pytest.mark.parametrize("name", BAD_CFGS)
-def test_bad_cfgs(here: Path, line: CommandLine, name: str, tool: str) -> None:
+def test_bad_cfgs(here: Path, command: CommandLine, name: str, tool: str) -> None:
     made, message = BAD_CFGS[name]
     Path("x.cfg").write_text(made(GOOD) if callable(made) else made)
     before = content(here)
     if tool == "prune":
-        check_refused(prune(line, "--weights", "random"), message)
+        check_refused(prune(command, "--weights", "random"), message)
     else:
-        check_refused(line.run("info", "--cfg", "x.cfg", "--json", "x.json"), message)
+        check_refused(command.run("info", "--cfg", "x.cfg", "--json", "x.json"), message)
     assert content(here) == before
 
 
 @pytest.mark.parametrize("tool", ["prune", "info"])
 @pytest.mark.parametrize("name", BAD_WEIGHTS)
-def test_bad_weights(here: Path, line: CommandLine, name: str, tool: str) -> None:
+def test_bad_weights(here: Path, command: CommandLine, name: str, tool: str) -> None:
     made, message = BAD_WEIGHTS[name]
     Path("x.weights").write_bytes(made(Path("x.weights").read_bytes()))
     before = content(here)
     if tool == "prune":
-        check_refused(prune(line), message)
+        check_refused(prune(command), message)
     else:
         given = ("--cfg", "x.cfg", "--weights", "x.weights", "--json", "x.json")
-        check_refused(line.run("info", *given), message)
+        check_refused(command.run("info", *given), message)
     assert content(here) == before
 
 
 @pytest.mark.parametrize("name", BAD_ARGUMENTS)
-def test_bad_arguments(here: Path, line: CommandLine, name: str) -> None:
+def test_bad_arguments(here: Path, command: CommandLine, name: str) -> None:
     arguments, message = BAD_ARGUMENTS[name]
     before = content(here)
-    check_refused(prune(line, *arguments), message)
+    check_refused(prune(command, *arguments), message)
     assert content(here) == before
 
 
 @pytest.mark.parametrize("plan", BAD_PLANS)
-def test_bad_plans(here: Path, line: CommandLine, plan: str) -> None:
+def test_bad_plans(here: Path, command: CommandLine, plan: str) -> None:
     Path("plan.json").write_text(plan.replace('{"k', '{"strategy": "x", "percent": 0.5, "k', 1))
     before = content(here)
-    check_refused(prune(line, "--plan", "plan.json"), BAD_PLANS[plan])
+    check_refused(prune(command, "--plan", "plan.json"), BAD_PLANS[plan])
     assert content(here) == before
 
 
-def test_weights_that_overflow(here: Path, line: CommandLine) -> None:
+def test_weights_that_overflow(here: Path, command: CommandLine) -> None:
     """Finite numbers, but not finite outputs: there is nothing to compare."""
     content_ = Path("x.weights").read_bytes()
     Path("x.weights").write_bytes(content_[:20] + np.full(8, 3e38, "<f4").tobytes() + content_[52:])
     before = content(here)
-    check_refused(prune(line), "[convolutional] gives numbers that are not finite")
+    check_refused(prune(command), "[convolutional] gives numbers that are not finite")
     assert content(here) == before
 
 
-def test_a_backbone_is_not_a_model(here: Path, line: CommandLine) -> None:
+def test_a_backbone_is_not_a_model(here: Path, command: CommandLine) -> None:
     os.rename("x.weights", "x.conv.2")
     content_ = Path("x.conv.2").read_bytes()
     Path("x.conv.2").write_bytes(content_[: 20 + 4 * (4 * 8 + 216 + 4 * 8 + 576)])
-    check_refused(prune(line, "--weights", "x.conv.2"), "x.conv.2: holds only a backbone: x.cfg:26")
-    assert line.run("info", "--cfg", "x.cfg", "--weights", "x.conv.2").code == 0
+    check_refused(
+        prune(command, "--weights", "x.conv.2"), "x.conv.2: holds only a backbone: x.cfg:26"
+    )
+    assert command.run("info", "--cfg", "x.cfg", "--weights", "x.conv.2").code == 0
 
 
 @pytest.mark.parametrize("option", ["--out", "--json", "--save-plan"])
-def test_a_file_in_place_of_a_folder(here: Path, line: CommandLine, option: str) -> None:
+def test_a_file_in_place_of_a_folder(here: Path, command: CommandLine, option: str) -> None:
     Path("file").write_text("mine")
     before = content(here)
     target = "file" if option == "--out" else "file/x.json"
-    check_refused(prune(line, option, target), "file is not a directory")
+    check_refused(prune(command, option, target), "file is not a directory")
     assert content(here) == before
 
 
 @pytest.mark.parametrize("option", ["--json", "--save-plan"])
-def test_a_folder_in_place_of_a_file(here: Path, line: CommandLine, option: str) -> None:
+def test_a_folder_in_place_of_a_file(here: Path, command: CommandLine, option: str) -> None:
     Path("folder").mkdir()
-    check_refused(prune(line, option, "folder"), "folder: can't write: it is a directory")
+    check_refused(prune(command, option, "folder"), "folder: can't write: it is a directory")
     assert set(content(here)) == {"folder", "x.cfg", "x.weights"}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
-def test_a_read_only_folder(here: Path, line: CommandLine) -> None:
+def test_a_read_only_folder(here: Path, command: CommandLine) -> None:
     Path("out").mkdir(0o555)
-    check_refused(prune(line), "can't write: permission denied")
+    check_refused(prune(command), "can't write: permission denied")
     assert not list(Path("out").iterdir())
 
 
-def test_its_own_input_is_not_overwritten(here: Path, line: CommandLine) -> None:
+def test_its_own_input_is_not_overwritten(here: Path, command: CommandLine) -> None:
     before = content(here)
-    check_refused(prune(line, "--out", ".", "--name", "x"), "x.cfg: is read here")
-    check_refused(prune(line, "--json", "x.weights"), "x.weights: is read here")
+    check_refused(prune(command, "--out", ".", "--name", "x"), "x.cfg: is read here")
+    check_refused(prune(command, "--json", "x.weights"), "x.weights: is read here")
     assert content(here) == before
 
 
 def test_earlier_results_survive_a_failure(
-    here: Path, line: CommandLine, monkeypatch: pytest.MonkeyPatch
+    here: Path, command: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prune(line)
+    prune(command)
     before = content(here)
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(yolo_files.os, "fsync", full)
-    check_refused(prune(line), "can't write: no space left on device")
+    check_refused(prune(command), "can't write: no space left on device")
     assert content(here) == before
 
 
 def test_a_failed_proof_writes_nothing(
-    here: Path, line: CommandLine, monkeypatch: pytest.MonkeyPatch
+    here: Path, command: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(*_: object) -> None:
         raise ProofError("x.cfg: the smaller network differs from the masked one by 0.5")
 
     before = content(here)
     monkeypatch.setattr(job, "prove_cut", failing)
-    ended = prune(line, "--save-plan", "plan.json", "--json", "report.json")
+    ended = prune(command, "--save-plan", "plan.json", "--json", "report.json")
     check_refused(ended, "differs from the masked one", 1, "failed")
     assert content(here) == before
 
 
 def test_a_cut_gone_wrong_fails_its_proof(
-    here: Path, line: CommandLine, monkeypatch: pytest.MonkeyPatch
+    here: Path, command: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not only the message: a wrong weight in the smaller model is found."""
     operate = job.operate
@@ -424,27 +421,29 @@ def test_a_cut_gone_wrong_fails_its_proof(
 
     before = content(here)
     monkeypatch.setattr(job, "operate", wrong)
-    ended = prune(line)
+    ended = prune(command)
     check_refused(ended, "[convolutional] its weights are off by 1.0e-03", 1, "failed")
     assert content(here) == before
 
 
-def test_ctrl_c(here: Path, line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c(here: Path, command: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     before = content(here)
     monkeypatch.setattr(job, "prove_cut", interrupted)
-    check_refused(prune(line), "no file is left half-written", 130, "interrupted")
+    check_refused(prune(command), "no file is left half-written", 130, "interrupted")
     assert content(here) == before
 
 
-def test_too_little_memory(here: Path, line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory(
+    here: Path, command: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def failing(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
 
     monkeypatch.setattr(job, "prove_cut", failing)
-    check_refused(prune(line), "out of memory")
+    check_refused(prune(command), "out of memory")
 
 
 # What only a process of its own can show

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
 import re
-import struct
 import tarfile
 
 import cv2
 import numpy as np
 import pytest
-from foreign_data import command as command
-from foreign_data import write_image
+from foreign_data import write_idx, write_image
 
 from yolo.datasets import sources
 from yolo.datasets.formats.classes import check_names, class_label, class_path
 from yolo.datasets.sources.cifar import NAMES
 from yolo.datasets.sources.idx import read_idx
 from yolo.errors import DataError
-
-
-def write_idx(path, array):
-    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-    content = header + array.astype(np.uint8).tobytes()
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ROOT
-from foreign_data import command as command
+from paths import ROOT
 from torch import nn
 
 from yolo.cfg import Cfg

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from cats_and_dogs import DETECTOR, here, model
 from command_line import CommandLine
-from test_test_command import DETECTOR, here, line, model
 
 from yolo.datasets.images import read_image
 from yolo.inference.detections import Detections
@@ -19,7 +19,7 @@ from yolo.inference.detector import Detector
 from yolo.inference.drawing import color, corners, draw, plain
 from yolo.models.load import load_model
 
-__all__ = ["here", "line"]  # fixtures
+__all__ = ["here"]  # a fixture
 GIVEN = ("--cfg", "x.cfg", "--weights", "x.weights", "--thresh", "0.1")
 ONE = Detections(torch.tensor([[0.5, 0.5, 0.4, 0.4]]), torch.tensor([1]), torch.tensor([0.9]))
 
@@ -28,8 +28,8 @@ def entries(path: str = "out.json") -> list[dict]:  # type: ignore[type-arg]
     return json.loads(Path(path).read_text())  # type: ignore[no-any-return]
 
 
-def test_a_picture(here: Path, line: CommandLine) -> None:
-    ended = line.run("detect", *GIVEN, "--data", "x.data", "cat0.png", "--json", "out.json")
+def test_a_picture(here: Path, command: CommandLine) -> None:
+    ended = command.run("detect", *GIVEN, "--data", "x.data", "cat0.png", "--json", "out.json")
     assert (ended.code, ended.err) == (0, "")
     assert re.fullmatch(
         r"cat0\.png: ((cat|dog) ×\d+(, )?)+ \(\d+ ms\) → detections/cat0\.png\n", ended.out
@@ -50,37 +50,37 @@ def test_a_picture(here: Path, line: CommandLine) -> None:
     assert not np.array_equal(drawn, read_image("cat0.png"))
 
 
-def test_folders_lists_and_equal_names(here: Path, line: CommandLine) -> None:
+def test_folders_lists_and_equal_names(here: Path, command: CommandLine) -> None:
     Path("more").mkdir()
     cv2.imwrite("more/cat0.bmp", np.zeros((30, 30, 3), np.uint8))
     cv2.imwrite("more/cat0.png", np.zeros((30, 30, 3), np.uint8))
     Path("more/list.txt").write_text("cat0.png\ndog1.png\n")
-    ended = line.run("detect", *GIVEN, "more", "more/list.txt", "--out", "out")
+    ended = command.run("detect", *GIVEN, "more", "more/list.txt", "--out", "out")
     assert (ended.code, ended.err) == (0, "")
     assert len(ended.out.splitlines()) == 4
     made = sorted(path.name for path in Path("out").iterdir())
     assert made == ["cat0-2.png", "cat0.jpg", "cat0.png", "dog1.png"]
 
 
-def test_what_cannot_be_read_is_left_out(here: Path, line: CommandLine) -> None:
+def test_what_cannot_be_read_is_left_out(here: Path, command: CommandLine) -> None:
     Path("bad.jpg").write_text("no picture")
-    ended = line.run("detect", *GIVEN, "bad.jpg", "none.png", "cat0.png", "none.mp4")
+    ended = command.run("detect", *GIVEN, "bad.jpg", "none.png", "cat0.png", "none.mp4")
     assert ended.code == 0
     assert re.fullmatch(r"(left out: [^\n]+\n){3}", ended.err)
     for name in ("bad.jpg: not an image", "none.png: can't read", "none.mp4: can't be opened"):
         assert f"left out: {name}" in ended.err.replace("video ", "")
-    ended = line.run("detect", *GIVEN, "bad.jpg", "--json", "out.json")
+    ended = command.run("detect", *GIVEN, "bad.jpg", "--json", "out.json")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.endswith("error: nothing could be read\n")
     assert not Path("out.json").exists()
 
 
-def test_a_video(here: Path, line: CommandLine) -> None:
+def test_a_video(here: Path, command: CommandLine) -> None:
     writer = cv2.VideoWriter("film.avi", cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
     for number in range(7):
         writer.write(np.full((48, 64, 3), 30 * number, np.uint8))
     writer.release()
-    ended = line.run("detect", *GIVEN, "film.avi", "--frames", "5", "--json", "out.json")
+    ended = command.run("detect", *GIVEN, "film.avi", "--frames", "5", "--json", "out.json")
     assert ended.code == 0, ended
     assert re.fullmatch(r"film\.avi: \d+ objects in 5 frames → detections/film\.mp4\n", ended.out)
     assert [entry["frame"] for entry in entries()] == [0, 1, 2, 3, 4]
@@ -91,10 +91,10 @@ def test_a_video(here: Path, line: CommandLine) -> None:
     assert video.read()[1].shape == (48, 64, 3)
 
 
-def test_opencv_finds_the_same(here: Path, line: CommandLine) -> None:
+def test_opencv_finds_the_same(here: Path, command: CommandLine) -> None:
     for engine in ("torch", "opencv"):
         out = f"{engine}.json"
-        ended = line.run("detect", *GIVEN, "cat0.png", "--engine", engine, "--json", out)
+        ended = command.run("detect", *GIVEN, "cat0.png", "--engine", engine, "--json", out)
         assert (ended.code, ended.err) == (0, "")
     (ours,), (theirs,) = entries("torch.json"), entries("opencv.json")
     assert len(ours["objects"]) == len(theirs["objects"]) > 0
@@ -103,9 +103,9 @@ def test_opencv_finds_the_same(here: Path, line: CommandLine) -> None:
         assert one["confidence"] == pytest.approx(other["confidence"], abs=1e-3)
 
 
-def test_grey_networks(here: Path, line: CommandLine) -> None:
+def test_grey_networks(here: Path, command: CommandLine) -> None:
     model(DETECTOR.replace("channels=3", "channels=1"), "x")
-    assert line.run("detect", *GIVEN, "cat0.png").code == 0
+    assert command.run("detect", *GIVEN, "cat0.png").code == 0
     assert read_image("detections/cat0.png").shape == (40, 60, 3)
 
 
@@ -127,13 +127,13 @@ def test_grey_networks(here: Path, line: CommandLine) -> None:
     ],
 )
 def test_bad_arguments(
-    here: Path, line: CommandLine, options: tuple[str, ...], message: str
+    here: Path, command: CommandLine, options: tuple[str, ...], message: str
 ) -> None:
     Path("long.names").write_text("a\nb\nc\n")
     Path("empty").mkdir()
     Path("empty.txt").touch()
     before = sorted(here.rglob("*"))
-    ended = line.run("detect", "cat0.png", *GIVEN, *options)
+    ended = command.run("detect", "cat0.png", *GIVEN, *options)
     assert (ended.code, ended.out) == (2, ""), ended
     assert re.fullmatch(r"error: [^\n]+\n", ended.err), ended.err
     assert message in ended.err

@@ -3,8 +3,7 @@
 import json
 
 import pytest
-from command_line import CommandLine
-from conftest import ROOT
+from paths import ROOT
 
 from yolo.cfg import Cfg
 from yolo.network import Network
@@ -23,11 +22,6 @@ def sample(tmp_path_factory):
     top = tmp_path_factory.mktemp("sample")
     write(sample({"train": 16, "valid": 200}), Place(top / "digits", top))
     return top / "digits.data"
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    return CommandLine(monkeypatch, capsys)
 
 
 def test_the_network_has_what_a_cut_must_cope_with():

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 import torch
 from command_line import CommandLine
-from conftest import build, random_input
+from networks import build, random_input
 from tiny_data import DETECTOR, make_detection_data
 
 from yolo.errors import DarknetError
@@ -74,17 +74,16 @@ layers=-3
 
 
 @pytest.fixture
-def line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    found = CommandLine(monkeypatch, capsys)
-    monkeypatch.setattr(importlib.import_module("bench_select"), "IMAGES", 1)  # of a scan
-    return found
+def command(command: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    monkeypatch.setattr(importlib.import_module("bench.select"), "IMAGES", 1)  # of a scan
+    return command
 
 
 @pytest.fixture
-def peers(line: CommandLine) -> ModuleType:
+def peers(command: CommandLine) -> ModuleType:
     """tools/peers.py, where Torch-Pruning is there."""
     pytest.importorskip("torch_pruning", reason="Torch-Pruning is not installed: the extra bench")
-    return importlib.import_module("peers")
+    return importlib.import_module("bench.peers")
 
 
 @pytest.fixture
@@ -99,16 +98,16 @@ def detector(tmp_path: Path) -> list[str | Path]:
     return ["--cfg", cfg, "--weights", weights, "--data", data]
 
 
-def test_without_it_peers_says_so(line, detector, monkeypatch):
+def test_without_it_peers_says_so(command, detector, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_pruning", None)
-    ended = line.run("bench", "peers", *detector)
+    ended = command.run("bench", "peers", *detector)
     assert ended.code == 0
     assert MISSING in ended.out
 
 
-def test_without_it_select_says_so(line, detector, monkeypatch):
+def test_without_it_select_says_so(command, detector, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_pruning", None)
-    ended = line.run("bench", "select", *detector[:2], "--repeat", 1)
+    ended = command.run("bench", "select", *detector[:2], "--repeat", 1)
     assert ended.code == 0
     assert "select --target macs=0.4" in ended.out
     assert MISSING in ended.out
@@ -123,8 +122,8 @@ def test_without_it_select_says_so(line, detector, monkeypatch):
         (("--targets", ","), "',': expected shares between 0 and 1"),
     ],
 )
-def test_wrong_wishes_are_one_line(line, given, message):
-    ended = line.run("bench", "peers", *given)
+def test_wrong_wishes_are_one_line(command, given, message):
+    ended = command.run("bench", "peers", *given)
     assert ended.code == 2
     assert message in ended.err
     assert ended.err.count("\n") == 1
@@ -161,9 +160,9 @@ def test_a_rule_that_has_nothing_to_rank_stops(peers):
         peers.Peer(network, "BN scale", steps=5).cut(0.5)
 
 
-def test_the_command_judges_its_cuts(line, peers, detector, tmp_path):
+def test_the_command_judges_its_cuts(command, peers, detector, tmp_path):
     table = tmp_path / "peers.json"
-    ended = line.run("bench", "peers", *detector, "--targets", "0.5,0.8", "--json", table)
+    ended = command.run("bench", "peers", *detector, "--targets", "0.5,0.8", "--json", table)
     assert ended.code == 0
     rows = {row[0]: row[1:] for row in json.loads(table.read_text())}
     for rule in peers.RULES:
@@ -175,18 +174,18 @@ def test_the_command_judges_its_cuts(line, peers, detector, tmp_path):
         assert all(0 <= float(row[0]) <= 1 for row in left)
 
 
-def test_what_it_cannot_do_is_told_in_its_row(line, peers, detector, monkeypatch):
+def test_what_it_cannot_do_is_told_in_its_row(command, peers, detector, monkeypatch):
     def broken(peer: object, macs: float) -> None:
         raise RuntimeError("Given groups=1,\nexpected 23 channels")
 
     monkeypatch.setattr(peers.Peer, "cut", broken)
-    ended = line.run("bench", "peers", *detector, "--targets", "0.5")
+    ended = command.run("bench", "peers", *detector, "--targets", "0.5")
     assert ended.code == 0
     assert ended.out.count("RuntimeError: Given groups=1, expected 23 channels") == 2
 
 
-def test_select_times_it_in_the_same_run(line, peers, detector):
-    ended = line.run("bench", "select", *detector[:2], "--repeat", 1)
+def test_select_times_it_in_the_same_run(command, peers, detector):
+    ended = command.run("bench", "select", *detector[:2], "--repeat", 1)
     assert ended.code == 0
     assert "Torch-Pruning: graph" in ended.out
     assert "Torch-Pruning: one step to 0." in ended.out

@@ -3,49 +3,39 @@
 import json
 
 import pytest
-from command_line import CommandLine
+from cfgs import conv, net, plain, route, shortcut
 from tiny_data import make_detection_data
 
 from yolo.cfg import Cfg
 from yolo.models.load import load_model
 
-
-def conv(filters, size=3, stride=1, bn=1, activation="relu"):
-    return (
-        f"[convolutional]\nbatch_normalize={bn}\nfilters={filters}\nsize={size}\nstride={stride}\n"
-        f"pad=1\nactivation={activation}\n\n"
-    )
-
-
-HEADS = (  # two maps, of which the first one is normalised
-    "[route]\nlayers=3\n\n[l2norm]\nscale=10\n\n"
-    + conv(16, bn=0, activation="linear")
-    + "[route]\nlayers=-2\n\n"
-    + conv(12, bn=0, activation="linear")
-    + "[route]\nlayers=4\n\n"
-    + conv(16, bn=0, activation="linear")
-    + "[route]\nlayers=4\n\n"
-    + conv(12, bn=0, activation="linear")
-)
+# two maps, of which the first one is normalised
+HEADS = route(3) + "[l2norm]\nscale=10\n" + plain(16, 3) + route(-2) + plain(12, 3)
+HEADS += route(4) + plain(16, 3) + route(4) + plain(12, 3)
+TRAINING = {
+    "batch": 4,
+    "image_mean": 128,
+    "image_scale": 0.02,
+    "momentum": 0.9,
+    "learning_rate": 0.02,
+    "burn_in": 5,
+    "policy": "poly",
+    "power": 1,
+    "max_batches": 40,
+    "hue": ".05",
+    "saturation": 1.2,
+    "exposure": 1.2,
+}
 SSD = (
-    "[net]\nwidth=32\nheight=32\nchannels=3\nbatch=4\nimage_mean=128\nimage_scale=0.02\nmomentum=0.9\n"
-    "learning_rate=0.02\nburn_in=5\npolicy=poly\npower=1\nmax_batches=40\nhue=.05\nsaturation=1.2\n"
-    "exposure=1.2\n\n"
-    + conv(16, stride=2)
-    + conv(16, stride=2)
-    + conv(16)
-    + "[shortcut]\nfrom=-2\nactivation=linear\n\n"
-    + conv(24, stride=2)
+    net(32, 32, **TRAINING)
+    + conv(16, stride=2, activation="relu") * 2
+    + conv(16, activation="relu")
+    + shortcut(-2)
+    + conv(24, stride=2, activation="relu")
     + HEADS
     + "[ssd]\nclasses=2\nloc=7,11\nconf=9,13\nmin_sizes=8,16\nmax_sizes=16,28\naspect_ratios=2\n"
     + "expand=1\ncrops=.5,.9\n"
 )
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    monkeypatch.setattr("signal.signal", lambda number, handler: None)
-    return CommandLine(monkeypatch, capsys)
 
 
 @pytest.fixture

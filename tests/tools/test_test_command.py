@@ -6,80 +6,14 @@ import json
 import re
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
+from cats_and_dogs import here
 from command_line import CommandLine
 
-from yolo.cfg import Cfg
 from yolo.models.checkpoint import Checkpoint, checkpoint_writer
 from yolo.models.load import load_model
-from yolo.models.randomize import randomize
-from yolo.models.weights import save_weights
-from yolo.network import Network
 
-BODY = """[net]
-width=32
-height=32
-channels=3
-[convolutional]
-batch_normalize=1
-filters=8
-size=3
-stride=4
-pad=1
-activation=leaky
-"""
-DETECTOR = f"""{BODY}[convolutional]
-filters=14
-size=1
-stride=1
-pad=1
-activation=linear
-[yolo]
-mask=0,1
-anchors=8,8, 16,16
-classes=2
-num=2
-"""
-CLASSIFIER = f"""{BODY}[convolutional]
-filters=2
-size=1
-stride=1
-pad=1
-activation=linear
-[avgpool]
-[softmax]
-"""
-
-
-def model(text: str, stem: str) -> None:
-    Path(f"{stem}.cfg").write_text(text)
-    network = Network(Cfg.load(f"{stem}.cfg"))
-    randomize(network)
-    save_weights(network, f"{stem}.weights")
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A detector x, a classifier c, five images of two classes, x.data."""
-    monkeypatch.chdir(tmp_path)
-    model(DETECTOR, "x")
-    model(CLASSIFIER, "c")
-    generator = np.random.default_rng(0)
-    for number in range(5):
-        name = f"{('cat', 'dog')[number % 2]}{number}"
-        cv2.imwrite(f"{name}.png", generator.integers(0, 255, (40, 60, 3)).astype(np.uint8))
-        Path(f"{name}.txt").write_text(f"{number % 2} 0.5 0.5 0.4 0.6\n")
-    Path("valid.txt").write_text("".join(f"{p}\n" for p in sorted(tmp_path.glob("*.png"))))
-    Path("x.names").write_text("cat\ndog\n")
-    Path("x.data").write_text("classes=2\nvalid=valid.txt\ntrain=valid.txt\nnames=x.names\ntop=2\n")
-    return tmp_path
-
-
-@pytest.fixture
-def line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
+__all__ = ["here"]  # a fixture
 
 
 def arguments(stem: str = "x") -> tuple[str, ...]:
@@ -87,8 +21,8 @@ def arguments(stem: str = "x") -> tuple[str, ...]:
     return (*given, "--workers", "0")
 
 
-def test_it_tells_mean_average_precision(here: Path, line: CommandLine) -> None:
-    ended = line.run("test", *arguments(), "--json", "out.json", "--coco", "--points", "11")
+def test_it_tells_mean_average_precision(here: Path, command: CommandLine) -> None:
+    ended = command.run("test", *arguments(), "--json", "out.json", "--coco", "--points", "11")
     assert (ended.code, ended.err) == (0, "")
     told = json.loads(Path("out.json").read_text())
     assert f"{told['map']:.6f}" in ended.out
@@ -100,7 +34,7 @@ def test_it_tells_mean_average_precision(here: Path, line: CommandLine) -> None:
     assert told["coco"].keys() == {"AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge"}
 
 
-def test_thresholds_and_sizes_count(here: Path, line: CommandLine) -> None:
+def test_thresholds_and_sizes_count(here: Path, command: CommandLine) -> None:
     found = {}
     for option in (
         "--iou-thresh=0",
@@ -109,7 +43,7 @@ def test_thresholds_and_sizes_count(here: Path, line: CommandLine) -> None:
         "--letterbox",
         "--batch=1",
     ):
-        line.run("test", *arguments(), option, "--json", "out.json")
+        command.run("test", *arguments(), option, "--json", "out.json")
         found[option] = json.loads(Path("out.json").read_text())
     positives = {option: told["tp"] + told["fp"] for option, told in found.items()}
     assert positives["--conf-thresh=0.01"] > positives["--iou-thresh=0"]
@@ -118,26 +52,26 @@ def test_thresholds_and_sizes_count(here: Path, line: CommandLine) -> None:
     assert positives["--size=64x48"] != positives["--batch=1"] != positives["--letterbox"]
 
 
-def test_classifiers(here: Path, line: CommandLine) -> None:
-    ended = line.run("test", *arguments("c"), "--json", "out.json")
+def test_classifiers(here: Path, command: CommandLine) -> None:
+    ended = command.run("test", *arguments("c"), "--json", "out.json")
     assert ended.code == 0, ended
     told = json.loads(Path("out.json").read_text())
     assert (told["top2"], told["images"]) == (1, 5)
     assert re.search(rf"top-1 +\| +{told['top1']:.4f}", ended.out)
 
 
-def test_a_checkpoint_brings_its_cfg(here: Path, line: CommandLine) -> None:
+def test_a_checkpoint_brings_its_cfg(here: Path, command: CommandLine) -> None:
     network, header = load_model("x.cfg", "x.weights")
     with open("x.pt", "wb") as file:
         checkpoint_writer(Checkpoint(network.cfg, network.state(), header))(file)
-    wanted = line.run("test", *arguments()).out
-    ended = line.run("test", "--weights", "x.pt", "--data", "x.data", "--workers", "0")
+    wanted = command.run("test", *arguments()).out
+    ended = command.run("test", "--weights", "x.pt", "--data", "x.data", "--workers", "0")
     assert (ended.code, ended.out) == (0, wanted)
 
 
-def test_unreadable_images_are_named(here: Path, line: CommandLine) -> None:
+def test_unreadable_images_are_named(here: Path, command: CommandLine) -> None:
     Path("dog1.png").write_text("no picture")
-    ended = line.run("test", *arguments(), "--json", "out.json")
+    ended = command.run("test", *arguments(), "--json", "out.json")
     assert ended.code == 0, ended
     assert re.search(r"Left out: .*dog1\.png: not an image", ended.out)
     told = json.loads(Path("out.json").read_text())
@@ -164,10 +98,10 @@ def test_unreadable_images_are_named(here: Path, line: CommandLine) -> None:
     ],
 )
 def test_bad_arguments(
-    here: Path, line: CommandLine, options: tuple[str, ...], message: str
+    here: Path, command: CommandLine, options: tuple[str, ...], message: str
 ) -> None:
     before = sorted(here.rglob("*"))
-    ended = line.run("test", *arguments(), *options)
+    ended = command.run("test", *arguments(), *options)
     assert (ended.code, ended.out) == (2, "")
     assert re.fullmatch(r"error: [^\n]+\n", ended.err), ended.err
     assert message in ended.err
@@ -176,11 +110,11 @@ def test_bad_arguments(
 
 @pytest.mark.parametrize("tool", ["test", "prune"])
 @pytest.mark.parametrize("stem", ["x", "c"])
-def test_data_of_other_classes(here: Path, line: CommandLine, stem: str, tool: str) -> None:
+def test_data_of_other_classes(here: Path, command: CommandLine, stem: str, tool: str) -> None:
     Path("x.names").write_text("cat\ndog\ncow\n")
     Path("x.data").write_text("valid=valid.txt\nnames=x.names\n")
     given = arguments(stem) if tool == "test" else arguments(stem)[:-2]
-    ended = line.run(tool, *given)
+    ended = command.run(tool, *given)
     assert ended.code == 2
     assert f"{stem}.cfg: knows 2 classes, but x.data names 3" in ended.err
     assert not Path("pruned").exists()
@@ -195,10 +129,10 @@ def test_data_of_other_classes(here: Path, line: CommandLine, stem: str, tool: s
     ],
 )
 def test_prune_tells_the_accuracy(
-    here: Path, line: CommandLine, stem: str, key: str, points: str, title: str
+    here: Path, command: CommandLine, stem: str, key: str, points: str, title: str
 ) -> None:
     light = ("--verify", "torch", "--runs", "0", "--json", "out.json", "--points", points)
-    ended = line.run("prune", *arguments(stem)[:-2], "--percent", "0.5", *light)
+    ended = command.run("prune", *arguments(stem)[:-2], "--percent", "0.5", *light)
     assert ended.code == 0, ended
     told = json.loads(Path("out.json").read_text())
     for cut, cfg, weights in (
@@ -206,16 +140,16 @@ def test_prune_tells_the_accuracy(
         ("after", told["files"]["cfg"], told["files"]["weights"]),
     ):
         given = ("--cfg", cfg, "--weights", weights, "--points", points)
-        line.run("test", *arguments(), *given, "--json", "test.json")
+        command.run("test", *arguments(), *given, "--json", "test.json")
         measured = json.loads(Path("test.json").read_text())[key]
         assert told[cut][key] == pytest.approx(measured, abs=1e-3)
     row = f"{title} +\\| +{told['before'][key]:.4f} +\\| +{told['after'][key]:.4f}"
     assert re.search(row, ended.out)
 
 
-def test_prune_without_data_tells_none(here: Path, line: CommandLine) -> None:
+def test_prune_without_data_tells_none(here: Path, command: CommandLine) -> None:
     light = ("--verify", "none", "--runs", "0", "--json", "out.json")
-    ended = line.run("prune", "--cfg", "x.cfg", "--weights", "x.weights", *light)
+    ended = command.run("prune", "--cfg", "x.cfg", "--weights", "x.weights", *light)
     told = json.loads(Path("out.json").read_text())
     assert told["before"]["map"] is None
     assert "top1" not in told["before"]

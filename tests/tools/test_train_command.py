@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import CommandLine
-from conftest import ROOT
+from paths import ROOT
 from tiny_data import CLASSIFIER, DETECTOR, make_classification_data, make_detection_data
 
 from yolo.cfg import Cfg
@@ -22,13 +21,6 @@ from yolo.models.weights import load_weights
 from yolo.network import Network
 
 TRAIN = ROOT / "tools" / "train.py"
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    # tests share a process: nobody may leave a handler behind
-    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
-    return CommandLine(monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SHARED
 from hypothesis import given
 from hypothesis import strategies as st
+from paths import ROOT, SHARED
 
 from yolo.cfg import Cfg
 from yolo.errors import CfgError, DarknetError

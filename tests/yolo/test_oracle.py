@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SHARED, build, random_input
+from networks import build, random_input
+from paths import SHARED
 
 from yolo.cfg import Cfg
 from yolo.layers import registered

@@ -44,9 +44,8 @@ def _training(data: Data, repeat: int) -> tuple[float, float]:
 def _cut(folder: Path, repeat: int, steps: Callable[[str], None]) -> Rows:
     """What VGG-19 takes from its posteriors to files for Darknet."""
     from pruning.bayesian.cut import BayesianCut
-    from pruning.cut.folding import Folding
-    from pruning.cut.surgery import operate
-    from pruning.graph.channels import ChannelGraph
+    from pruning.session import Session
+    from pruning.spec import Spec, Thresholds
     from yolo.cfg import Cfg
     from yolo.models.randomize import randomize
     from yolo.models.weights import save_weights
@@ -58,15 +57,12 @@ def _cut(folder: Path, repeat: int, steps: Callable[[str], None]) -> Rows:
     for _ in range(repeat):
         steps("thresholds and rates of VGG-19")
         start = time.perf_counter()
-        cut = BayesianCut.of(network, "auto")
+        BayesianCut.of(network, Thresholds())
         thresholds.append(time.perf_counter() - start)
         steps("export of VGG-19")
         start = time.perf_counter()
-        plain = network.plain()
-        graph, state = ChannelGraph(plain), plain.state()
-        folding = Folding(graph, state)
-        cfg, small = operate(graph, state, folding.fold(cut.plan(graph).alive(graph)))
-        save_weights(Network.with_state(cfg, small), folder / "vgg19.weights")
+        cut = Session(network).cut(Spec("bayesian", Thresholds()))
+        save_weights(cut.network, folder / "vgg19.weights")
         export.append(time.perf_counter() - start)
     named = {"thresholds and rates of VGG-19": thresholds, "cut and export of VGG-19": export}
     return [[what, ms(sorted(kept)[len(kept) // 2]), "", "", ""] for what, kept in named.items()]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import io
 import os
+import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 # commands run from a checkout without installation
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from yolo.errors import DarknetError, ProofError
+from yolo.registry import Entry
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
@@ -58,19 +62,75 @@ def _fail(kind: str, message: str, code: int) -> int:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, as all others of ours."""
+    """A parser whose errors are one line, and whose help fits on a screen.
+
+    `everyday` are the options that --help shows, with a few words on each, `example` a command
+    line; --help-all has all options. Without `everyday` --help is all there is.
+    """
+
+    def __init__(
+        self,
+        *,
+        everyday: Mapping[str, str] | None = None,
+        example: str = "",
+        description: str | None = None,
+        epilog: str | None = None,
+        **more: Any,
+    ) -> None:
+        more.setdefault("formatter_class", Help)
+        super().__init__(description=description, epilog=epilog, add_help=False, **more)
+        self.everyday, self.example = everyday, example
+        self.add_argument("-h", "--help", action=_ShowHelp, nargs=0, help="show this and exit")
+        if everyday:
+            self.add_argument("--help-all", action=_ShowHelp, nargs=0, help="show every option")
 
     def error(self, message: str) -> None:  # type: ignore[override]
         sys.exit(_fail("error", f"{message} (see --help)", WRONG))
 
+    def brief(self) -> str:
+        """The help of the everyday options."""
+        assert self.everyday
+        chosen = [a for a in self._actions if a.dest in self.everyday or a.dest.startswith("help")]
+        shown = [copy.copy(action) for action in chosen]
+        for action in shown:
+            action.help = self.everyday.get(action.dest, action.help)
+            action.default = None  # said in words where it matters
+            action.metavar = action.metavar or (action.dest.upper() if action.nargs != 0 else None)
+        formatter = self._get_formatter()
+        needed = " ".join(
+            f"{a.option_strings[0]} {a.metavar}" for a in shown if a.required and a.option_strings
+        )
+        positional = " ".join(str(a.metavar) for a in shown if not a.option_strings)
+        usage = " ".join(filter(None, ("%(prog)s", needed, "[options]", positional)))
+        formatter.add_usage(usage, [], [])
+        formatter.add_text(self.description)
+        formatter.start_section("options")
+        formatter.add_arguments(shown)
+        formatter.end_section()
+        return formatter.format_help() + (f"\nexample: {self.example}\n" if self.example else "")
+
+
+class _ShowHelp(argparse.Action):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        everyday = parser.everyday and option != "--help-all"
+        parser._print_message(parser.brief() if everyday else parser.format_help(), sys.stdout)
+        parser.exit()
+
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Tells the defaults that say something."""
+    """Help of 100 columns that shows the defaults which say something."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=min(100, _columns()))
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default in (None, False, ()):
+        if action.default in (None, False, (), argparse.SUPPRESS):
             return action.help
         return super()._get_help_string(action)
+
+
+def _columns() -> int:
+    return max(shutil.get_terminal_size((100, 24)).columns, 60)
 
 
 def sections(text: str) -> tuple[int, ...]:
@@ -101,9 +161,10 @@ def check_outputs(outputs: Sequence[Path], inputs: Sequence[str | None]) -> None
                 raise DarknetError(f"{output}: is read here, so it isn't written")
 
 
-def listed(choices: dict[str, str]) -> str:
-    """Choices with their explanations, for --help."""
-    return "; ".join(f"{name}: {text}" for name, text in choices.items()).replace("%", "%%")
+def listed(entries: Mapping[str, Entry]) -> str:
+    """Choices with their sentences, for --help."""
+    found = (f"{name}: {entry.text}" for name, entry in entries.items())
+    return "; ".join(found).replace("%", "%%")
 
 
 class Steps:

@@ -1,25 +1,26 @@
-"""prune.py --steps: cut and train by turns, each training a train.py of its own."""
+"""prune.py --steps: cut and train in turns."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
 import signal
-import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import train
+from typing import TYPE_CHECKING
 
 from common.command import DONE, INTERRUPTED, Steps, check_outputs
+from common.spec import inputs_of
+from common.train_options import check, parser, resumed
 from yolo.errors import DarknetError
 
 if TYPE_CHECKING:
-    from pruning.session import Job
+    from pruning.proof.verify import Proofs
+    from pruning.spec import Spec
 
 EPOCHS = 10
-# said by prune.py, or pointless for weights that are complete
+# options of train.py that prune.py sets, or that are pointless for complete weights
 OURS = (
     "cfg",
     "weights",
@@ -35,6 +36,16 @@ OURS = (
 USELESS = ("plan", "save_plan", "figures", "scan", "dry_run")
 
 
+@dataclass(frozen=True)
+class Finetuning:
+    """Steps, and how to train after each: the options of train.py, parsed."""
+
+    steps: int
+    epochs: int
+    options: argparse.Namespace
+    text: str
+
+
 def add_step_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("training between cuts")
     group.add_argument(
@@ -42,7 +53,7 @@ def add_step_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="cut as far in N steps, and train after each; the same command goes on where it was "
-        "interrupted. In OUT/STEM-steps is all that was made on the way",
+        "interrupted. All models and trainings on the way stay in OUT/STEM-steps",
     )
     group.add_argument(
         "--finetune-epochs",
@@ -57,51 +68,74 @@ def add_step_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_steps(args: argparse.Namespace) -> bool:
-    """Whether it is to be cut in steps; raises DarknetError for what doesn't go with them."""
+def finetuning_of(args: argparse.Namespace) -> Finetuning | None:
+    """The steps that are asked for, if any; raises DarknetError for what can't be combined."""
     if args.steps is None and args.finetune_epochs is None:
         if args.finetune is not None:
             raise DarknetError("--finetune: needs --steps or --finetune-epochs")
-        return False
+        return None
     for name in USELESS:
         if getattr(args, name):
-            raise DarknetError(f"--{name.replace('_', '-')}: is for a single cut, without --steps")
+            option = name.replace("_", "-")
+            raise DarknetError(f"--{option} can't be combined with --steps: it is for a single cut")
     if args.finetune_epochs is not None and args.finetune_epochs < 1:
         raise DarknetError(f"--finetune-epochs {args.finetune_epochs}: expected at least 1")
-    options, asked = _options(args), train.parser()
-    if {"-h", "--help"} & {*options}:
-        raise DarknetError(f"--finetune {args.finetune}: see train.py --help")
-    given = asked.parse_args(options)  # says now what it doesn't know
+    text = args.finetune or ""
+    steps = 1 if args.steps is None else args.steps
+    return Finetuning(steps, args.finetune_epochs or EPOCHS, _options(text), text)
+
+
+def _options(text: str) -> argparse.Namespace:
+    """The options of train.py; what it doesn't know is reported now."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise DarknetError(f"--finetune {text}: {str(error).lower()}") from error
+    if {"-h", "--help", "--help-all"} & {*words}:
+        raise DarknetError(f"--finetune {text}: see train.py --help")
+    asked = parser()
+    found = asked.parse_args(words)
     for name in OURS:
-        if getattr(given, name) != asked.get_default(name):
-            raise DarknetError(f"--finetune {args.finetune}: --{name} is not for --finetune")
-    train.check(given)
-    return True
+        if getattr(found, name) != asked.get_default(name):
+            raise DarknetError(f"--finetune {text}: prune.py sets --{name} itself; leave it out")
+    check(found)
+    return found
 
 
-def prune_in_steps(args: argparse.Namespace, job: Job, stem: str, steps: Steps) -> int:
-    """Cut and train by turns, then write what comes of it."""
-    from pruning.run.gradual import MODEL, Gradual
-    from pruning.run.result import result_files
+def prune_in_steps(
+    args: argparse.Namespace,
+    spec: Spec,
+    proofs: Proofs,
+    finetuning: Finetuning,
+    stem: str,
+    steps: Steps,
+) -> int:
+    """Cut and train in turns, then write the result."""
+    from pruning.run.gradual import Gradual
+    from pruning.run.prune import result_files
     from yolo.files import content_writer, write_files
 
     folder = Path(args.out)
-    epochs, files = args.finetune_epochs or EPOCHS, result_files(folder, stem)
+    files = result_files(folder, stem)
     extra = [Path(args.json)] if args.json else []
     check_outputs([*files.values(), *extra], [args.cfg, args.weights, args.data])
 
     def trained(cfg: Path, weights: Path, out: Path) -> Path:
         steps.clear()
-        given = {"cfg": cfg, "weights": weights, "data": args.data, "epochs": epochs}
-        given["points"] = args.points
-        _train({**given, "out": out, "name": MODEL}, _options(args))
-        best = out / f"{MODEL}_best.weights"
-        return best if best.exists() else out / f"{MODEL}_last.weights"
+        return _trained(args, finetuning, cfg, weights, out)
 
-    settings = {"epochs": epochs, "finetune": args.finetune or ""}
     gradual = Gradual(
-        job, 1 if args.steps is None else args.steps, folder / f"{stem}-steps", trained, settings
+        inputs_of(args),
+        spec,
+        proofs,
+        args.runs,
+        finetuning.steps,
+        folder / f"{stem}-steps",
+        trained,
+        {"epochs": finetuning.epochs, "finetune": finetuning.text},
+        steps,
     )
+    terminated = signal.signal(signal.SIGTERM, _interrupt)
     try:
         tuned = gradual.run()
         report = content_writer(tuned.to_json(files).encode())
@@ -111,48 +145,46 @@ def prune_in_steps(args: argparse.Namespace, job: Job, stem: str, steps: Steps) 
         print(f"Stopped; the same command goes on. What is done: {gradual.folder}", file=sys.stderr)
         return INTERRUPTED
     finally:
+        signal.signal(signal.SIGTERM, terminated)
         steps.close()
     print(tuned.tables())
     print(f"Written: {folder / stem}.cfg, .weights and .json")
     return DONE
 
 
-def _options(args: argparse.Namespace) -> list[str]:
-    try:
-        return shlex.split(args.finetune or "")
-    except ValueError as error:
-        raise DarknetError(f"--finetune {args.finetune}: {str(error).lower()}") from error
+def _trained(
+    args: argparse.Namespace, finetuning: Finetuning, cfg: Path, weights: Path, out: Path
+) -> Path:
+    """Train, or go on training: the best weights. Raises KeyboardInterrupt where it is stopped."""
+    import torch
 
+    from common.training import prepare, train
+    from pruning.run.gradual import MODEL
+    from yolo.device import choose_device
+    from yolo.models.checkpoint import load_checkpoint
+    from yolo.training.ranks import Ranks
 
-def _train(given: dict[str, Any], options: list[str]) -> None:
-    """Train, or go on training; raises KeyboardInterrupt where that is interrupted."""
-    folder = given["out"]
-    if (folder / f"{given['name']}_last.weights").exists():
-        return
-    words = [f"--{name}={value}" for name, value in given.items()]
-    if (folder / "last.pt").exists():
-        words, options = ["--resume", str(folder / "last.pt")], []
-    command = [sys.executable, str(Path(__file__).parents[1] / "train.py"), *words, *options]
-    terminated = signal.signal(signal.SIGTERM, _interrupt)
-    with subprocess.Popen(command) as process:
+    best, last = (out / f"{MODEL}_{which}.weights" for which in ("best", "last"))
+    if not last.exists():
+        given = {"cfg": str(cfg), "weights": str(weights), "data": args.data, "out": str(out)}
+        given |= {"epochs": finetuning.epochs, "name": MODEL, "points": args.points}
+        options = argparse.Namespace(**{**vars(finetuning.options), **given})
+        checkpoint = None
+        if (out / "last.pt").exists():
+            asked = parser()
+            resume = asked.parse_args(["--resume", str(out / "last.pt")])
+            checkpoint = load_checkpoint(resume.resume)
+            options = resumed(asked, resume, checkpoint)
+        threads = torch.get_num_threads()
         try:
-            code = process.wait()
-        except KeyboardInterrupt as interrupt:
-            # Ctrl-C has reached it, too: it saves what it has
-            if interrupt.args:
-                process.terminate()
-            process.wait()
-            raise
+            device = choose_device(options.device, 0)
+            code = train(prepare(options, checkpoint, Ranks(), device), options)
         finally:
-            signal.signal(signal.SIGTERM, terminated)
-    if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
-        raise KeyboardInterrupt
-    if code < 0:
-        name = signal.Signals(-code).name
-        raise DarknetError(f"the training was ended by {name}; the same command goes on")
-    if code:
-        sys.exit(code)  # it has said why
+            torch.set_num_threads(threads)
+        if code:
+            raise KeyboardInterrupt
+    return best if best.exists() else last
 
 
-def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt(number)
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt

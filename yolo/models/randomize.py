@@ -145,3 +145,8 @@ def _calibrate(tensors: dict[str, Tensor], y: Tensor, random: torch.Generator) -
     # centred shifts let differences, rounding noise too, grow with every layer of a random network
     # (Yang et al., A Mean Field Theory of Batch Normalization, ICLR 2019); these keep it small
     tensors["biases"].copy_(0.5 + normal(0.5))
+
+
+def noise_image(network: Network, seed: int = 0) -> Tensor:
+    """An image of smooth noise: (1, C, H, W)"""
+    return smooth_noise(network.image, 1, torch.Generator().manual_seed(seed))

@@ -9,13 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from yolo.png import png
+from yolo.figures import LINES, png
 from yolo.training.records import Row
 
 Place = Literal["upper right", "lower right"]  # of the legend
 LOSSES = ("loss", "box", "objectness", "class", "teacher")
 SCORES = ("map", "f1", "top1", "topk", "iou")
-COLOURS = ("#1b6ca8", "#e07b39", "#4a9d5b", "#b0413e", "#7d5ba6")
 
 
 def curves(history: Sequence[Row], name: str) -> bytes:
@@ -40,7 +39,7 @@ def curves(history: Sequence[Row], name: str) -> bytes:
 
 def _draw(axes: Axes, history: Sequence[Row], names: Sequence[str], place: Place) -> None:
     drawn, dot = False, "." if len(history) < 20 else None
-    for name, colour in zip(names, COLOURS, strict=False):
+    for name, colour in zip(names, LINES, strict=False):
         points = [(row["epoch"], row[name]) for row in history if name in row]
         if points and any(value for _, value in points):
             width = 2.0 if name in ("loss", "map", "top1") else 1.2

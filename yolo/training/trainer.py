@@ -30,10 +30,10 @@ from yolo.training.optimizer import make_optimizer, train_mode, update
 from yolo.training.ranks import Ranks
 from yolo.training.records import Row, Step, Sums
 from yolo.training.settings import Settings
-from yolo.training.variational import Bound, Variational, settle
+from yolo.training.variational import Bound, Variational, measure_statistics
 
 NAMED = 8  # images of a batch that an error names
-SETTLING = 16  # mini-batches that tell BN's statistics of a Bayesian network's means
+STATISTICS = 16  # mini-batches that tell BN's statistics of a Bayesian network's means
 
 
 class Sparsity(Protocol):
@@ -143,7 +143,7 @@ class Trainer:
                 row["penalty"] = self.sparsity.value(self.network)
             self.sums = Sums()
             if self.variational and self.variational.is_normalized:
-                self._settle()
+                self._measure_statistics()
             self._check_finite()
             yield row
 
@@ -279,11 +279,11 @@ class Trainer:
         values = self.ranks.total(self.sums.to_list(), self.device)
         return self.sums.with_values(values)
 
-    def _settle(self) -> None:
+    def _measure_statistics(self) -> None:
         """Give the averaged network BN statistics of its means, from images of the last epoch."""
         loader = self._loader(self.epoch - 1, 0)
         with torch.autocast(self.device.type, enabled=self.options.amp):
-            settle(self.ema.network, map(self._images, islice(loader, SETTLING)))
+            measure_statistics(self.ema.network, map(self._images, islice(loader, STATISTICS)))
 
     def _check_finite(self) -> None:
         for index, tensors in self.ema.network.state().items():

@@ -67,7 +67,7 @@ class Variational:
 
 
 @torch.no_grad()
-def settle(network: Network, batches: Iterable[Tensor]) -> None:
+def measure_statistics(network: Network, batches: Iterable[Tensor]) -> None:
     """Measure BN's statistics anew, on images (N, C, H, W) in [0, 1], with the posterior means.
 
     Training sees the noise of the weights, too: its variances are larger, so that with them the

@@ -24,7 +24,7 @@ from yolo.models.weights import save_weights
 from yolo.network import Network
 
 CHILD = Path(__file__).with_name("child.py")
-Form = TypeVar("Form")
+Prepared = TypeVar("Prepared")
 LIMIT = 600.0  # seconds for one run
 # what Darknet says where it then goes on with something else
 UNKNOWN = {
@@ -71,7 +71,7 @@ class Engine(Protocol):
         ...
 
 
-def formed(name: str, make: Callable[[], Form]) -> Form:
+def prepared(name: str, make: Callable[[], Prepared]) -> Prepared:
     """The network in the engine's sections; raises EngineError where it can't be."""
     try:
         return make()
@@ -96,10 +96,13 @@ def run_child(
     cfg: Cfg,
     network: Network,
     x: np.ndarray,
+    program: str,
     job: Mapping[str, object],
     limit: float = LIMIT,
 ) -> dict[str, np.ndarray]:
     """Write model, input (1, C, H, W) and job to a folder, run child.py on it, read its arrays.
+
+    `program` names a file of children/.
 
     Raises EngineError when the process crashes, ends without a result or needs more than
     `limit` seconds.
@@ -113,7 +116,9 @@ def run_child(
             (folder / "model.cfg").write_bytes(cfg.to_bytes())
             save_weights(network, folder / "model.weights")
             np.save(folder / "input.npy", np.ascontiguousarray(x, np.float32))
-            (folder / "job.json").write_text(json.dumps(job))
+            file = CHILD.parent / "children" / f"{program}.py"
+            content = {**job, "program": str(file)}
+            (folder / "job.json").write_text(json.dumps(content))
             return _outcome(name, folder, limit)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()

@@ -12,8 +12,8 @@ import torch
 from pruning.proof.engines.base import (
     LIMIT,
     EngineError,
-    formed,
     outputs,
+    prepared,
     run_child,
     with_variances,
 )
@@ -49,7 +49,7 @@ class Darknet:
         Darknet's output is that of its last section, so a [route] is added: it copies its
         sources behind one another, also where their widths and heights differ.
         """
-        form = formed(self.name, lambda: portable(network, dilation=self.pointers))
+        form = prepared(self.name, lambda: portable(network, dilation=self.pointers))
         at = {layer: form.places[layer] for layer in layers}
         found = self._run(form.cfg_like(cfg), form.network, x, list(at.values()))
         return {layer: found[place] for layer, place in at.items()}
@@ -62,13 +62,12 @@ class Darknet:
         one = {"batch": 1, "subdivisions": 1, "time_steps": 1}
         route = f"[route]\nlayers={','.join(map(str, layers))}\n"
         job = {
-            "engine": "darknet",
             "library": str(self.library),
             "pointers": self.pointers,
             "sizes": {str(i): network.layers[i].out_shape.elements for i in layers},
         }
         written = cfg.edited({-1: one}).appended(route)
-        found = run_child(self.name, written, self._aligned(network), x, job, self.limit)
+        found = run_child(self.name, written, self._aligned(network), x, "darknet", job, self.limit)
         return outputs(self.name, network, layers, found)
 
     def _aligned(self, network: Network) -> Network:

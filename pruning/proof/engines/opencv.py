@@ -12,8 +12,8 @@ from pruning.proof.engines.base import (
     LIMIT,
     EngineError,
     Profile,
-    formed,
     outputs,
+    prepared,
     run_child,
     with_variances,
 )
@@ -44,7 +44,7 @@ class OpenCV:
         OpenCV knows no norm over channels: what stands behind an [l2norm] is a network of its own,
         and the norm is taken between the two.
         """
-        form, tails = formed(self.name, lambda: without_norms(network))
+        form, tails = prepared(self.name, lambda: without_norms(network))
 
         def compute(part: Portable, x: Floats, wanted: Sequence[int]) -> dict[int, Floats]:
             return self._part(part.cfg_like(cfg), part, x, wanted)
@@ -58,7 +58,7 @@ class OpenCV:
 
     def profile(self, cfg: Cfg, network: Network, runs: int = 10, seconds: float = 0.0) -> Profile:
         """Times in at least so many runs and so many seconds; raises EngineError."""
-        form, tails = formed(self.name, lambda: without_norms(network))
+        form, tails = prepared(self.name, lambda: without_norms(network))
         parts = [(form.cfg_like(cfg), form)]
         parts += [(tail.portable.network.cfg, tail.portable) for tail in tails]
         total, version = 0.0, ""
@@ -83,7 +83,7 @@ class OpenCV:
             return {}
         aligned = with_variances(form.network, lambda v: v + (BN_EPSILON - EPSILON))
         job = self._job(list(at.values()))
-        found = run_child(self.name, cfg, aligned, x, job, self.limit)
+        found = run_child(self.name, cfg, aligned, x, "opencv", job, self.limit)
         arrays = outputs(self.name, form.network, list(at.values()), found)
         return {layer: arrays[place] for layer, place in at.items()}
 
@@ -92,11 +92,11 @@ class OpenCV:
     ) -> dict[str, np.ndarray]:
         image = network.image
         x = np.full((1, image.channels, image.height, image.width), 0.5, np.float32)
-        return run_child(self.name, cfg, network, x, self._job([], runs, seconds), self.limit)
+        job = self._job([], runs, seconds)
+        return run_child(self.name, cfg, network, x, "opencv", job, self.limit)
 
     def _job(self, layers: list[int], runs: int = 0, seconds: float = 0.0) -> dict[str, object]:
         return {
-            "engine": "opencv",
             "threads": self.threads,
             "layers": layers,
             "runs": runs,

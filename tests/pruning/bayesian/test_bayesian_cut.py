@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import random_input
+from networks import build, random_input
 
 from pruning.bayesian.cut import BAYESIAN, BayesianCut, drop, excesses, undrop
 from pruning.bayesian.thresholds import Threshold
@@ -40,7 +40,7 @@ NETS = {
 }  # fmt: skip
 
 
-def spread_out(text, build, seed):
+def spread_out(text, seed):
     """A network with both kinds of groups; returns it with thresholds that tell them apart."""
     network = build(NET + text, seed)
     random = np.random.default_rng(seed)
@@ -63,9 +63,9 @@ def spread_out(text, build, seed):
 
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("seed", range(4))
-def test_a_cut_computes_what_the_masked_network_does(name, seed, build):
+def test_a_cut_computes_what_the_masked_network_does(name, seed):
     """Exactly, with constant channels wherever zero padding is seen."""
-    network, _, _ = spread_out(NETS[name], build, seed)
+    network, _, _ = spread_out(NETS[name], seed)
     whole = {i: t.clone() for i, t in network(random_input(network)).items()}
     check_exact(network, BayesianCut.of(network, "0"))
     undrop(network)
@@ -93,9 +93,9 @@ def check_exact(network, cut):
 
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("seed", range(4))
-def test_a_channel_goes_where_all_makers_or_all_users_drop_it(name, seed, build):
+def test_a_channel_goes_where_all_makers_or_all_users_drop_it(name, seed):
     """Brute force, channel by channel."""
-    network, excess, thresholds = spread_out(NETS[name], build, seed)
+    network, excess, thresholds = spread_out(NETS[name], seed)
     graph = ChannelGraph(network)
     alive = drop(network, graph, excess, thresholds)
     makers, users = {}, {}
@@ -127,9 +127,9 @@ def test_a_channel_goes_where_all_makers_or_all_users_drop_it(name, seed, build)
                 assert (kept == np.array(want)).all()
 
 
-def wished(name, seed, build, **wish):
+def wished(name, seed, **wish):
     """A graph, its first section that can be cut, a wish's cut, and what lives without the wish."""
-    network, excess, thresholds = spread_out(NETS[name], build, seed)
+    network, excess, thresholds = spread_out(NETS[name], seed)
     graph = ChannelGraph(network)
     free = drop(network, graph, excess, thresholds)
     section = next(i for i in graph.producers if graph.prunable(i))
@@ -150,8 +150,8 @@ def families_of(graph, section):
 
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("seed", range(4))
-def test_what_is_spared_stays(name, seed, build):
-    graph, section, cut, free = wished(name, seed, build, spare=SECTION)
+def test_what_is_spared_stays(name, seed):
+    graph, section, cut, free = wished(name, seed, spare=SECTION)
     spared = families_of(graph, section)
     assert (cut.alive == (free | spared)).all()
     for i, channels in channels_of_groups(graph):
@@ -160,8 +160,8 @@ def test_what_is_spared_stays(name, seed, build):
 
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("seed", range(4))
-def test_only_what_is_named_goes(name, seed, build):
-    graph, section, cut, free = wished(name, seed, build, only=SECTION)
+def test_only_what_is_named_goes(name, seed):
+    graph, section, cut, free = wished(name, seed, only=SECTION)
     named = families_of(graph, section)
     assert (cut.alive == (free | ~named)).all()
     for i, channels in channels_of_groups(graph):
@@ -171,8 +171,8 @@ def test_only_what_is_named_goes(name, seed, build):
 
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("seed", range(4))
-def test_every_section_keeps_its_least(name, seed, build):
-    graph, _, cut, free = wished(name, seed, build, keep_min=4)
+def test_every_section_keeps_its_least(name, seed):
+    graph, _, cut, free = wished(name, seed, keep_min=4)
     assert cut.alive[free].all()
     for family in graph.families:
         least = -(-4 // family.unit)
@@ -190,8 +190,8 @@ def channels_of_groups(graph):
 
 
 @pytest.mark.parametrize(("wish", "silent"), [({}, True), ({"spare": (0,)}, False)])
-def test_places_of_the_image_belong_to_the_section_that_uses_them(wish, silent, build):
-    network, _, _ = spread_out(FULL.format("gnj", 9) + HEAD, build, 0)
+def test_places_of_the_image_belong_to_the_section_that_uses_them(wish, silent):
+    network, _, _ = spread_out(FULL.format("gnj", 9) + HEAD, 0)
     BayesianCut.of(network, "0", Wish(BAYESIAN, 0.0, **wish))
     assert network.layers[0].dropped.any() == silent
 
@@ -205,13 +205,13 @@ def test_places_of_the_image_belong_to_the_section_that_uses_them(wish, silent, 
         ({"only": (0,), "spare": (0,)}, "--only 0: can't be cut: it is spared"),
     ],
 )
-def test_sections_that_can_not_be_meant(wish, message, build):
+def test_sections_that_can_not_be_meant(wish, message):
     network = build(NET + CONV.format("gnj", 4) + HEAD)
     with pytest.raises(PlanError, match=message):
         BayesianCut.of(network, "auto", Wish(BAYESIAN, 0.0, **wish))
 
 
-def test_a_family_keeps_its_best_channel(build):
+def test_a_family_keeps_its_best_channel():
     network = build(NET + CONV.format("gnj", 4) + HEAD)
     layer = network.layers[0]
     layer.prior.z_mean.data = torch.ones(4)
@@ -227,9 +227,9 @@ def cut_outputs(network):
     return ChannelGraph(network).outputs[0]
 
 
-def test_rates_count_what_is_left(build):
+def test_rates_count_what_is_left():
     """A LeNet in small: 2 of 6 filters, 3 of 9 units and a hundred of their places."""
-    network = spread_out(NETS["odd"], build, 1)[0]
+    network = spread_out(NETS["odd"], 1)[0]
     cut = BayesianCut.of(network, "0")
     first, second, third, last = (network.layers[i] for i in (0, 1, 2, 3))
     one = int((~first.dropped).sum())
@@ -246,21 +246,21 @@ def test_rates_count_what_is_left(build):
     assert int((~last.dropped).sum()) >= units
 
 
-def test_thresholds_that_keep_all_cut_nothing(build):
-    network, _, _ = spread_out(NETS["bn"], build, 0)
+def test_thresholds_that_keep_all_cut_nothing():
+    network, _, _ = spread_out(NETS["bn"], 0)
     cut = BayesianCut.of(network, "inf")
     assert cut.alive.all()
     assert cut.plan(ChannelGraph(network.plain())).keep == {}
     assert cut.rates.weights.architecture == 1
 
 
-def test_a_plain_network_has_nothing_to_choose(build):
+def test_a_plain_network_has_nothing_to_choose():
     network = build(NET + "[convolutional]\nactivation=linear\n")
     with pytest.raises(PlanError, match=r"no Bayesian section; tools/convert.py bayesian"):
         BayesianCut.of(network, "auto")
 
 
-def test_a_posterior_that_is_not_finite(build):
+def test_a_posterior_that_is_not_finite():
     network = build(NET + CONV.format("gnj", 4) + HEAD)
     network.layers[0].prior.z_logvar.data[2] = math.nan
     with pytest.raises(PlanError, match=r"x.cfg:5: \[bayesian_convolutional\] .* not finite"):

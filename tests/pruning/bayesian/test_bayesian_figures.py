@@ -11,7 +11,7 @@ from matplotlib.image import imread
 from pruning.bayesian.figures import DROPPED, histogram, overview
 from pruning.bayesian.thresholds import Threshold, auto
 from pruning.run.figures import KEPT
-from yolo.png import png
+from yolo.figures import png
 
 RANDOM = np.random.default_rng(0)
 VALUES = np.concatenate([RANDOM.normal(-8, 1, 50), RANDOM.normal(2, 1, 14)])

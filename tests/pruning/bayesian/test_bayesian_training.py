@@ -5,13 +5,12 @@ import os
 import struct
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from command_line import CommandLine
-from conftest import build
+from networks import build
+from paths import ROOT
 from sklearn.datasets import load_digits
 from tiny_data import CLASSIFIER, make_classification_data
 from tiny_training import fresh
@@ -34,7 +33,7 @@ from yolo.training.settings import Settings
 from yolo.training.trainer import Options, Trainer
 from yolo.training.variational import Bound, Variational, settle
 
-TRAIN = Path(__file__).parents[3] / "tools" / "train.py"
+TRAIN = ROOT / "tools" / "train.py"
 BAYESIAN = CLASSIFIER.replace("[convolutional]", "[bayesian_convolutional]\nclip_var=0.001")
 
 
@@ -215,12 +214,6 @@ def test_the_history_has_the_learning_rate_and_the_compression_rates(data, tmp_p
     assert row["architecture"] >= 1
     head = (tmp_path / "history.csv").read_text().splitlines()[0].split(",")
     assert {"rate", "architecture", "fast", "maximum"} < set(head)
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    monkeypatch.setattr("signal.signal", lambda number, handler: None)
-    return CommandLine(monkeypatch, capsys)
 
 
 NET = """[net]

@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from conftest import build, random_input
+from cfgs import conv, net, plain
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from networks import build, random_input
 from random_cfg import samples
 
 from pruning.calibration import statistics as measured
@@ -25,13 +26,8 @@ from pruning.selection.importance import Model
 from yolo.network import Network
 
 SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=25)
-NET = "[net]\nwidth=12\nheight=10\nchannels=3\n"
-CHAIN = (
-    NET
-    + "[convolutional]\nbatch_normalize=1\nfilters=6\nsize=3\npad=1\nactivation=leaky\n"
-    + "[convolutional]\nbatch_normalize=1\nfilters=5\nsize=3\npad=1\nstride=2\nactivation=mish\n"
-    + "[convolutional]\nfilters=4\nsize=1\nactivation=linear\n"
-)
+NET = net(12, 10)
+CHAIN = NET + conv(6) + conv(5, stride=2, activation="mish") + plain(4)
 
 
 def images(network, count, seed=0):
@@ -235,7 +231,7 @@ def test_matched_outputs_have_the_variances_that_were():
     ],
 )
 def test_samples_are_what_the_section_computes(keys):
-    text = NET.replace("channels=3", "channels=6") + f"[convolutional]\n{keys}\nactivation=linear\n"
+    text = net(12, 10, 6) + f"[convolutional]\n{keys}\nactivation=linear\n"
     network = build(text)
     layer = network.layers[0]
     x = random_input(network)

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 import pytest
 import random_cfg
 import torch
-from conftest import ROOT, SHARED, build
+from cfgs import HEAD, RESIDUAL, conv, maxpool, net, plain, route, shortcut
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
-from random_cfg import Sample, Shape, seeded
+from networks import build
+from paths import ROOT
+from random_blocks import cfg_texts
+from random_cfg import Sample
+from trained_models import trained_model
 
 from pruning.cut.blocks import Block, Removal, block_scores, remove, residual_blocks, silenced
 from pruning.proof.engines import Darknet, Engine, EngineError, OpenCV
@@ -47,123 +51,8 @@ RUN = ("csresnext50-panet-spp", "darknet53", "enet-coco", "resnet18", "resnet50"
 RUN += ("yolov4", "yolov4-csp")
 # pixels, where 96 are too many or too few
 SIZES = {"yolov4": 64, "ssd-fastest": 320, "ssd-lite": 300}
+NET = net(12, 10)
 MODELS = ("mobilenetv2-yolo-fastest-voc", "mobilenetv2-yolov3-nano-coco", "yoloface-50k")
-
-NET = "[net]\nwidth=12\nheight=10\nchannels=3\n\n"
-
-
-def conv(filters=4, size=3, activation="leaky", more="batch_normalize=1\n"):
-    return (
-        f"[convolutional]\n{more}filters={filters}\nsize={size}\nstride=1\npad=1\n"
-        f"activation={activation}\n\n"
-    )
-
-
-def shortcut(source, activation="linear", more=""):
-    return f"[shortcut]\nfrom={source}\nactivation={activation}\n{more}\n"
-
-
-def route(*layers):
-    return f"[route]\nlayers={','.join(map(str, layers))}\n\n"
-
-
-RESIDUAL = conv(2, 1) + conv() + shortcut(-3)
-
-
-def rest_of(w, least=1, most=3):
-    """Sections that keep the shape, a branch but for its last convolution."""
-    for _ in range(least + w.below(most)):
-        inside = w.one_of(
-            narrow, depthwise, random_cfg.squeeze, dropout, tapped, nested, random_cfg.shared
-        )
-        inside(w)
-
-
-def narrow(w):
-    w.conv(w.one_of(2, 4, 6), size=w.one_of(1, 3), pad=1)
-
-
-def depthwise(w):
-    w.conv(w.shape.channels, groups=w.shape.channels, size=3, pad=1)
-
-
-def dropout(w):
-    w.add("dropout", probability=0.3)
-
-
-def tapped(w):
-    """Something outside may come to need this, or it is another part of the branch."""
-    narrow(w)
-    same = (w.shape.height, w.shape.width)
-    other = w.earlier(lambda shape: (shape.height, shape.width) == same)
-    w.add("route", layers=f"-1,{other}")
-
-
-def nested(w):
-    if w.chance(2):
-        residual(w)
-
-
-def residual(w):
-    """A block, perhaps with its skip copied by a [route], with others in it, with factors."""
-    if not w.layers:
-        return
-    start, shape = len(w.layers) - 1, w.shape
-    rest_of(w)
-    if not w.conv(shape.channels, size=w.one_of(1, 3), pad=1) or w.shape != shape:
-        return
-    if w.chance(4):
-        dropout(w)
-    sources = [start]
-    if w.chance(4):
-        w.add("route", layers=start)
-        sources = [len(w.layers) - 2]
-    if w.chance(4):
-        other = w.earlier(lambda s: s == shape)
-        sources.append(other % len(w.layers))
-    weights = w.one_of(None, None, None, "per_feature", "per_channel")
-    relative = w.chance(2)
-    w.add(
-        "shortcut",
-        **{"from": ",".join(str(i - len(w.layers) if relative else i) for i in sources)},
-        activation=w.one_of("linear", "linear", None, "relu", "leaky", "mish", "logistic"),
-        weights_type=weights,
-        weights_normalization=weights and w.one_of(None, "relu", "softmax"),
-    )
-
-
-INSIDE = (narrow, depthwise, random_cfg.squeeze, dropout, tapped, nested, random_cfg.shared)
-
-
-def chain(w):
-    """Blocks as most networks have them: one behind another, after the same activation."""
-    activation = w.one_of("relu", "linear", "leaky")
-    w.conv(4, activation=activation, size=1)
-    if w.chance(3):
-        w.add("maxpool", size=2, stride=1)
-    for _ in range(2 + w.below(2)):
-        narrow(w)
-        w.add("convolutional", batch_normalize=1, filters=4, size=3, pad=1, activation="linear")
-        w.add("shortcut", **{"from": -3}, activation=activation)
-
-
-BLOCKS = (
-    *(residual,) * 8,
-    *(chain,) * 3,
-    *(random_cfg.route, random_cfg.shortcut, random_cfg.early_head, random_cfg.plain) * 2,
-    *(random_cfg.pool, random_cfg.grouped, random_cfg.upsample, random_cfg.implicit_source),
-)
-
-
-def cfg_texts():
-    images = st.just(Shape(3, 8, 7))
-    middle = st.lists(seeded(BLOCKS), min_size=1, max_size=7)
-    # without a head the last section is the result, a [shortcut] too
-    last = seeded((*(random_cfg.head,) * 4, random_cfg.plain, residual))
-    parts = st.tuples(seeded((random_cfg.plain,)), middle, last)
-    return st.builds(
-        lambda image, part: random_cfg.write(image, [part[0], *part[1], part[2]]), images, parts
-    )
 
 
 @dataclass(frozen=True)
@@ -337,30 +226,30 @@ def test_a_block_of_yolov3():
 
 
 def test_the_document_stays():
+    block = RESIDUAL.replace("\n[", "\n\n[") + "\n"
     text = (
         "# a net\n[net]\nwidth = 12\nheight=10\nchannels=3\n\n; the stem\n"
         + conv()
-        + "# stage 1\n"
-        + RESIDUAL.replace("size", "# inside\nsize", 1)
+        + "\n# stage 1\n"
+        + block.replace("size", "# inside\nsize", 1)
         + "# stage 2\n"
-        + RESIDUAL.replace("from=-3", "from = 3")
+        + block.replace("from=-3", "from = 3")
         + "# the end\n"
         + conv(3, 1).replace("size=1", "size = 1 \nsize=7")
-        + "[route]\nlayers = -1, 6\n# last\n"
+        + "\n[route]\nlayers = -1, 6\n# last\n"
     )
     assert removed(text, 3).cfg.to_bytes().decode() == (
         "# a net\n[net]\nwidth = 12\nheight=10\nchannels=3\n\n; the stem\n" + conv()
-        + "# stage 1\n# stage 2\n"
-        + RESIDUAL.replace("from=-3", "from=0")
+        + "\n# stage 1\n# stage 2\n"
+        + block.replace("from=-3", "from=0")
         + "# the end\n" + conv(3, 1).replace("size=1", "size = 1 \nsize=7")
-        + "[route]\nlayers=-1,3\n# last\n"
+        + "\n[route]\nlayers=-1,3\n# last\n"
     )  # fmt: skip
 
 
 def test_crlf_stays():
-    text = (NET + conv() + RESIDUAL + route(0) + conv() + shortcut(-2, "leaky")).replace(
-        "\n", "\r\n"
-    )
+    text = NET + conv() + RESIDUAL + route(0) + conv() + shortcut(-2, activation="leaky")
+    text = text.replace("\n", "\r\n")
     content = removed(text).cfg.to_bytes()
     assert content.count(b"\n") == content.count(b"\r\n")
 
@@ -403,20 +292,20 @@ def test_the_branch_may_be_any_input():
 
 def test_a_slice_is_a_skip_of_its_own():
     """A [route] with groups= is no copy of its source."""
-    text = NET + conv(8) + "[route]\nlayers=-1\ngroups=2\ngroup_id=1\n\n" + RESIDUAL + conv(3)
+    text = NET + conv(8) + route(-1, groups=2, group_id=1) + RESIDUAL + conv(3)
     assert only_block(text) == Block(4, 1, (2, 3, 4))
     assert types(removed(text)) == ["convolutional", "route", "convolutional"]
 
 
 def test_several_inputs():
-    text = NET + conv() + conv() + conv() + shortcut("-2,0") + conv(3)
+    text = NET + conv() + conv() + conv() + shortcut(-2, 0) + conv(3)
     assert only_block(text) == Block(3, 0, (1, 2, 3))
     assert len(removed(text).cfg.layers) == 2
 
 
 def test_squeeze_and_excite_and_dropout():
-    gate = "[avgpool]\n\n" + conv(2, 1, more="") + conv(4, 1, "logistic", more="")
-    branch = conv() + gate + "[scale_channels]\nfrom=-4\n\n[dropout]\nprobability=.2\n\n"
+    gate = "[avgpool]\n" + conv(2, 1, batch_normalize=None) + plain(4, activation="logistic")
+    branch = conv() + gate + "[scale_channels]\nfrom=-4\n[dropout]\nprobability=.2\n"
     text = NET + conv() + branch + shortcut(-7) + conv(3)
     assert only_block(text).sections == tuple(range(1, 8))
     network = build(text)
@@ -429,27 +318,29 @@ def test_squeeze_and_excite_and_dropout():
 @pytest.mark.parametrize(("activation", "left"), [("relu", 2), ("leaky", 3), ("mish", 3)])
 def test_an_activation_behind_the_sum(activation, left):
     """ReLU of a ReLU is nothing new; others stay, in a section that every engine knows."""
-    text = NET + conv(activation=activation) + conv() + shortcut(0, activation) + conv(3)
+    text = NET + conv(activation=activation) + conv() + shortcut(0, activation=activation) + conv(3)
     removal = removed(text)
     assert only_block(text).leaves == (left == 3)
     assert types(removal) == ["convolutional"] * left
 
 
 def test_a_relu_of_pooled_relus_is_nothing_new():
-    skip = conv(activation="relu") + "[maxpool]\nsize=3\nstride=1\n\n"
-    assert not only_block(NET + skip + conv() + shortcut(-2, "relu")).leaves
-    assert only_block(NET + conv() + conv() + shortcut(-2, "relu")).leaves
-    pooled = "[maxpool]\nsize=3\nstride=1\n\n" + conv(3) + shortcut(0, "relu")
+    skip = conv(activation="relu") + maxpool(3, 1)
+    assert not only_block(NET + skip + conv() + shortcut(-2, activation="relu")).leaves
+    assert only_block(NET + conv() + conv() + shortcut(-2, activation="relu")).leaves
+    pooled = maxpool(3, 1) + conv(3) + shortcut(0, activation="relu")
     assert only_block(NET + pooled).leaves  # the image may be anything
     assert only_block(NET + pooled + conv(activation="relu")).leaves
-    assert only_block(NET + conv(activation="relu") + conv() + shortcut(-2, "relu6")).leaves
+    assert only_block(
+        NET + conv(activation="relu") + conv() + shortcut(-2, activation="relu6")
+    ).leaves
 
 
 @pytest.mark.parametrize("kind", ["per_feature", "per_channel"])
 @pytest.mark.parametrize("norm", ["none", "relu", "softmax"])
 def test_factors_stay(kind, norm):
-    weights = f"weights_type={kind}\nweights_normalization={norm}\n"
-    text = NET + conv() + conv() + shortcut(-2, "leaky", weights) + conv(3)
+    weights = {"weights_type": kind, "weights_normalization": norm}
+    text = NET + conv() + conv() + shortcut(-2, activation="leaky", **weights) + conv(3)
     removal = removed(text)
     factors = normalised(build(text).state()[2]["weights"], norm)[1].expand(4)
     assert torch.equal(removal.state[1]["weights"].flatten(), factors)
@@ -472,10 +363,6 @@ def test_side_inputs_go_too():
     assert len(removed(twice).cfg.layers) == len(removed(text).cfg.layers)
 
 
-HEAD = conv(18, 1, "linear", more="") + "[yolo]\nmask=0,1,2\nanchors=1,1, 2,2, 3,3\nclasses=1\n"
-HEAD += "num=3\n\n"
-
-
 @pytest.mark.parametrize(
     ("sections", "why"),
     [
@@ -488,7 +375,7 @@ HEAD += "num=3\n\n"
             "section 1 of its branch feeds section 2, a [yolo], too",
         ),
         (
-            conv() + conv() + shortcut(0) + conv(more="batch_normalize=1\nshare_index=1\n"),
+            conv() + conv() + shortcut(0) + conv(share_index=1),
             "section 1 of its branch shares its tensors with section 4, a [convolutional], too",
         ),
         (
@@ -518,15 +405,15 @@ def test_blocks_that_must_stay(sections, why):
 
 def test_an_output_inside():
     """A [softmax] may feed others though it is a head."""
-    text = NET + conv() + conv(activation="linear") + "[softmax]\n\n" + conv() + shortcut(0)
+    text = NET + conv() + conv(activation="linear") + "[softmax]\n" + conv() + shortcut(0)
     assert reason(text) == "section 2 of its branch is an output of the network"
 
 
 def test_scores():
     """Mean |γ|, without BN the mean norm of the filters, of what the branch ends with."""
     inner = conv(2, 1) + conv() + shortcut(-3)
-    text = NET + conv() + RESIDUAL + conv(2, 1) + conv(4, 3, more="") + shortcut(-3)
-    text += conv() + inner + shortcut(-5) + "[maxpool]\nsize=3\nstride=1\n\n" + shortcut(-2)
+    text = NET + conv() + RESIDUAL + conv(2, 1) + conv(batch_normalize=None) + shortcut(-3)
+    text += conv() + inner + shortcut(-5) + maxpool(3, 1) + shortcut(-2)
     network = build(text)
     state = network.state()
     gamma = {i: t["scales"].abs() for i, t in state.items() if "scales" in t}
@@ -539,7 +426,7 @@ def test_scores():
 
 
 def test_scores_of_shared_tensors():
-    text = NET + conv() + conv() + conv(more="batch_normalize=1\nshare_index=-1\n") + shortcut(0)
+    text = NET + conv() + conv() + conv(share_index=-1) + shortcut(0)
     network = build(text)
     expected = float(network.state()[1]["scales"].mean())
     assert block_scores(network, network.state()) == {3: pytest.approx(expected)}
@@ -624,7 +511,9 @@ def test_engines_run_what_is_left(name, model):
 @pytest.mark.parametrize("activation", ["leaky", "mish", "swish", "logistic"])
 def test_engines_run_what_stays_of_a_shortcut(name, activation):
     """Depthwise convolutions, and a [route] to a skip that stands elsewhere."""
-    text = NET + conv() + route(0) + conv(6) + route(0) + conv() + shortcut(0, activation)
+    text = (
+        NET + conv() + route(0) + conv(6) + route(0) + conv() + shortcut(0, activation=activation)
+    )
     text += RESIDUAL.replace("linear", activation) + conv(3) + route(-1, 2) + HEAD
     network = build(text.replace("=12", "=32", 1).replace("=10", "=32", 1))
     removal = remove(network, network.state(), residual_blocks(network))
@@ -637,11 +526,9 @@ def test_engines_run_what_stays_of_a_shortcut(name, activation):
 @pytest.mark.parametrize("name", ["OpenCV", "AlexeyAB"])
 @pytest.mark.parametrize("model", MODELS)
 def test_trained_models_without_half_of_their_blocks(name, model):
-    path = SHARED / "data" / "models" / f"{model}.cfg"
-    if not path.is_file():
-        pytest.skip(f"{path.name} is not in shared/data/models")
+    path, weights = trained_model(model)
     network = Network(Cfg.load(path).edited({-1: {"width": 96, "height": 96}}))
-    load_weights(network, path.with_suffix(".weights"))
+    load_weights(network, weights)
     blocks, removal = half(network)
     assert difference(network, network.state(), blocks, removal, noise_image(network)) <= 1e-6
     smaller = Network.with_state(removal.cfg.strict(), removal.state)

@@ -4,10 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from cfgs import NET, conv, route, shortcut
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_cfg import sample
-from test_surgery import cut, cuts
+from surgeries import cut, cuts
 
 from pruning.cut.plan import Plan
 from pruning.cut.surgery import operate
@@ -16,12 +17,8 @@ from yolo.cfg import Cfg
 from yolo.errors import PlanError
 from yolo.network import Network
 
-CONV = "[convolutional]\nbatch_normalize=1\nsize=3\npad=1\nactivation=leaky\nfilters="
 # 0 and 2 are tied, 4 is in two parts, 5 is the output
-TEXT = (
-    f"[net]\nwidth=8\nheight=8\nchannels=3\n{CONV}4\n{CONV}6\n{CONV}4\n[shortcut]\nfrom=0\n"
-    f"{CONV}8\n{CONV}2\ngroups=2\n"
-)
+TEXT = NET + conv(4) + conv(6) + conv(4) + shortcut(0) + conv(8) + conv(2, groups=2)
 
 
 @pytest.fixture(scope="module")
@@ -145,10 +142,8 @@ def test_a_family_that_isnt_there_cant_be_folded(graph):
 
 
 def test_some_channels_of_a_section_may_have_to_stay():
-    text = (
-        f"[net]\nwidth=8\nheight=8\nchannels=3\n{CONV}4\n{CONV}4\n[lrn]\nsize=3\n"
-        f"[route]\nlayers=2,0\n{CONV}8\n[shortcut]\nfrom=3\n{CONV}2\n"
-    )
+    text = NET + conv(4) + conv(4) + "[lrn]\nsize=3\n"
+    text += route(2, 0) + conv(8) + shortcut(3) + conv(2)
     graph = ChannelGraph(Network(Cfg(text.encode(), "x.cfg")))
     assert Plan("x", 0, {4: (0, 1, 2, 3, 6)}).alive(graph)[graph.outputs[0]].sum() == 1
     with pytest.raises(PlanError, match="some of what it cuts must stay"):
@@ -156,8 +151,8 @@ def test_some_channels_of_a_section_may_have_to_stay():
 
 
 def test_the_plan_lists_shared_convolutions_too():
-    shared = f"{CONV}4\n[route]\nlayers=0\n{CONV}4\nshare_index=1\n[route]\nlayers=1,3\n{CONV}2\n"
-    cutting = cut(sample(f"[net]\nwidth=8\nheight=8\nchannels=3\n{CONV}4\n{shared}"), "exact")
+    shared = conv(4) + route(0) + conv(4, share_index=1) + route(1, 3) + conv(2)
+    cutting = cut(sample(NET + conv(4) + shared), "exact")
     assert set(cutting.plan.keep) == {1, 3}
     assert cutting.plan.keep[1] == cutting.plan.keep[3]
     assert np.count_nonzero(cutting.fold.alive[cutting.graph.outputs[1]]) == 2

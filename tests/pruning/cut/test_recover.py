@@ -3,21 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from cfgs import connected, conv, maxpool, net, route, shortcut, upsample
 from random_cfg import sample
-from test_surgery import carried, compared, cut
+from surgeries import carried, compared, cut
 
 from pruning.cut.folding import Folding, mean_shift, taps
 from pruning.graph.channels import ChannelGraph
 from yolo.cfg import Cfg
 from yolo.network import Network
 
-NET = "[net]\nwidth=9\nheight=7\nchannels=3\n"
-
-
-def conv(filters, **options):
-    given = {"batch_normalize": 1, "filters": filters, "size": 3, "pad": 1, "activation": "leaky"}
-    lines = "".join(f"{key}={value}\n" for key, value in (given | options).items())
-    return f"[convolutional]\n{lines}"
+NET = net(9, 7)
 
 
 def brute_mean(layer, weights, values):
@@ -106,10 +101,12 @@ def test_the_channel_loss_is_the_energy_that_a_channel_brings():
 ONLY_EXACT = {
     "a residual net with mish": conv(4, activation="mish") * 2
     + conv(4, activation="mish")
-    + "[shortcut]\nfrom=-2\nactivation=mish\n"
+    + shortcut(-2, activation="mish")
     + conv(5),
-    "pools and upsampling": conv(6) + "[maxpool]\nsize=2\nstride=1\n[upsample]\nscale=2\n"
-    "[local_avgpool]\nsize=3\nstride=2\n" + conv(5),
+    "pools and upsampling": conv(6)
+    + maxpool(2, 1)
+    + "[upsample]\nscale=2\n[local_avgpool]\nsize=3\nstride=2\n"
+    + conv(5),
     "squeeze and excite": conv(6)
     + "[avgpool]\n"
     + conv(4, size=1)
@@ -117,9 +114,9 @@ ONLY_EXACT = {
     + "[scale_channels]\nfrom=0\n"
     + conv(5),
     "a grouped route and a concatenation": conv(8)
-    + "[route]\nlayers=-1\ngroups=2\ngroup_id=1\n"
+    + route(-1, groups=2, group_id=1)
     + conv(4)
-    + "[route]\nlayers=-1,0\n"
+    + route(-1, 0)
     + conv(5),
     "a grouped convolution": conv(8) + conv(8, groups=2) + conv(5),
     "depthwise with a multiplier": conv(4)
@@ -135,7 +132,7 @@ ONLY_EXACT = {
     + "[batchnorm]\n[activation]\nactivation=mish\n"
     + conv(5),
     "places of their own": conv(4) + "[local]\nfilters=3\nsize=3\npad=1\nactivation=linear\n",
-    "fully connected": conv(4) + "[connected]\noutput=5\nactivation=linear\n",
+    "fully connected": conv(4) + connected(5),
 }
 
 
@@ -174,7 +171,7 @@ def test_every_channel_of_a_group_counts_where_a_group_has_several():
 
 def test_a_constant_that_arrives_as_zero_carries_nothing():
     """Next to nothing is left to scale, so the mean fold takes over, and says so."""
-    found = sample(NET + conv(6) + "[upsample]\nstride=1\nscale=0.0001\n" + conv(5))
+    found = sample(NET + conv(6) + upsample(1, scale=0.0001) + conv(5))
     found.state[0]["biases"][:] = 2.5
     cutting = cut(found, "exact")
     assert not cutting.fold.carriers.any()
@@ -194,8 +191,8 @@ def test_a_constant_channel_of_stairs_carries_what_it_can():
 
 def test_a_channel_that_arrives_as_zero_leaves_the_work_to_another():
     """The weights of the shortcut turn its first channel off, the others stay useful."""
-    shortcut = "[shortcut]\nfrom=0\nweights_type=per_channel\nweights_normalization=relu\n"
-    found = sample(NET + conv(6) + conv(6) + shortcut + "activation=linear\n" + conv(5))
+    weighed = shortcut(0, weights_type="per_channel", weights_normalization="relu")
+    found = sample(NET + conv(6) + conv(6) + weighed + conv(5))
     found.state[2]["weights"][:] = torch.tensor([-1.0, 1, 1, 1, 1, 1])
     graph = ChannelGraph(found.network)
     folding = Folding(graph, found.state, "exact")
@@ -209,8 +206,8 @@ def test_a_channel_that_arrives_as_zero_leaves_the_work_to_another():
 def test_a_part_has_a_constant_channel_for_everything_it_feeds():
     """Section 1 alone feeds a padded convolution, beside the grouped one."""
     found = sample(
-        NET + conv(4) + conv(4) + conv(8) + "[route]\nlayers=0,1,2\n" + conv(4, groups=2)
-        + "[route]\nlayers=1\n" + conv(4) + "[route]\nlayers=-1,4\n"
+        NET + conv(4) + conv(4) + conv(8) + route(0, 1, 2) + conv(4, groups=2)
+        + route(1) + conv(4) + route(-1, 4)
     )  # fmt: skip
     for seed in range(8):
         cutting = cut(found, "exact", seed=seed)
@@ -219,8 +216,8 @@ def test_a_part_has_a_constant_channel_for_everything_it_feeds():
 
 def test_two_families_that_begin_in_one_section_fold_each_in_its_own_way():
     text = (
-        NET + conv(16) + conv(8) + conv(8) + "[route]\nlayers=-1,-2\n"
-        + "[shortcut]\nfrom=0\nactivation=linear\n" + conv(5)
+        NET + conv(16) + conv(8) + conv(8) + route(-1, -2)
+        + shortcut(0) + conv(5)
     )  # fmt: skip
     found = sample(text)
     graph = ChannelGraph(found.network)

@@ -2,25 +2,13 @@
 
 import numpy as np
 import pytest
+from cfgs import NET, conv, section
 from hypothesis import HealthCheck, given, settings
 from random_cfg import cfg_texts
 
 from pruning.graph.channels import ChannelGraph
 from yolo.cfg import Cfg
 from yolo.network import Network
-
-NET = "[net]\nwidth=8\nheight=8\nchannels=3\n"
-
-
-def conv(filters, **options):
-    given = {"batch_normalize": 1, "filters": filters, "size": 3, "pad": 1, "activation": "leaky"}
-    lines = "".join(f"{key}={value}\n" for key, value in (given | options).items())
-    return f"[convolutional]\n{lines}"
-
-
-def section(kind, **options):
-    lines = "".join(f"{key.rstrip('_')}={value}\n" for key, value in options.items())
-    return f"[{kind}]\n{lines}"
 
 
 def graph_of(*sections):

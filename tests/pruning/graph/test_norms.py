@@ -4,9 +4,9 @@ import re
 
 import numpy as np
 import pytest
-from conftest import build
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import build
 
 from pruning.cut.folding import Folding
 from pruning.cut.surgery import operate

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import CommandLine
-from conftest import ROOT
+from cfgs import NET, conv, maxpool, shortcut
 from hypothesis import given
 from hypothesis import strategies as st
+from paths import ROOT
 from random_cfg import sample
-from test_strategies import NET, conv
 
 from pruning import session as job
 from pruning.cut.folding import Folding
@@ -50,8 +49,8 @@ RESIDUAL = (
     + conv(16)
     + conv(24)
     + conv(16)
-    + "[shortcut]\nfrom=-3\nactivation=linear\n"
-    + "[maxpool]\nsize=2\nstride=2\n"
+    + shortcut(-3)
+    + maxpool()
     + conv(32)
     + conv(4, size=1)
 )
@@ -70,11 +69,6 @@ def cache(tmp_path, monkeypatch):
     """No test touches the user's cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "darknet-pruning" / "latencies.json"
-
-
-@pytest.fixture
-def line(monkeypatch, capsys):
-    return CommandLine(monkeypatch, capsys)
 
 
 # Targets as they are written
@@ -662,10 +656,10 @@ def test_blocks_until_the_milliseconds_are_met(here):
         (("--target", "ms=1", "--latencies", "garbage"), "garbage: not a table of latencies"),
     ],
 )
-def test_what_cant_be_done_is_said_in_a_line(here, line, options, message):
+def test_what_cant_be_done_is_said_in_a_line(here, command, options, message):
     Path("garbage").write_text("something else")
     model = ("--cfg", "x.cfg", "--weights", "x.weights", "--out", "out", "--strategy", "shortcut")
-    ended = line.run("prune", *model, "--verify", "none", "--runs", 0, *options)
+    ended = command.run("prune", *model, "--verify", "none", "--runs", 0, *options)
     assert (ended.code, ended.out) == (2, "")
     assert message in ended.err
     assert ended.err.count("\n") == 1
@@ -673,12 +667,12 @@ def test_what_cant_be_done_is_said_in_a_line(here, line, options, message):
     assert Path("garbage").read_text() == "something else"
 
 
-def test_pictures_of_latencies(here, line):
+def test_pictures_of_latencies(here, command):
     pytest.importorskip("cv2", reason="OpenCV is not installed")
     model = ("--cfg", "x.cfg", "--weights", "x.weights", "--out", "out", "--figures", "figures")
     target = ("--strategy", "shortcut", "--target", f"ms={0.5 * WHOLE:.4f}", "--name", "y")
     options = ("--verify", "none", "--runs", 1, "--latencies", "t.json")
-    ended = line.run("prune", *model, *target, *options)
+    ended = command.run("prune", *model, *target, *options)
     assert ended.code == 0, ended
     made = {path.name for path in Path("figures").iterdir()}
     assert made == {"y-channels.png", "y-latency.png", "y-scores.png"}

@@ -6,68 +6,42 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SHARED, build
+from cfgs import HEAD, connected, conv, maxpool, net, plain, region, route, shortcut, upsample
+from networks import build
+from trained_models import NAMES, trained_model
 
 from pruning.proof.engines import Darknet, Engine, EngineError, OpenCV, darknet, find_darknet
 from yolo.cfg import Cfg
 from yolo.models.weights import load_weights
 from yolo.network import Network
 
-MODELS = SHARED / "data" / "models"
-NAMES = [
-    "mobilenetv2-yolo-fastest-voc",
-    "mobilenetv2-yolov3-nano-coco",
-    "yolo-fastest-1.1-body",
-    "yolo-fastest-1.1-coco",
-    "yolo-lite-coco",
-    "yolo-lite-voc",
-    "yolo-lite-voc-nobn",
-    "yoloface-50k",
-]
-
-NET = "[net]\nbatch=64\nsubdivisions=8\nwidth=24\nheight=16\nchannels=3\n"
-
-
-def conv(activation: str = "leaky", filters: int = 8, size: int = 3, more: str = "") -> str:
-    return (
-        f"[convolutional]\nbatch_normalize=1\nfilters={filters}\nsize={size}\nstride=1\npad=1\n"
-        f"activation={activation}\n{more}"
-    )
-
-
-HEAD = (
-    "[convolutional]\nfilters=18\nsize=1\nstride=1\npad=1\nactivation=linear\n"
-    "[yolo]\nmask=0,1,2\nanchors=1,1, 2,2, 3,3\nclasses=1\nnum=3\n"
-)
-REGION = "[region]\nanchors=1,1, 2,2\nclasses=1\nnum=2\ncoords=4\nsoftmax=1\n"
-CONNECTED = "[connected]\noutput=16\nactivation=linear\n"
-
+NET = net(24, 16, batch=64, subdivisions=8)
 DETECTOR = (
     NET
-    + "".join(conv(name) for name in ("leaky", "relu", "logistic", "tanh", "linear"))
-    + conv("relu", more="groups=8\n")
-    + conv("leaky", more="groups=4\n")
-    + "[shortcut]\nfrom=-3\nactivation=leaky\n"
-    + "[maxpool]\nsize=2\nstride=2\n"
+    + "".join(conv(8, activation=a) for a in ("leaky", "relu", "logistic", "tanh", "linear"))
+    + conv(8, groups=8, activation="relu")
+    + conv(8, groups=4)
+    + shortcut(-3, activation="leaky")
+    + maxpool()
     + "[dropout]\nprobability=.5\n"
-    + "[maxpool]\nsize=2\nstride=1\n"
-    + "[maxpool]\nsize=5\nstride=1\n"
+    + maxpool(2, 1)
+    + maxpool(5, 1)
     + HEAD
-    + "[route]\nlayers=-3\n"
-    + "[upsample]\nstride=2\n"
-    + "[route]\nlayers=-1,0\n"
+    + route(-3)
+    + upsample()
+    + route(-1, 0)
     + "[reorg]\nstride=2\n"
     + HEAD
 )
 SMALL = {
     "detector": DETECTOR,
     "classifier": NET
-    + conv()
+    + conv(8)
     + "[avgpool]\n"
-    + CONNECTED
+    + connected(16)
     + "[softmax]\ngroups=1\n[cost]\ntype=sse\n",
-    "region": NET + conv("linear", 12) + REGION,
-    "connected": NET + conv() + "[maxpool]\nsize=2\nstride=2\n" + CONNECTED,
+    "region": NET + plain(12, 3, batch_normalize=1) + region(coords=4, softmax=1),
+    "connected": NET + conv(8) + maxpool() + connected(16),
 }
 
 
@@ -132,12 +106,10 @@ def refusal(engine: Engine, text: str) -> str:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_real_models_are_reproduced(engine: Engine, name: str) -> None:
-    path = MODELS / f"{name}.cfg"
-    if not path.is_file():
-        pytest.skip(f"{path.name} is not in shared/data/models")
+    path, weights = trained_model(name)
     cfg = Cfg.load(path).edited({-1: {"width": 96, "height": 96}})
     network = Network(cfg)
-    load_weights(network, path.with_suffix(".weights"))
+    load_weights(network, weights)
     found = differences(engine, cfg, network, network.head_inputs)
     assert max(found.values()) < 5e-6, found
 
@@ -151,7 +123,7 @@ def test_every_section_is_reproduced(engine: Engine, name: str) -> None:
 
 def test_dead_channels_are_reproduced(engine: Engine) -> None:
     """At variance 0 an epsilon decides everything: 316, 1000 or 1e6."""
-    cfg, network = made(NET + conv() + conv("linear"))
+    cfg, network = made(NET + conv(8) + conv(8, activation="linear"))
     state = network.state()
     for tensors in state.values():
         tensors["variance"][::2] = 0
@@ -161,7 +133,7 @@ def test_dead_channels_are_reproduced(engine: Engine) -> None:
 
 
 def test_own_tensors_are_left_alone(engine: Engine) -> None:
-    cfg, network = made(NET + conv())
+    cfg, network = made(NET + conv(8))
     before = network.state()[0]["variance"].clone()
     engine.run(cfg, network, picture(network), [0])
     assert torch.equal(network.state()[0]["variance"], before)
@@ -169,7 +141,7 @@ def test_own_tensors_are_left_alone(engine: Engine) -> None:
 
 def test_detection_head_is_no_obstacle_for_darknet() -> None:
     detection = "[detection]\nclasses=1\ncoords=4\nside=1\nnum=3\nsoftmax=0\n"
-    cfg, network = made(NET + conv() + CONNECTED + detection)
+    cfg, network = made(NET + conv(8) + connected(16) + detection)
     found = differences(debian(), cfg, network, network.head_inputs)
     assert list(found) == [1]
     assert found[1] < 5e-6
@@ -178,33 +150,33 @@ def test_detection_head_is_no_obstacle_for_darknet() -> None:
 @pytest.mark.parametrize(
     ("sections", "reason"),
     [
-        (conv("relu6"), "can't read it: Unsupported activation: relu6"),
+        (conv(8, activation="relu6"), "can't read it: Unsupported activation: relu6"),
         ("[local]\nsize=1\nfilters=4\nactivation=linear\n", "Unknown layer type: local"),
-        (conv(more="groups=0\n"), "crashes on it (SIGFPE)"),
-        ("[maxpool]\n", "computes an output of 8x8x12, not of 8x16x24: x.cfg:14: [maxpool]"),
-        ("[crop]\ncrop_height=8\ncrop_width=8\n" + conv(), "can't run it: its check fails"),
+        (conv(8, groups=0), "crashes on it (SIGFPE)"),
+        ("[maxpool]\n", "computes an output of 8x8x12, not of 8x16x24: x.cfg:13: [maxpool]"),
+        ("[crop]\ncrop_height=8\ncrop_width=8\n" + conv(8), "can't run it: its check fails"),
     ],
 )
 def test_what_opencv_cannot_run(
     opencv: OpenCV, sections: str, reason: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    message = refusal(opencv, NET + conv() + sections)
+    message = refusal(opencv, NET + conv(8) + sections)
     assert message.startswith("OpenCV ")
     assert reason in message
     assert capfd.readouterr() == ("", "")
 
 
-SQUEEZE = "[avgpool]\n" + conv("logistic", size=1) + "[scale_channels]\nfrom=-3\n"
+SQUEEZE = "[avgpool]\n" + conv(8, 1, activation="logistic") + "[scale_channels]\nfrom=-3\n"
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (NET + conv("mish"), "doesn't know the activation mish"),
-        (NET + conv() + SQUEEZE, "doesn't know the section [scale_channels]"),
-        (NET + conv(more="groups=0\n"), "crashes on it (SIGFPE)"),
+        (NET + conv(8, activation="mish"), "doesn't know the activation mish"),
+        (NET + conv(8) + SQUEEZE, "doesn't know the section [scale_channels]"),
+        (NET + conv(8, groups=0), "crashes on it (SIGFPE)"),
         (
-            NET + "policy=steps\n" + conv(),
+            NET + "policy=steps\n" + conv(8),
             "can't run it: STEPS policy must have steps and scales in cfg file",
         ),
     ],
@@ -220,34 +192,34 @@ def test_nothing_is_left_behind(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    cfg, network = made(NET + conv())
+    cfg, network = made(NET + conv(8))
     engine.run(cfg, network, picture(network), [0])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_no_layers_need_no_engine(engine: Engine) -> None:
-    cfg, network = made(NET + conv())
+    cfg, network = made(NET + conv(8))
     assert engine.run(cfg, network, picture(network), []) == {}
 
 
 def test_an_input_of_another_size_is_refused(engine: Engine) -> None:
-    cfg, network = made(NET + conv())
+    cfg, network = made(NET + conv(8))
     with pytest.raises(ValueError, match="takes 3x16x24"):
         engine.run(cfg, network, np.zeros((1, 3, 24, 16), np.float32), [0])
 
 
 def test_a_run_has_a_time_limit(opencv: OpenCV) -> None:
     opencv.limit = 0.01
-    assert refusal(opencv, NET + conv()) == "OpenCV needs more than 0.01 s"
+    assert refusal(opencv, NET + conv(8)) == "OpenCV needs more than 0.01 s"
 
 
 def test_latency(opencv: OpenCV) -> None:
-    cfg, network = made(NET + conv())
+    cfg, network = made(NET + conv(8))
     assert 0 < opencv.latency(cfg, network, runs=3) < 1000
 
 
 def test_latency_of_what_opencv_cannot_read(opencv: OpenCV) -> None:
-    cfg, network = made(NET + conv("relu6"))
+    cfg, network = made(NET + conv(8, activation="relu6"))
     with pytest.raises(EngineError, match="Unsupported activation: relu6"):
         opencv.latency(cfg, network, runs=1)
 
@@ -274,7 +246,7 @@ def test_garbage_is_not_a_library(tmp_path: Path) -> None:
 def test_a_library_that_cannot_be_loaded(tmp_path: Path, symbol: bytes) -> None:
     path = tmp_path / "libdarknet.so"
     path.write_bytes(b"\x7fELF load_network " + symbol)
-    assert "Darknet can't be loaded: " in refusal(Darknet(str(path)), NET + conv())
+    assert "Darknet can't be loaded: " in refusal(Darknet(str(path)), NET + conv(8))
 
 
 @pytest.mark.parametrize("place", ["bin", "lib/darknet", "lib"])

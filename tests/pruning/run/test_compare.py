@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 from command_line import CommandLine
-from conftest import build
+from networks import build
 from tiny_data import CLASSIFIER, DETECTOR, make_classification_data, make_detection_data
 
 from pruning.calibration import statistics as evidence
@@ -34,7 +34,7 @@ from pruning.selection import Wish
 from pruning.session import Job, prune
 from yolo.errors import DarknetError, PlanError
 from yolo.models.weights import save_weights
-from yolo.png import png
+from yolo.figures import png
 
 FILES = ("compare.csv", "compare.json", "compare.png")
 WHOLE = Measured(100, 1000, 10000, 4000, "mAP at IoU 0.5", 0.8)
@@ -414,17 +414,16 @@ TWO = ("--strategies", "shortcut,tiny", "--importances", "bn", "--targets", "mac
 
 
 def test_the_command_writes_three_files_and_says_what_is_best(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: Path, command: CommandLine
 ) -> None:
-    line = CommandLine(monkeypatch, capsys)
-    ended = line.run("compare", *GIVEN, *TWO, "--data", "x.data")
+    ended = command.run("compare", *GIVEN, *TWO, "--data", "x.data")
     assert (ended.code, ended.err) == (0, "")
     assert sorted(os.listdir("out")) == list(FILES)
     assert "1: x.cfg:" in ended.out
     assert "strategy tiny is for networks without shortcuts" in ended.out
-    command = next(row for row in ended.out.splitlines() if row.startswith("Best for macs=0.6"))
-    told = command.partition("tools/prune.py ")[2].split()
-    ended = line.run("prune", *told, "--runs", "0", "--data", "x.data", "--json", "report.json")
+    best = next(row for row in ended.out.splitlines() if row.startswith("Best for macs=0.6"))
+    told = best.partition("tools/prune.py ")[2].split()
+    ended = command.run("prune", *told, "--runs", "0", "--data", "x.data", "--json", "report.json")
     assert ended.code == 0
     report = json.loads(Path("report.json").read_text())["after"]
     (made,) = (
@@ -434,27 +433,26 @@ def test_the_command_writes_three_files_and_says_what_is_best(
 
 
 def test_what_is_there_is_not_made_again(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: Path, monkeypatch: pytest.MonkeyPatch, command: CommandLine
 ) -> None:
-    line = CommandLine(monkeypatch, capsys)
-    first = line.run("compare", *GIVEN, *TWO)
+    first = command.run("compare", *GIVEN, *TWO)
     counts: dict[str, int] = {}
     for name in ("load_model", "operate"):
         monkeypatch.setattr(trials, name, counting(counts, name, getattr(trials, name)))
-    assert line.run("compare", *GIVEN, *TWO).out == first.out
+    assert command.run("compare", *GIVEN, *TWO).out == first.out
     assert not counts
-    ended = line.run("compare", *GIVEN, *TWO[:-1], "macs=0.6,macs=0.8,params=0.6")
+    ended = command.run("compare", *GIVEN, *TWO[:-1], "macs=0.6,macs=0.8,params=0.6")
     assert (ended.code, counts) == (0, {"load_model": 1, "operate": 2})
-    assert line.run("compare", *GIVEN, *TWO).out == first.out  # the others are kept for later
+    assert command.run("compare", *GIVEN, *TWO).out == first.out  # the others are kept for later
     assert len(load(Path("out/compare.json"))) == 7
 
 
 def test_an_interrupt_keeps_what_is_done(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: Path, monkeypatch: pytest.MonkeyPatch, command: CommandLine
 ) -> None:
-    line = CommandLine(monkeypatch, capsys)
     wanted = (*GIVEN, "--strategies", "shortcut", "--importances", "bn,l1,l2", "--targets")
-    whole = line.run("compare", *wanted, "macs=0.6", "--out", "whole").out.replace("whole", "out")
+    ended = command.run("compare", *wanted, "macs=0.6", "--out", "whole")
+    whole = ended.out.replace("whole", "out")
     cut = trials.operate
     calls = iter((cut, cut, None))
 
@@ -465,25 +463,25 @@ def test_an_interrupt_keeps_what_is_done(
         return function(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(trials, "operate", operate)
-    ended = line.run("compare", *wanted, "macs=0.6")
+    ended = command.run("compare", *wanted, "macs=0.6")
     assert ended.code == 130
     assert "Interrupted: 2 of 3 cuts are made; the same command goes on." in ended.out
     assert "2 combinations" in ended.out
     assert sorted(os.listdir("out")) == list(FILES)
     counts: dict[str, int] = {}
     monkeypatch.setattr(trials, "operate", counting(counts, "operate", cut))
-    ended = line.run("compare", *wanted, "macs=0.6")
+    ended = command.run("compare", *wanted, "macs=0.6")
     assert (ended.code, ended.out, counts) == (0, whole, {"operate": 1})
 
 
 def test_an_interrupt_before_anything_leaves_nothing(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: Path, monkeypatch: pytest.MonkeyPatch, command: CommandLine
 ) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(trials, "load_model", interrupted)
-    ended = CommandLine(monkeypatch, capsys).run("compare", *GIVEN, *TWO)
+    ended = command.run("compare", *GIVEN, *TWO)
     assert (ended.code, ended.out) == (130, "")
     assert not Path("out").exists()
 
@@ -515,24 +513,22 @@ def test_an_interrupt_before_anything_leaves_nothing(
 def test_wrong_input_is_one_line(
     here: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    command: CommandLine,
     given: tuple[str, ...],
     says: str,
 ) -> None:
     before = sorted(here.rglob("*"))
-    ended = CommandLine(monkeypatch, capsys).run("compare", *GIVEN, *given)
+    ended = command.run("compare", *GIVEN, *given)
     assert (ended.code, ended.out) == (2, "")
     assert says in ended.err
     assert ended.err.count("\n") == 1
     assert sorted(here.rglob("*")) == before
 
 
-def test_a_file_of_something_else_stays(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_of_something_else_stays(here: Path, command: CommandLine) -> None:
     Path("out").mkdir()
     Path("out/compare.json").write_text("mine")
-    ended = CommandLine(monkeypatch, capsys).run("compare", *GIVEN, *TWO)
+    ended = command.run("compare", *GIVEN, *TWO)
     assert (ended.code, ended.err) == (
         2,
         "error: out/compare.json: not a comparison of cuts: move it away\n",

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import CommandLine
-from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
+from paths import ROOT
 from tiny_data import DETECTOR, make_detection_data
 
 from pruning.run.gradual import Gradual, wishes
@@ -175,12 +174,11 @@ def test_what_cannot_be_done_in_steps(job, changes, rounds, message):
 
 
 @pytest.fixture
-def line(tmp_path, monkeypatch, capsys):
+def command(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
     Path("x.cfg").write_text(DETECTOR)
     make_detection_data(tmp_path / "shapes")
-    return CommandLine(monkeypatch, capsys)
+    return command
 
 
 class Here:
@@ -204,10 +202,10 @@ class Here:
 
 
 @pytest.fixture
-def here(line, monkeypatch):
+def here(command, monkeypatch):
     """The command line, trainings included."""
-    monkeypatch.setattr(importlib.import_module("gradual").subprocess, "Popen", Here)
-    return line
+    monkeypatch.setattr(importlib.import_module("common.gradual").subprocess, "Popen", Here)
+    return command
 
 
 GIVEN = ("--cfg", "x.cfg", "--weights", "random:3", "--data", "shapes/x.data", "--out", "out")
@@ -231,8 +229,8 @@ TRAINED = ("--finetune", "--lr 0.001 --workers 0 --eval-every 0")
         (("--finetune-epochs", 0), "--finetune-epochs 0: expected at least 1"),
     ],
 )
-def test_options_that_make_no_sense(line, options, message):
-    ended = line.run("prune", *GIVEN, *CUT, *options)
+def test_options_that_make_no_sense(command, options, message):
+    ended = command.run("prune", *GIVEN, *CUT, *options)
     assert (ended.code, ended.out) == (2, "")
     assert message in ended.err
     assert ended.err.count("\n") == 1
@@ -281,12 +279,10 @@ def test_a_training_that_fails_ends_it(here):
     assert not Path("out/x-shortcut-macs0.5.weights").exists()
 
 
-def test_ctrl_c_while_it_trains(line):
-    command = ["python", *map(str, (ROOT / "tools/prune.py", *GIVEN, *CUT, *TRAINED))]
-    options = ["--steps", "1", "--finetune-epochs", "400"]
-    process = subprocess.Popen(
-        [sys.executable, *command[1:], *options], stderr=subprocess.PIPE, start_new_session=True
-    )
+def test_ctrl_c_while_it_trains(command):
+    given = (*GIVEN, *CUT, *TRAINED, "--steps", 1, "--finetune-epochs", 400)
+    line = [sys.executable, *map(str, (ROOT / "tools/prune.py", *given))]
+    process = subprocess.Popen(line, stderr=subprocess.PIPE, start_new_session=True)
     last = Path("out/x-shortcut-macs0.5-steps/1/training/last.pt")
     for _ in range(600):
         if last.exists() or process.poll() is not None:

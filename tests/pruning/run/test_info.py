@@ -6,25 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
+from cfgs import connected, conv, maxpool, net, region, route, shortcut, yolo
 from command_line import CommandLine
-from conftest import ROOT
-from test_cfg_files import MODELS as PUBLISHED
+from paths import ROOT
+from published import PUBLISHED
 
 from pruning.run.info import Info, SectionInfo, describe
 from yolo.cfg import Cfg
 from yolo.models.randomize import randomize
 from yolo.models.weights import save_weights
 from yolo.network import Network
-
-NET = "[net]\nwidth=16\nheight=16\nchannels=3\n"
-YOLO = "[yolo]\nmask=0\nanchors=1,2\nclasses=1\nnum=1\n"
-
-
-def conv(filters: int, size: int = 3, more: str = "") -> str:
-    return (
-        f"[convolutional]\nbatch_normalize=1\nfilters={filters}\nsize={size}\npad=1\n"
-        f"activation=leaky\n{more}"
-    )
 
 
 @pytest.fixture
@@ -43,20 +34,22 @@ def why(info: Info) -> list[str]:
     return [s.why or "yes" for s in info.sections if s.prunable is not None]
 
 
+NET = net(16, 16)
+YOLO = yolo(anchors="1,2")
 HEAD = conv(6, 1) + YOLO
 CASES = {
     "plain": (conv(8) + HEAD, ["yes", "no: feeds a [yolo] head"]),
     "region": (
-        conv(8) + conv(12, 1) + "[region]\nanchors=1,1, 2,2\nclasses=1\nnum=2\n",
+        conv(8) + conv(12, 1) + region(),
         ["yes", "no: feeds a [region] head"],
     ),
     "softmax": (
-        conv(8) + "[connected]\noutput=4\n[softmax]\n",
+        conv(8) + connected(4, activation=None) + "[softmax]\n",
         ["yes", "no: feeds a [softmax] head"],
     ),
     "no head": (conv(8) + conv(4), ["yes", "no: is the network's output"]),
     "loose end": (
-        conv(8) + conv(4) + "[route]\nlayers=0\n" + HEAD,
+        conv(8) + conv(4) + route(0) + HEAD,
         ["yes", "no: is used by no other section", "no: feeds a [yolo] head"],
     ),
     "reorg": (
@@ -73,43 +66,43 @@ CASES = {
         ["no: feeds a [crop]", "no: feeds a [yolo] head"],
     ),
     "shortcut": (
-        conv(8) + conv(8) + "[shortcut]\nfrom=-2\n" + HEAD,
+        conv(8) + conv(8) + shortcut(-2) + HEAD,
         ["yes", "yes", "no: feeds a [yolo] head"],
     ),
     "unequal shortcut": (
-        conv(4) + conv(8) + "[shortcut]\nfrom=-2\n" + HEAD,
+        conv(4) + conv(8) + shortcut(-2) + HEAD,
         ["no: belongs to a [shortcut] of unequal widths"] * 2 + ["no: feeds a [yolo] head"],
     ),
     "into the head": (
-        conv(8) + conv(6) + conv(6) + "[shortcut]\nfrom=-2\n" + YOLO,
+        conv(8) + conv(6) + conv(6) + shortcut(-2) + YOLO,
         ["yes"] + ["no: feeds a [yolo] head"] * 2,
     ),
     "groups": (
-        conv(8) + conv(8, 3, "groups=2\n") + HEAD,
+        conv(8) + conv(8, groups=2) + HEAD,
         ["yes", "yes", "no: feeds a [yolo] head"],
     ),
     "depthwise": (
-        conv(8) + conv(8, 3, "groups=8\n") + HEAD,
+        conv(8) + conv(8, groups=8) + HEAD,
         ["yes", "yes", "no: feeds a [yolo] head"],
     ),
     "depthwise on the image": (
-        conv(6, 3, "groups=3\n") + HEAD,
+        conv(6, groups=3) + HEAD,
         ["no: is the network's input", "no: feeds a [yolo] head"],
     ),
     "halves of the image's features": (
-        conv(8) + "[route]\nlayers=-1\ngroups=2\ngroup_id=1\n" + HEAD,
+        conv(8) + route(-1, groups=2, group_id=1) + HEAD,
         ["yes", "no: feeds a [yolo] head"],
     ),
     "a part that can't change": (
-        conv(8) + "[route]\nlayers=-1\ngroups=2\ngroup_id=1\n[reorg]\n" + HEAD,
+        conv(8) + route(-1, groups=2, group_id=1) + "[reorg]\n" + HEAD,
         ["no: must stay as wide as another part of its section", "no: feeds a [yolo] head"],
     ),
     "shared": (
-        conv(8) + conv(8) + conv(8, 3, "share_index=1\n") + HEAD,
+        conv(8) + conv(8) + conv(8, share_index=1) + HEAD,
         ["no: feeds convolutions that share their weights"] * 3 + ["no: feeds a [yolo] head"],
     ),
     "mixing activation": (
-        conv(8).replace("leaky", "normalize_channels") + HEAD,
+        conv(8, activation="normalize_channels") + HEAD,
         ["no: activation=normalize_channels mixes its channels", "no: feeds a [yolo] head"],
     ),
     "one factor a place": (
@@ -131,7 +124,7 @@ def test_what_can_be_cut_and_why_not(info, name: str) -> None:
 
 def test_numbers_of_a_section(info) -> None:
     """By hand: 3·3·3·8 weights, 8 γ and 8 β; 16·16 places."""
-    first, pool, *_ = info(conv(8) + "[maxpool]\nsize=2\nstride=2\n" + HEAD).sections
+    first, pool, *_ = info(conv(8) + maxpool() + HEAD).sections
     assert first == SectionInfo(
         0, "convolutional", "3x16x16", "8x16x16", 216 + 16, 216 * 256, True, ""
     )
@@ -139,7 +132,7 @@ def test_numbers_of_a_section(info) -> None:
 
 
 def test_several_inputs_are_listed(info) -> None:
-    found = info(conv(8) + conv(4) + "[route]\nlayers=-1,0\n" + HEAD)
+    found = info(conv(8) + conv(4) + route(-1, 0) + HEAD)
     assert found.sections[2].input == "4x16x16 + 8x16x16"
     assert found.sections[2].output == "12x16x16"
 
@@ -148,7 +141,7 @@ def test_channels_that_can_be_cut(info) -> None:
     """Those of sections that stand and fall together are counted in each of them."""
     assert info(conv(8) + HEAD).prunable_channels == 8
     assert info(conv(8) + conv(4) + HEAD).prunable_channels == 12
-    assert info(conv(8) + conv(8) + "[shortcut]\nfrom=0\n" + HEAD).prunable_channels == 16
+    assert info(conv(8) + conv(8) + shortcut(0) + HEAD).prunable_channels == 16
     assert info(conv(8) + "[reorg]\n" + HEAD).prunable_channels == 0
 
 
@@ -163,18 +156,13 @@ def test_totals_are_the_published_ones(name: str) -> None:
     assert found.prunable_channels > 0
 
 
-@pytest.fixture
-def line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
-
-
-def test_the_command(line: CommandLine, tmp_path: Path) -> None:
+def test_the_command(command: CommandLine, tmp_path: Path) -> None:
     cfg, weights = tmp_path / "x.cfg", tmp_path / "x.weights"
     cfg.write_text(NET + conv(8) + HEAD)
     network = Network(Cfg.load(cfg))
     randomize(network)
     save_weights(network, weights)
-    ended = line.run("info", "--cfg", cfg, "--weights", weights, "--json", tmp_path / "x.json")
+    ended = command.run("info", "--cfg", cfg, "--weights", weights, "--json", tmp_path / "x.json")
     assert (ended.code, ended.err) == (0, "")
     head = "no: feeds a [yolo] head"
     for cells in (
@@ -209,7 +197,7 @@ def test_the_command(line: CommandLine, tmp_path: Path) -> None:
     }
 
 
-def test_a_backbone_file_on_request(line: CommandLine, tmp_path: Path) -> None:
+def test_a_backbone_file_on_request(command: CommandLine, tmp_path: Path) -> None:
     cfg, weights = tmp_path / "x.cfg", tmp_path / "x.weights"
     cfg.write_text(NET + conv(8) + HEAD)
     network = Network(Cfg.load(cfg))
@@ -217,8 +205,8 @@ def test_a_backbone_file_on_request(line: CommandLine, tmp_path: Path) -> None:
     save_weights(network, weights)
     weights.write_bytes(weights.read_bytes()[: 20 + 4 * (4 * 8 + 216)])
     given = ("--cfg", cfg, "--weights", weights)
-    assert line.run("info", *given, "--cutoff", 1).code == 0
-    ended = line.run("info", *given)
+    assert command.run("info", *given, "--cutoff", 1).code == 0
+    ended = command.run("info", *given)
     assert ended.code == 2
     assert "[convolutional] the file ends in its biases" in ended.err
 

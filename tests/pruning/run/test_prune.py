@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
-from conftest import ROOT
-from test_engines import MODELS, NAMES
+from pruned_files import Model, check_files, files, ours, real, written
+from trained_models import NAMES
 
 from pruning.options import FOLDS, STRATEGIES
 from pruning.proof.engines import darknet
-from pruning.selection import Wish
 from pruning.session import Job, Result, prune
-from yolo.cfg import Cfg
 from yolo.errors import PlanError
-from yolo.models.weights import load_weights
-from yolo.network import Network
 
 WITHOUT_SHORTCUTS = ("yolo-lite-coco", "yolo-lite-voc", "yolo-lite-voc-nobn")
 CASES = [
@@ -64,70 +58,10 @@ COST = {
 LAYER = {"index": int, "section": str, "before": int, "after": int, "constants": str}
 
 
-@dataclass(frozen=True)
-class Model:
-    """A cfg and its weights, or random:SEED for them."""
-
-    cfg: str
-    weights: str
-
-    def job(self, strategy: str = "shortcut", percent: float = 0.5, **more: object) -> Job:
-        wish = {k: more.pop(k) for k in list(more) if k in Wish.__dataclass_fields__}
-        return Job(
-            self.cfg,
-            self.weights,
-            Wish(strategy, percent, **wish),
-            **{"verify": ("torch",), "runs": 0, **more},
-        )
-
-
-def real(name: str) -> Model:
-    path = MODELS / f"{name}.cfg"
-    if not path.is_file():
-        pytest.skip(f"{path.name} is not in shared/data/models")
-    return Model(str(path), str(path.with_suffix(".weights")))
-
-
-def ours(name: str, size: int, folder: Path) -> Model:
-    cfg = Cfg.load(ROOT / "cfg" / f"{name}.cfg").edited({-1: {"width": size, "height": size}})
-    cfg.write(folder / f"{name}.cfg")
-    return Model(str(folder / f"{name}.cfg"), "random:0")
-
-
 @pytest.fixture
 def small(tmp_path: Path) -> Model:
     """A real model that is pruned in a moment."""
     return real("yoloface-50k")
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    """The content of all files; the report's own folder is left out of it."""
-    here = str(folder).encode()
-    return {path.name: path.read_bytes().replace(here, b"") for path in folder.iterdir()}
-
-
-def written(job: Job, folder: Path, stem: str = "x") -> Result:
-    folder.mkdir(exist_ok=True)
-    result = prune(job)
-    result.write(folder, stem)
-    return result
-
-
-def check_files(result: Result, folder: Path, stem: str = "x") -> Network:
-    """The written files are what the result says, byte for byte; gives the model in them."""
-    cfg, weights = folder / f"{stem}.cfg", folder / f"{stem}.weights"
-    network = Network(Cfg.load(cfg))
-    assert weights.stat().st_size == result.header.size + 4 * network.count_floats()
-    assert weights.stat().st_size == result.report.after.weights_bytes
-    assert load_weights(network, weights) == result.header
-    assert cfg.read_bytes() == result.smaller.cfg.to_bytes()
-    found, expected = network.state(), result.smaller.state()
-    assert found.keys() == expected.keys()
-    for index, tensors in expected.items():
-        assert found[index].keys() == tensors.keys()
-        for name, tensor in tensors.items():
-            assert torch.equal(found[index][name], tensor), (index, name)
-    return network
 
 
 def check_types(data: dict[str, object], types: dict[str, type]) -> None:

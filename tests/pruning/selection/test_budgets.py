@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command_line import CommandLine
-from conftest import ROOT
+from cfgs import NET, conv, shortcut
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from paths import ROOT
 from random_cfg import sample, samples
-from test_strategies import NET, conv
-from test_surgery import cuts
+from surgeries import cuts
 
 from pruning import targets
 from pruning.cut.folding import Folding
@@ -216,7 +215,7 @@ TEN_GRAPH = ChannelGraph(TEN.network)
 
 def test_slim_keeps_what_any_of_its_sections_needs():
     """γ 1, 2, 3, 4 and 9, 1, 1, 5 in a shortcut: half of them are up to 2, which is one channel."""
-    found = sample(NET + conv(4) + conv(4) + "[shortcut]\nfrom=0\n" + conv(2))
+    found = sample(NET + conv(4) + conv(4) + shortcut(0) + conv(2))
     found.state[0]["scales"][:] = torch.tensor([1.0, 2, 3, 4])
     found.state[1]["scales"][:] = torch.tensor([9.0, -1, 1, 5])
     slim = Trial(found, "none", "slim", 0.5).plan()
@@ -499,17 +498,12 @@ def test_plans_remember_their_target(tmp_path):
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with x.cfg and x.weights in it."""
     monkeypatch.chdir(tmp_path)
-    text = NET + conv(16) + conv(16) + "[shortcut]\nfrom=-2\n" + conv(24) + conv(4, size=1)
+    text = NET + conv(16) + conv(16) + shortcut(-2) + conv(24) + conv(4, size=1)
     Path("x.cfg").write_text(text)
     network = Network(Cfg.load("x.cfg"))
     randomize(network)
     save_weights(network, "x.weights", Header(0, 1, 0))
     return tmp_path
-
-
-@pytest.fixture
-def line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
 
 
 def test_a_job_for_a_target(here):
@@ -539,9 +533,9 @@ def test_the_header_counts_among_the_bytes(here):
         assert found <= size
 
 
-def run(line, *options):
+def run(command, *options):
     given_ = ("--cfg", "x.cfg", "--weights", "x.weights", "--out", "out", "--verify", "torch")
-    return line.run("prune", *given_, "--runs", 0, "--strategy", "shortcut", *options)
+    return command.run("prune", *given_, "--runs", 0, "--strategy", "shortcut", *options)
 
 
 @pytest.mark.parametrize(
@@ -555,8 +549,8 @@ def run(line, *options):
         (("--target", "macs=0.6", "--figures", "out"), "x-shortcut-macs0.6"),
     ],
 )
-def test_files_are_named_for_the_target(here, line, options, stem):
-    ended = run(line, *options)
+def test_files_are_named_for_the_target(here, command, options, stem):
+    ended = run(command, *options)
     assert ended.code == 0, ended
     made = {f"{stem}.{kind}" for kind in ("cfg", "weights", "json")}
     drawn = {f"{stem}-{picture}.png" for picture in ("channels", "scores")}
@@ -565,9 +559,11 @@ def test_files_are_named_for_the_target(here, line, options, stem):
 
 @pytest.mark.parametrize("importance", DATA_FREE)
 @pytest.mark.parametrize("compare", COMPARISONS)
-def test_every_way_to_choose(here, line, importance, compare):
+def test_every_way_to_choose(here, command, importance, compare):
     options = ("--importance", importance, "--compare", compare, "--per-mac", "--round", "pow2")
-    ended = run(line, *options, "--target", "params=0.5", "--layer-keep", 0.1, "--json", "r.json")
+    ended = run(
+        command, *options, "--target", "params=0.5", "--layer-keep", 0.1, "--json", "r.json"
+    )
     assert ended.code == 0, ended
     report = json.loads(Path("r.json").read_text())
     assert report["after"]["parameters"] <= report["before"]["parameters"] / 2
@@ -592,8 +588,8 @@ def test_every_way_to_choose(here, line, importance, compare):
         (("--strategy", "bayesian", "--target", "macs=1k"), "--target macs=1k: the strategy bay"),
     ],
 )
-def test_bad_options(here, line, options, message):
-    ended = run(line, *options)
+def test_bad_options(here, command, options, message):
+    ended = run(command, *options)
     assert (ended.code, ended.out) == (2, "")
     assert message in ended.err
     assert ended.err.count("\n") == 1

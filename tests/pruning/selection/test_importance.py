@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from cfgs import NET, connected, conv, maxpool, route, shortcut
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from networks import build
 from random_cfg import sample, samples
-from test_strategies import NET, conv
 
 from pruning.calibration.statistics import gather
 from pruning.cut.folding import Folding
@@ -112,8 +113,8 @@ def test_what_comes_next_is_the_energy_that_goes_with_a_group(found):
 
 def test_what_comes_next_looks_through_all_that_passes_channels_on():
     """Depthwise convolution, pool and route lie between; a connected section sees 4 places."""
-    text = NET + conv(4) + conv(4, groups=4) + "[maxpool]\nsize=4\nstride=4\n"
-    found = sample(text + "[route]\nlayers=-1\n[connected]\noutput=5\n")
+    text = NET + conv(4) + conv(4, groups=4) + maxpool(4, 4)
+    found = sample(text + route(-1) + connected(5, activation=None))
     found.state[0]["scales"][:] = torch.tensor([1.0, 2, 3, 4])
     found.state[4]["weights"][:] = 0
     found.state[4]["weights"][:, 4:8] = 0.5  # channel 1 in its 4 places
@@ -167,7 +168,7 @@ def test_what_is_no_number_is_refused(name):
 
 
 def test_random_scores_are_drawn_for_groups():
-    found = sample(NET + conv(40) + conv(40) + "[shortcut]\nfrom=0\n" + conv(3))
+    found = sample(NET + conv(40) + conv(40) + shortcut(0) + conv(3))
     one, again, other = (
         Importance.of(model(found, seed=seed), "random", "sum") for seed in (1, 1, 2)
     )
@@ -185,7 +186,7 @@ def test_an_importance_may_score_groups_from_what_was_measured(monkeypatch, grou
         return scores
 
     monkeypatch.setitem(importance.IMPORTANCES, "measured", measured)
-    found = sample(NET + conv(4) + conv(4) + "[shortcut]\nfrom=0\n" + conv(3))
+    found = sample(NET + conv(4) + conv(4) + shortcut(0) + conv(3))
     graph = ChannelGraph(found.network)
     wish = Wish("shortcut", 0.5, group, importance="measured")
     folding = Folding(graph, found.state, "none")
@@ -209,7 +210,7 @@ activation=relu
 )
 
 
-def test_signal_is_what_the_noise_of_all_weights_leaves(build):
+def test_signal_is_what_the_noise_of_all_weights_leaves():
     posterior = build(BAYESIAN)
     first, second = posterior.layers[:2]
     for layer in (first, second):

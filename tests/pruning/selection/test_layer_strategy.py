@@ -11,15 +11,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import random_blocks
 import random_cfg
-import test_blocks
 import torch
-from command_line import CommandLine, Ended
-from conftest import ROOT, build, random_input
+from cfgs import HEAD, RESIDUAL, conv, net, plain, route, shortcut
+from command_line import Ended
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
-from test_blocks import HEAD, NET, RESIDUAL, conv, route, shortcut
-from test_prune import Model, check_files, files, ours, written
+from networks import build, random_input
+from paths import ROOT
+from pruned_files import Model, check_files, files, ours, written
 
 from pruning.calibration.recovery import head_error, recover
 from pruning.cut.blocks import block_scores, remove, residual_blocks, silenced
@@ -44,6 +45,7 @@ DIGITS = ROOT / "cfg" / "digits.cfg", ROOT / "weights" / "digits.weights"
 MODEL = ("--cfg", DIGITS[0], "--weights", DIGITS[1])
 COUNTED = ("channels", "params", "macs", "bytes")
 # the first block lies within the second
+NET = net(12, 10)
 NESTED = NET + conv() + conv() + RESIDUAL + conv() + shortcut(0) + RESIDUAL + HEAD
 
 
@@ -224,7 +226,7 @@ def test_spared_blocks_stay(network):
         (
             NET + conv() + conv(2, 1) + conv() + shortcut(-3) + route(1),
             {"only": (3,)},
-            "x.cfg:30: [shortcut] --only 3: can't go: section 1 of its branch feeds section 4",
+            "x.cfg:23: [shortcut] --only 3: can't go: section 1 of its branch feeds section 4",
         ),
         (NET + conv() + RESIDUAL, {"blocks": 0}, "blocks 0: expected at least 1"),
         (NET + conv() + RESIDUAL, {"blocks": 2}, "blocks 2 is out of reach: x.cfg: layer can"),
@@ -263,7 +265,7 @@ def test_strategies_without_blocks_take_none(network):
 @st.composite
 def models(draw):
     """A random network with blocks that can go, and how many of them do."""
-    sample = random_cfg.sample(draw(test_blocks.cfg_texts()), draw(st.integers(0, 2**16)))
+    sample = random_cfg.sample(draw(random_blocks.cfg_texts()), draw(st.integers(0, 2**16)))
     state = {i: {n: t.float() for n, t in ts.items()} for i, ts in sample.state.items()}
     network = Network.with_state(sample.network.cfg, state)
     if all(block.reason for block in residual_blocks(network)):
@@ -491,8 +493,7 @@ def test_what_the_whole_network_gave_is_the_aim(found, method):
 
 def test_a_block_whose_branch_is_linear_is_made_up_for():
     """What comes next can do the block's work where that is a 1x1 convolution of the skip."""
-    plain = conv(4, 1, "linear", more="")
-    network = build(NET + conv() + plain + shortcut(0) + conv(6, 1, "linear", more=""))
+    network = build(NET + conv() + plain(4) + shortcut(0) + plain(6))
     shorter = Shorter.of(network, residual_blocks(network))
     graph = ChannelGraph(shorter.network)
     fold = Folding(graph, shorter.network.state()).fold(np.ones(graph.size, bool))
@@ -517,10 +518,9 @@ def test_the_command_makes_up_for_blocks(network, tmp_path):
 
 
 @pytest.fixture
-def command(monkeypatch, capsys, tmp_path) -> Callable[..., Ended]:
+def pruned(command, monkeypatch, tmp_path) -> Callable[..., Ended]:
     monkeypatch.chdir(tmp_path)
-    line = CommandLine(monkeypatch, capsys)
-    return lambda *more: line.run("prune", *MODEL, "--runs", 0, "--verify", "torch", *more)
+    return lambda *more: command.run("prune", *MODEL, "--runs", 0, "--verify", "torch", *more)
 
 
 @pytest.mark.parametrize(
@@ -532,9 +532,9 @@ def command(monkeypatch, capsys, tmp_path) -> Callable[..., Ended]:
         (("slim+layer", "--blocks", 2, "--target", "params=.3"), "digits-slim+layer-2-params.3"),
     ],
 )
-def test_the_command(command, options, stem):
+def test_the_command(pruned, options, stem):
     more = ("--json", "x.json", "--save-plan", "p.json", "--figures", "figures")
-    ended = command("--strategy", *options, *more)
+    ended = pruned("--strategy", *options, *more)
     assert ended.code == 0, ended.err
     assert "blocks that are gone" in ended.out
     made = {path.name for path in Path("pruned").iterdir()}
@@ -545,15 +545,15 @@ def test_the_command(command, options, stem):
     assert report["proof"]["blocks"] <= 1e-6
     plan = json.loads(Path("p.json").read_text())
     assert plan["blocks"] == [block["shortcut"] for block in report["blocks"]]
-    again = command("--plan", "p.json", "--name", "again")
+    again = pruned("--plan", "p.json", "--name", "again")
     assert again.code == 0, again.err
     for kind in ("cfg", "weights"):
         first, second = (Path("pruned", f"{name}.{kind}") for name in (stem, "again"))
         assert first.read_bytes() == second.read_bytes()
 
 
-def test_a_dry_run_writes_the_plan_only(command):
-    ended = command("--strategy", "layer", "--blocks", 1, "--dry-run", "--save-plan", "p.json")
+def test_a_dry_run_writes_the_plan_only(pruned):
+    ended = pruned("--strategy", "layer", "--blocks", 1, "--dry-run", "--save-plan", "p.json")
     assert ended.code == 0, ended.err
     assert "blocks that are gone" in ended.out
     assert [path.name for path in Path().iterdir()] == ["p.json"]
@@ -583,8 +583,8 @@ def test_a_dry_run_writes_the_plan_only(command):
         (("bayesian", "--blocks", 1), "--blocks 1: the strategy bayesian has no use for it"),
     ],
 )
-def test_what_the_command_refuses(command, options, message):
-    ended = command("--strategy", *options)
+def test_what_the_command_refuses(pruned, options, message):
+    ended = pruned("--strategy", *options)
     assert ended.code == 2
     assert ended.err.startswith("error: ")
     assert ended.err.count("\n") == 1

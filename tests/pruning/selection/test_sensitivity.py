@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cfgs import NET, conv, shortcut
 from command_line import CommandLine
-from conftest import ROOT, build
 from hypothesis import given
 from hypothesis import strategies as st
-from test_strategies import NET, conv
+from networks import build
+from paths import ROOT
 from tiny_data import CLASSIFIER, DETECTOR, make_classification_data
 
 from pruning.calibration.recovery import head_error
@@ -34,10 +35,10 @@ from yolo.datasets import sources
 from yolo.errors import PlanError
 from yolo.models.weights import save_weights
 from yolo.network import Network
-from yolo.png import png
+from yolo.figures import png
 
 WISH = Wish("shortcut", 0.5)
-NARROW = NET + conv(12) + conv(8) + conv(8) + "[shortcut]\nfrom=-2\n" + conv(3)
+NARROW = NET + conv(12) + conv(8) + conv(8) + shortcut(-2) + conv(3)
 
 
 class Judge:
@@ -373,37 +374,35 @@ def test_there_is_a_picture_of_nothing_and_of_much(families: int) -> None:
 
 
 @pytest.fixture
-def line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> CommandLine:
+def command(command: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
     monkeypatch.chdir(tmp_path)
     Path("x.cfg").write_text(DETECTOR)
     save_weights(build(DETECTOR), "x.weights")
-    return CommandLine(monkeypatch, capsys)
+    return command
 
 
 GIVEN = ("--cfg", "x.cfg", "--weights", "x.weights", "--runs", 0, "--strategy", "shortcut")
 
 
-def test_the_command_scans_once_and_cuts_by_it(line: CommandLine) -> None:
-    ended = line.run("prune", *GIVEN, "--scan", "s/scan.json", "--dry-run")
+def test_the_command_scans_once_and_cuts_by_it(command: CommandLine) -> None:
+    ended = command.run("prune", *GIVEN, "--scan", "s/scan.json", "--dry-run")
     assert (ended.code, ended.err) == (0, "")
     assert sorted(path.name for path in Path("s").iterdir()) == ["scan.json", "scan.png"]
     before = Path("s/scan.json").read_bytes()
     cut = (*GIVEN, "--target", "macs=0.5", "--verify", "torch", "--json", "r.json")
-    ended = line.run("prune", *cut, "--scan", "s/scan.json", "--save-plan", "one.json")
+    ended = command.run("prune", *cut, "--scan", "s/scan.json", "--save-plan", "one.json")
     assert (ended.code, ended.err) == (0, "")
     assert json.loads(Path("r.json").read_text())["after"]["macs"] > 0
     assert Path("s/scan.json").read_bytes() == before
     named = ("--importance", SENSITIVITY, "--scan", "s/scan.json", "--save-plan", "two.json")
-    assert line.run("prune", *cut, *named).code == 0
+    assert command.run("prune", *cut, *named).code == 0
     assert Path("one.json").read_bytes() == Path("two.json").read_bytes()
-    ended = line.run("prune", *GIVEN, "--plan", "one.json", "--scan", "other.json", "--dry-run")
+    ended = command.run("prune", *GIVEN, "--plan", "one.json", "--scan", "other.json", "--dry-run")
     assert ended.code == 0
     assert not Path("other.json").exists()
 
 
-def test_digits_are_scanned_by_their_map(line: CommandLine, tmp_path: Path) -> None:
+def test_digits_are_scanned_by_their_map(command: CommandLine, tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     from yolo.datasets.formats.layout import Place, write
     from yolo.datasets.formats.sample import sample as digits
@@ -414,7 +413,7 @@ def test_digits_are_scanned_by_their_map(line: CommandLine, tmp_path: Path) -> N
     data += ("--calibration-images", 2)
     wish = ("--strategy", "shortcut", "--only", "6,18", "--percent", 0.5, "--verify", "none")
     out = ("--runs", 0, "--scan", "scan.json", "--json", "r.json")
-    ended = line.run("prune", *model, *data, *wish, *out)
+    ended = command.run("prune", *model, *data, *wish, *out)
     assert (ended.code, ended.err) == (0, "")
     found = Scan.load(Path("scan.json"))
     assert found
@@ -422,7 +421,7 @@ def test_digits_are_scanned_by_their_map(line: CommandLine, tmp_path: Path) -> N
     assert found.key["importance"] == "least-squares"
     couples, narrow = found.curves.values()
     assert couples.at(1) > 0.5 > narrow.at(0.5) + 0.1
-    ended = line.run("prune", *model, *wish, *out)
+    ended = command.run("prune", *model, *wish, *out)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith(
         "error: scan.json: a scan, but not with these images, importance bn"
@@ -448,17 +447,17 @@ def test_digits_are_scanned_by_their_map(line: CommandLine, tmp_path: Path) -> N
         (("--scan", "x.cfg/s.json"), "x.cfg is not a directory"),
     ],
 )
-def test_wrong_input_is_one_line(line: CommandLine, given_: tuple, says: str) -> None:
+def test_wrong_input_is_one_line(command: CommandLine, given_: tuple, says: str) -> None:
     Path("mine.json").write_text("mine")
-    ended = line.run("prune", *GIVEN, *given_)
+    ended = command.run("prune", *GIVEN, *given_)
     assert (ended.code, ended.out) == (2, "")
     assert says in ended.err
     assert ended.err.count("\n") == 1
     assert sorted(path.name for path in Path().iterdir()) == ["mine.json", "x.cfg", "x.weights"]
 
 
-def test_scans_are_not_compared(line: CommandLine) -> None:
+def test_scans_are_not_compared(command: CommandLine) -> None:
     given_ = (*GIVEN[:6], "--targets", "macs=0.5", "--importances", f"bn,{SENSITIVITY}")
-    ended = line.run("compare", *given_)
+    ended = command.run("compare", *given_)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == "error: importance sensitivity: needs a scan: prune.py --scan\n"

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from cfgs import NET, conv, maxpool, route, shortcut
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from random_cfg import sample, samples
@@ -14,13 +15,6 @@ from pruning.selection.importance import Model, channel_scores, group_scores
 from yolo.errors import PlanError
 
 SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=60)
-NET = "[net]\nwidth=8\nheight=8\nchannels=3\n"
-
-
-def conv(filters, **options):
-    given = {"batch_normalize": 1, "filters": filters, "size": 3, "pad": 1, "activation": "leaky"}
-    lines = "".join(f"{key}={value}\n" for key, value in (given | options).items())
-    return f"[convolutional]\n{lines}"
 
 
 class Trial:
@@ -151,7 +145,7 @@ def test_group_scores_against_brute_force(found, how):
         assert any(by_group[group] == pytest.approx(value, rel=1e-12) for value in allowed)
 
 
-RESIDUAL = NET + conv(4) + conv(4) + "[shortcut]\nfrom=0\n" + conv(2)
+RESIDUAL = NET + conv(4) + conv(4) + shortcut(0) + conv(2)
 
 
 def residual(first, second):
@@ -179,7 +173,7 @@ def test_the_group_score_decides_which_channels_of_a_shortcut_stay(group, kept):
 
 
 def test_normal_spares_what_shortcuts_touch_and_what_feeds_an_upsample():
-    text = NET + conv(4) + conv(6) + conv(4) + "[shortcut]\nfrom=0\n" + conv(8)
+    text = NET + conv(4) + conv(6) + conv(4) + shortcut(0) + conv(8)
     text += conv(5) + "[upsample]\n" + conv(3)
     trial = Trial(sample(text), "none", strategy="normal", percent=0.4)
     assert [family.sections for family in trial.candidates()] == [(1,), (4,)]
@@ -187,7 +181,7 @@ def test_normal_spares_what_shortcuts_touch_and_what_feeds_an_upsample():
 
 
 def test_tiny_is_normal_but_refuses_shortcuts():
-    text = NET + conv(8) + "[maxpool]\nsize=2\nstride=2\n" + conv(6) + conv(3)
+    text = NET + conv(8) + maxpool() + conv(6) + conv(3)
     found = sample(text)
     tiny, normal = (Trial(found, "auto", strategy=s, percent=0.5) for s in ("tiny", "normal"))
     assert tiny.plan().keep == normal.plan().keep
@@ -221,7 +215,7 @@ def test_parts_keep_equally_many_and_each_its_best():
 
 def test_the_narrowest_section_of_a_group_keeps_its_minimum():
     """Sections 0 and 1 are one channel of section 3 each; 0 stands twice in it."""
-    text = NET + conv(4) + "[route]\nlayers=0,0\n" + conv(8) + "[shortcut]\nfrom=1\n" + conv(3)
+    text = NET + conv(4) + route(0, 0) + conv(8) + shortcut(1) + conv(3)
     trial = Trial(sample(text), "none", strategy="shortcut", percent=0, keep_min=3)
     assert trial.reach() == pytest.approx(1 / 4)
 
@@ -268,7 +262,7 @@ def test_a_constant_channel_counts_inside_a_power_of_two():
 
 def test_the_slots_with_the_lowest_scores_go_and_no_others():
     """A slot too large for what is left isn't passed over for important ones behind it."""
-    chain = conv(12, size=1) + (conv(12, size=1) + "[shortcut]\nfrom=-2\n") * 2
+    chain = conv(12, size=1) + (conv(12, size=1) + shortcut(-2)) * 2
     found = sample(NET + chain + conv(10, size=1) + conv(4))
     for index in (0, 1, 3):
         found.state[index]["scales"][:] = 0.01
@@ -291,7 +285,7 @@ def test_a_wish_that_nothing_can_fulfil_says_why():
 
 
 def test_only_sections_with_filters_can_be_named():
-    found = sample(NET + conv(4) + "[maxpool]\nsize=2\nstride=2\n" + conv(4) + conv(2))
+    found = sample(NET + conv(4) + maxpool() + conv(4) + conv(2))
     graph = ChannelGraph(found.network)
     folding = Folding(graph, found.state, "auto")
     for wish in (Wish("normal", 0.5, only=(1,)), Wish("normal", 0.5, spare=(1,))):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from cfgs import conv, net, shortcut
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from matplotlib.image import imread
@@ -27,17 +28,11 @@ from yolo.cfg import Cfg
 from yolo.errors import PlanError
 from yolo.models.randomize import randomize, smooth_noise
 from yolo.network import Network
-from yolo.png import png
+from yolo.figures import png
 
 SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=25)
-NET = "[net]\nwidth=16\nheight=16\nchannels=3\n"
+NET = net(16, 16)
 amounts = st.sampled_from((0.0, 1e-3, 0.2, 0.7, 5.0))
-
-
-def conv(filters, **options):
-    given = {"batch_normalize": 1, "filters": filters, "size": 3, "pad": 1, "activation": "leaky"}
-    lines = "".join(f"{key}={value}\n" for key, value in (given | options).items())
-    return f"[convolutional]\n{lines}"
 
 
 HEAD = "[yolo]\nclasses=1\nnum=1\nanchors=4,4\n"
@@ -48,7 +43,7 @@ RESIDUAL = (
     + conv(8)
     + conv(6, size=1)
     + conv(8)
-    + "[shortcut]\nfrom=-3\nactivation=linear\n"
+    + shortcut(-3)
     + conv(6, batch_normalize=0, size=1)
     + HEAD
 )

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import TOOLS
-from foreign_data import command as command
 from foreign_data import write_image, write_voc
 from hypothesis import given
 from hypothesis import strategies as st

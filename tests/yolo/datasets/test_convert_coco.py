@@ -8,7 +8,6 @@ import re
 import cv2
 import numpy as np
 import pytest
-from foreign_data import command as command
 from foreign_data import labels, write_image
 
 from yolo.datasets import sources

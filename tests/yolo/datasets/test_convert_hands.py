@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-from foreign_data import command as command
 from foreign_data import labels, write_image
 
 from yolo.datasets import sources

@@ -8,8 +8,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT
-from foreign_data import command as command
+from paths import ROOT
 
 from yolo.cfg import Cfg
 from yolo.datasets import sources

@@ -6,7 +6,6 @@ import re
 
 import numpy as np
 import pytest
-from foreign_data import command as command
 from foreign_data import labels, write_sets, write_voc
 
 from yolo.datasets import sources

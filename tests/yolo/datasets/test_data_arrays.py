@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from test_convert_classes import write_idx
+from foreign_data import write_idx
 
 from yolo.cfg import Cfg
 from yolo.datasets import sources

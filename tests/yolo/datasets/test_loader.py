@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from paths import ROOT
 
 from yolo.cfg import Cfg
 from yolo.datasets import sources
@@ -21,7 +22,6 @@ from yolo.errors import DarknetError, DataError
 from yolo.evaluation.loader import evaluation_loader
 from yolo.training.loader import training_loader
 
-ROOT = Path(__file__).resolve().parents[3]
 IMAGES = 11
 NET = "[net]\nwidth=32\nheight=64\nchannels=3\nhue=.1\nsaturation=1.5\nexposure=1.5\n"
 DETECTOR = NET + "[yolo]\nclasses=2\njitter=.3\nrandom=0\n"

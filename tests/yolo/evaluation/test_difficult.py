@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import build
-from foreign_data import command as command
 from foreign_data import labels, write_image, write_sets, write_voc
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import build
 from torch import Tensor
 
 from yolo.datasets import sources

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import build
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import build
 
 from yolo.datasets import sources
 from yolo.datasets.batch import Batch

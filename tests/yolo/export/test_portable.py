@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from command_line import CommandLine
-from conftest import build
+from cfgs import NET, conv, maxpool, net, plain, route, shortcut
+from networks import build
 
 from pruning.proof.engines import Darknet, EngineError, OpenCV
 from pruning.proof.verify import noise_image, relative
@@ -20,30 +20,22 @@ from yolo.models.checkpoint import Checkpoint, checkpoint_writer
 from yolo.models.randomize import randomize
 from yolo.network import Network
 
-CONV = "[convolutional]\nfilters={}\nsize={}\nstride={}\npad=1\nactivation={}\n{}\n"
-
-
-def conv(filters, size=3, stride=1, activation="relu", more=""):
-    return CONV.format(filters, size, stride, activation, more)
-
-
+# two maps, of which the first one is normalised
 MODEL = (
-    "[net]\nwidth=40\nheight=32\nchannels=3\nimage_mean=120,110,100\nimage_scale=0.02\n\n"
-    + conv(8, stride=2, more="batch_normalize=1\n")
-    + "# the norm's source\n"
-    + conv(12)
-    + "[maxpool]\nsize=2\nstride=2\n\n"
-    + conv(10, more="dilation=3\n")
-    + conv(10, size=1)
-    + "[shortcut]\nfrom=-2\nactivation=linear\n\n"
-    + "[route]\nlayers=1\n\n[l2norm]\nscale=10\n\n"
-    + conv(16, activation="linear")
-    + "[route]\nlayers=-2\n\n"
-    + conv(12, activation="linear")
-    + "[route]\nlayers=5\n\n"
-    + conv(16, activation="linear")
-    + "[route]\nlayers=5\n\n"
-    + conv(12, activation="linear")
+    net(40, 32, image_mean="120,110,100", image_scale=0.02)
+    + conv(8, stride=2, activation="relu")
+    + "\n# the norm's source\n"
+    + plain(12, 3, activation="relu")
+    + maxpool()
+    + plain(10, 3, dilation=3, activation="relu")
+    + plain(10, activation="relu")
+    + shortcut(-2)
+    + route(1)
+    + "[l2norm]\nscale=10\n"
+    + plain(16, 3)
+    + route(-2)
+    + plain(12, 3)
+    + (route(5) + plain(16, 3) + route(5) + plain(12, 3))
     + "[ssd]\nclasses=2\nloc=8,12\nconf=10,14\nmin_sizes=8,16\nmax_sizes=12,24\naspect_ratios=2\n"
 )
 
@@ -94,7 +86,7 @@ def test_without_norms(network):
 
 
 def test_what_darknet_knows_stays_as_it_is():
-    network = build("[net]\nwidth=8\nheight=8\nchannels=3\n" + conv(4))
+    network = build(NET + plain(4, 3, activation="relu"))
     randomize(network)
     form = portable(network)
     assert form.network is network
@@ -103,7 +95,7 @@ def test_what_darknet_knows_stays_as_it_is():
 
 
 def test_a_tail_that_needs_the_rest():
-    network = build(MODEL.replace("[route]\nlayers=-2\n", "[route]\nlayers=-2,1\n"))
+    network = build(MODEL.replace(route(-2), route(-2, 1)))
     randomize(network)
     x = noise_image(network)
     assert relative(outputs(network, portable(network), x), expected_of(network, x)) < 1e-5
@@ -138,9 +130,8 @@ def test_detections_with_opencv(network):
 
 
 @pytest.mark.parametrize("kind", ["darknet", "opencv"])
-def test_export(network, kind, tmp_path, monkeypatch, capsys):
+def test_export(network, kind, tmp_path, command):
     """The files alone are enough to find the boxes: what the .json says, done in numpy."""
-    command = CommandLine(monkeypatch, capsys)
     write_files([(tmp_path / "m.pt", checkpoint_writer(Checkpoint(network.cfg, network.state())))])
     ended = command.run("export", tmp_path / "m.pt", tmp_path / "e.weights", "--engine", kind)
     assert ended.code == 0, ended.err
@@ -183,8 +174,7 @@ def _rows(x, width):
     return x[0].permute(1, 2, 0).reshape(-1, width).double().numpy()
 
 
-def test_wrong_exports(tmp_path, monkeypatch, capsys):
-    command = CommandLine(monkeypatch, capsys)
+def test_wrong_exports(tmp_path, command):
     for arguments, message in (
         (["m.weights", "e.weights"], "expected .pt to .weights, or .weights to .pt"),
         (["m.weights", "e.weights", "--engine", "opencv"], "--cfg is needed"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_engines import MODELS
+from trained_models import trained_model
 
 from pruning.proof.verify import noise_image
 from pruning.selection import Wish
@@ -27,10 +27,8 @@ Box = tuple[float, float, float, float]  # left, top, width, height in pixels
 
 @pytest.fixture(scope="module")
 def model() -> tuple[str, str]:
-    path = MODELS / f"{NAME}.cfg"
-    if not path.is_file():
-        pytest.skip(f"{path.name} is not in shared/data/models")
-    return str(path), str(path.with_suffix(".weights"))
+    path, weights = trained_model(NAME)
+    return str(path), str(weights)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from conftest import build, keys_asked, random_input
+from networks import build, keys_asked, random_input
 
 from yolo.layers import registered
 

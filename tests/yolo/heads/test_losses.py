@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from conftest import build, random_input
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import build, random_input
 from training_cases import (
     ANCHOR_CASES,
     BATCH,

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import build, keys_asked, random_input
+from cfgs import net, plain, route
+from networks import build, keys_asked, random_input
 
 from yolo.cfg import Cfg
 from yolo.errors import CfgError
@@ -39,25 +40,19 @@ keep_top_k=10
 """
 
 
-def conv(filters, stride=1):
-    return (
-        f"[convolutional]\nfilters={filters}\nsize=3\nstride={stride}\npad=1\nactivation=linear\n"
-    )
-
-
 def text(keys=KEYS, boxes=(4, 6), width=24, height=16):
     """Two maps, a quarter and an eighth of the image."""
     return (
-        f"[net]\nwidth={width}\nheight={height}\nchannels=3\n"
-        + conv(5, 4)
-        + conv(boxes[0] * 4)
-        + "[route]\nlayers=0\n"
-        + conv(boxes[0] * (1 + CLASSES))
-        + "[route]\nlayers=0\n"
-        + conv(5, 2)
-        + conv(boxes[1] * 4)
-        + "[route]\nlayers=5\n"
-        + conv(boxes[1] * (1 + CLASSES))
+        net(width, height)
+        + plain(5, 3, stride=4)
+        + plain(boxes[0] * 4, 3)
+        + route(0)
+        + plain(boxes[0] * (1 + CLASSES), 3)
+        + route(0)
+        + plain(5, 3, stride=2)
+        + plain(boxes[1] * 4, 3)
+        + route(5)
+        + plain(boxes[1] * (1 + CLASSES), 3)
         + f"[ssd]\n{keys}"
     )
 

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import build, random_input
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import build, random_input
 
 from yolo import nms
 from yolo.boxes import iou

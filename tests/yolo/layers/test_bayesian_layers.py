@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from conftest import random_input
+from networks import build, random_input
 
 from yolo.cfg import Cfg
 from yolo.errors import CfgError, DarknetError, WeightsError
@@ -25,7 +25,7 @@ SECTIONS = [CONV.format("gnj"), CONV.format("ghs"), FULL.format("gnj"), FULL.for
 DRAWS = 200_000
 
 
-def loose(text, build):
+def loose(text):
     """A network whose posteriors are wide enough to be seen."""
     network = build(NET + text)
     generator = torch.Generator().manual_seed(3)
@@ -74,8 +74,8 @@ def drawn_output(layer, x, count, seed):
 
 @pytest.mark.parametrize("text", SECTIONS, ids=lambda text: " ".join(text.split("\n")[:2]))
 @torch.no_grad()
-def test_outputs_in_training_have_the_moments_of_drawn_weights(text, build):
-    network = loose(text, build)
+def test_outputs_in_training_have_the_moments_of_drawn_weights(text):
+    network = loose(text)
     layer, x = network.layers[0], random_input(network, 1)
     brute = torch.cat([drawn_output(layer, x, 2000, seed) for seed in range(20)])
     network.train()
@@ -91,8 +91,8 @@ def test_outputs_in_training_have_the_moments_of_drawn_weights(text, build):
 
 @pytest.mark.parametrize("text", SECTIONS, ids=lambda text: " ".join(text.split("\n")[:2]))
 @torch.no_grad()
-def test_means_are_those_of_many_draws(text, build):
-    network = loose(text, build)
+def test_means_are_those_of_many_draws(text):
+    network = loose(text)
     x = random_input(network, 1)
     mean = network(x)[0].flatten()
     torch.testing.assert_close(network.plain()(x)[0].flatten(), mean, rtol=1e-4, atol=1e-5)
@@ -106,9 +106,9 @@ def test_means_are_those_of_many_draws(text, build):
 
 
 @torch.no_grad()
-def test_moments_of_the_weights_are_those_of_drawn_ones(build):
+def test_moments_of_the_weights_are_those_of_drawn_ones():
     for text in SECTIONS:
-        layer = loose(text, build).layers[0]
+        layer = loose(text).layers[0]
         generator = torch.Generator().manual_seed(5)
         z = drawn_scales(layer.prior, 40_000, generator)
         noise = torch.randn(len(z), *layer.weight_logvar[0, 0].shape, generator=generator)
@@ -154,9 +154,9 @@ def test_the_divergence_of_normals_is_torchs():
 
 
 @pytest.mark.parametrize("log_alpha", [-6.0, -2.0, 0.0, 3.0])
-def test_the_approximated_divergence_agrees_with_monte_carlo(log_alpha, build):
+def test_the_approximated_divergence_agrees_with_monte_carlo(log_alpha):
     """−KL = ½ log α − E log|ε|, ε ~ N(1, α), up to a constant that makes it 0 for α → ∞."""
-    prior = loose(CONV.format("gnj"), build).layers[0].prior
+    prior = loose(CONV.format("gnj")).layers[0].prior
     prior.z_mean.data = torch.ones(4)
     prior.z_logvar.data = torch.full((4,), log_alpha)
     generator = torch.Generator().manual_seed(0)
@@ -170,8 +170,8 @@ def test_the_approximated_divergence_agrees_with_monte_carlo(log_alpha, build):
 
 
 @pytest.mark.parametrize("text", SECTIONS, ids=lambda text: " ".join(text.split("\n")[:2]))
-def test_gradients_are_finite_where_variances_vanish(text, build):
-    network = loose(text, build)
+def test_gradients_are_finite_where_variances_vanish(text):
+    network = loose(text)
     layer = network.layers[0]
     layer.weight_logvar.data.fill_(-200.0)
     layer.bias_logvar.data.fill_(-200.0)
@@ -182,8 +182,8 @@ def test_gradients_are_finite_where_variances_vanish(text, build):
     assert all(g is not None and g.isfinite().all() for g in gradients)
 
 
-def test_clipping_limits_variances_of_weights_and_biases_only(build):
-    network = loose(CONV.format("gnj") + "clip_var=0.01\n", build)
+def test_clipping_limits_variances_of_weights_and_biases_only():
+    network = loose(CONV.format("gnj") + "clip_var=0.01\n")
     layer = network.layers[0]
     scales = layer.prior.z_logvar.clone()
     layer.clip()
@@ -192,9 +192,9 @@ def test_clipping_limits_variances_of_weights_and_biases_only(build):
     assert torch.equal(layer.prior.z_logvar, scales)
 
 
-def test_excess_is_log_alpha_and_the_negative_log_mode(build):
+def test_excess_is_log_alpha_and_the_negative_log_mode():
     """The mode of a log-normal, found on a grid."""
-    jeffreys, horseshoe = (loose(CONV.format(n), build).layers[0] for n in ("gnj", "ghs"))
+    jeffreys, horseshoe = (loose(CONV.format(n)).layers[0] for n in ("gnj", "ghs"))
     expected = jeffreys.prior.z_logvar - jeffreys.prior.z_mean.square().log()
     torch.testing.assert_close(jeffreys.excess(), expected.detach(), rtol=1e-5, atol=1e-5)
     assert isinstance(horseshoe.prior, Horseshoe)
@@ -206,7 +206,7 @@ def test_excess_is_log_alpha_and_the_negative_log_mode(build):
 
 
 @pytest.mark.parametrize("bn", [0, 1])
-def test_dropped_groups_are_silent(bn, build):
+def test_dropped_groups_are_silent(bn):
     """Without BN a filter and its bias, with BN all but the shift; of a connected one the input."""
     text = NET + CONV.format("gnj") + f"batch_normalize={bn}\n" + FULL.format("ghs")
     network = build(text)
@@ -229,7 +229,7 @@ def test_dropped_groups_are_silent(bn, build):
     assert (plain.layers[1].stored()["weights"][:, full.dropped] == 0).all()
 
 
-def test_a_plain_model_is_where_a_training_starts(build, tmp_path):
+def test_a_plain_model_is_where_a_training_starts(tmp_path):
     plain_text = NET + CONV.format("gnj").replace("bayesian_", "").replace("prior=gnj\n", "")
     plain = build(plain_text)
     save_weights(plain, tmp_path / "x.weights")
@@ -247,7 +247,7 @@ def test_a_plain_model_is_where_a_training_starts(build, tmp_path):
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.01])
-def test_small_weights_begin_with_small_variances(scale, build, tmp_path):
+def test_small_weights_begin_with_small_variances(scale, tmp_path):
     plain = build(NET + CONV.format("gnj").replace("bayesian_", "").replace("prior=gnj\n", ""))
     plain.layers[0].conv.weight.data.normal_().mul_(scale)
     save_weights(plain, tmp_path / "x.weights")
@@ -266,14 +266,14 @@ def test_initial_scales_of_a_horseshoe_are_about_one():
     assert (network.layers[0].prior.mean() - 1).abs().max() < 0.05
 
 
-def test_weights_for_darknet_have_no_posteriors(build, tmp_path):
+def test_weights_for_darknet_have_no_posteriors(tmp_path):
     network = build(NET + CONV.format("gnj"))
     with pytest.raises(WeightsError, match=r"x.cfg:5: .*prune.py --strategy bayesian, or keep"):
         save_weights(network, tmp_path / "x.weights")
     assert not list(tmp_path.iterdir())
 
 
-def test_plain_weights_alone_make_no_bayesian_model(build, tmp_path):
+def test_plain_weights_alone_make_no_bayesian_model(tmp_path):
     plain = build(NET + CONV.format("gnj")).plain()
     save_weights(plain, tmp_path / "x.weights")
     (tmp_path / "b.cfg").write_text(NET + CONV.format("gnj"))
@@ -281,7 +281,7 @@ def test_plain_weights_alone_make_no_bayesian_model(build, tmp_path):
         load_model(str(tmp_path / "b.cfg"), str(tmp_path / "x.weights"))
 
 
-def test_checkpoints_keep_posteriors_and_refuse_other_shapes(build, tmp_path):
+def test_checkpoints_keep_posteriors_and_refuse_other_shapes(tmp_path):
     network = build(NET + CONV.format("ghs"))
     content = checkpoint_writer(Checkpoint(network.cfg, network.state()))
     write_files([(tmp_path / "x.pt", content)])
@@ -294,7 +294,7 @@ def test_checkpoints_keep_posteriors_and_refuse_other_shapes(build, tmp_path):
             load_model(str(tmp_path / "other.cfg"), str(tmp_path / "x.pt"))
 
 
-def test_a_plain_checkpoint_starts_a_bayesian_network(build, tmp_path):
+def test_a_plain_checkpoint_starts_a_bayesian_network(tmp_path):
     plain = build(NET + CONV.format("gnj")).plain()
     write_files([(tmp_path / "x.pt", checkpoint_writer(Checkpoint(plain.cfg, plain.state())))])
     (tmp_path / "b.cfg").write_text(NET + CONV.format("gnj"))
@@ -302,7 +302,7 @@ def test_a_plain_checkpoint_starts_a_bayesian_network(build, tmp_path):
     assert torch.equal(network.layers[0].conv.weight, plain.layers[0].conv.weight)
 
 
-def test_a_checkpoint_with_nan_is_refused(build, tmp_path):
+def test_a_checkpoint_with_nan_is_refused(tmp_path):
     network = build(NET + CONV.format("gnj"))
     network.layers[0].weight_logvar.data[0, 0, 0, 0] = math.nan
     write_files([(tmp_path / "x.pt", checkpoint_writer(Checkpoint(network.cfg, network.state())))])
@@ -330,7 +330,7 @@ def test_shared_weights_have_no_posterior():
         Network(Cfg((text + text[len(NET) :] + "share_index=0\n").encode()))
 
 
-def test_all_bayesian_sections_are_found(build):
+def test_all_bayesian_sections_are_found():
     network = build(NET + CONV.format("gnj") + "[maxpool]\n" + FULL.format("ghs"))
     assert [isinstance(layer, Bayesian) for layer in network.layers] == [True, False, True]
     plain = network.plain()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import build
+from networks import build
 from tiny_data import DETECTOR
 
 from yolo.cfg import Cfg

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from command_line import CommandLine
-from conftest import ROOT, build
+from networks import build
+from paths import ROOT
 from tiny_data import CLASSIFIER, DETECTOR, make_detection_data
 
 from yolo.cfg import Cfg
@@ -140,10 +140,9 @@ def test_a_head_that_nothing_of_its_own_feeds():
         with_classes(Cfg(text.encode(), "x.cfg"), 2)
 
 
-def test_the_command_writes_a_cfg_for_the_classes_of_a_data_set(tmp_path, monkeypatch, capsys):
+def test_the_command_writes_a_cfg_for_the_classes_of_a_data_set(tmp_path, command):
     data = make_detection_data(tmp_path)
     (tmp_path / "x.cfg").write_text(with_classes(Cfg(DETECTOR.encode()), 5).to_bytes().decode())
-    command = CommandLine(monkeypatch, capsys)
     out = tmp_path / "two.cfg"
     ended = command.run("convert", "classes", tmp_path / "x.cfg", out, "--data", data)
     assert (ended.code, ended.out) == (0, f"Written: {out} for 2 classes\n")

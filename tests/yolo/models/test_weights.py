@@ -6,7 +6,8 @@ import struct
 import numpy as np
 import pytest
 import torch
-from conftest import SHARED, build, random_input
+from networks import build, random_input
+from paths import SHARED
 
 from yolo.cfg import Cfg
 from yolo.errors import DarknetError, WeightsError

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import build
+from networks import build
 
 from yolo.cfg import Cfg
 from yolo.errors import CfgError

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SHARED, build
+from networks import build
+from paths import SHARED
 from training_cases import BATCH, CLASSIFIERS, DETECTORS, scene
 
 from yolo.heads.region_loss import WARM_UP

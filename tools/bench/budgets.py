@@ -24,9 +24,10 @@ def select_rows(cfg: str, repeat: int, steps: Callable[[str], None]) -> Rows:
     from pruning.cut.folding import Folding
     from pruning.graph.channels import ChannelGraph
     from pruning.measure.costs import Costs
-    from pruning.options import SENSITIVITY, SIGNAL
-    from pruning.selection import Wish, select
-    from pruning.selection.importance import IMPORTANCES, MEASURED, Model
+    from pruning.registry import IMPORTANCES
+    from pruning.selection.importance import Model
+    from pruning.selection.select import select
+    from pruning.spec import Percent, Ranking, Spec, Targets
     from yolo.cfg import Cfg
     from yolo.models.randomize import randomize
     from yolo.network import Network
@@ -38,24 +39,25 @@ def select_rows(cfg: str, repeat: int, steps: Callable[[str], None]) -> Rows:
     folding = Folding(graph, state)
     costs = Costs(graph)
 
-    def chosen(wish: Wish) -> Callable[[], object]:
-        return lambda: select(Model(graph, state), wish, folding)
+    def chosen(spec: Spec) -> Callable[[], object]:
+        return lambda: select(Model(graph, state), spec, folding)
 
     def row(what: str, seconds: float, bare: float, target: str = "") -> list[str]:
         return [what, ms(seconds), ms(bare), f"{seconds / bare:.1f}", target]
 
     steps("budgets")
-    percent = chosen(Wish("shortcut", 0.5))
+    percent = chosen(Spec("shortcut", Percent(0.5)))
     rows = []
     for target in (TARGET, f"{TARGET},params=0.3,bytes=0.3"):
-        wish = Wish("shortcut", target=target)
-        seconds, bare = alternating(repeat, chosen(wish), percent)
+        spec = Spec("shortcut", Targets.parse(target))
+        seconds, bare = alternating(repeat, chosen(spec), percent)
         rows.append(row(f"select --target {target}", seconds, bare, "1000 ms"))
-    for name in IMPORTANCES:
-        if name in (*MEASURED, SENSITIVITY, SIGNAL):
+    for name, entry in IMPORTANCES.items():
+        if entry.needs:
             continue  # what they look at takes longer than any choice
         steps(name)
-        seconds, bare = alternating(repeat, chosen(Wish("shortcut", 0.5, importance=name)), percent)
+        spec = Spec("shortcut", Percent(0.5), Ranking(importance=name))
+        seconds, bare = alternating(repeat, chosen(spec), percent)
         rows.append(row(f"select --importance {name}", seconds, bare))
     seconds, bare = alternating(
         repeat, lambda: costs.of(~graph.pinned), lambda: Network(network.cfg).macs()
@@ -74,24 +76,25 @@ def _scan(repeat: int) -> list[str]:
 
     from pruning.cut.folding import Folding
     from pruning.graph.channels import ChannelGraph
-    from pruning.measure.metric import HeadError
-    from pruning.selection import Wish
+    from pruning.measure.head_error import HeadError
     from pruning.selection.sensitivity import Scan, scan
+    from pruning.spec import Limits, Percent, Spec
     from yolo.models.load import load_model
     from yolo.models.randomize import smooth_noise
 
     top = Path(__file__).resolve().parents[2]
     network, _ = load_model(str(top / "cfg/digits.cfg"), str(top / "weights/digits.weights"))
-    judge = HeadError(network, smooth_noise(network.image, IMAGES, torch.Generator()))
+    metric = HeadError(network, smooth_noise(network.image, IMAGES, torch.Generator()))
     folding = Folding(ChannelGraph(network), network.state())
+    spec = Spec("shortcut", Percent(0.5), limits=Limits(only=SCANNED))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scan.json"
 
         def whole() -> None:
             path.unlink(missing_ok=True)
-            scan(path, folding, Wish("shortcut", 0.5, only=SCANNED), judge, "noise")
+            scan(path, folding, spec, metric, "noise")
 
-        seconds, bare = alternating(repeat, whole, lambda: judge.scored(network, lambda _: None))
+        seconds, bare = alternating(repeat, whole, lambda: metric.scored(network, lambda _: None))
         found = Scan.load(path)
     assert found is not None
     points = 1 + sum(len(curve.losses) for curve in found.curves.values())
@@ -104,8 +107,9 @@ def _torch_pruning(folding: Folding, repeat: int) -> Rows:
     from bench.peers import MISSING, Peer, installed, reason
     from pruning.cut.surgery import operate
     from pruning.graph.channels import ChannelGraph
-    from pruning.selection import Wish, select
     from pruning.selection.importance import Model
+    from pruning.selection.select import select
+    from pruning.spec import Spec, Targets
 
     if not installed():
         return [MISSING]
@@ -119,10 +123,10 @@ def _torch_pruning(folding: Folding, repeat: int) -> Rows:
     except Exception as error:  # whatever it can't do is a result
         return [["Torch-Pruning", "", "", "", reason(error)]]
     rows = [["Torch-Pruning: graph", ms(graph), ms(bare), f"{graph / bare:.1f}", ""]]
-    wish = Wish("shortcut", target=f"macs={peer.macs}")
+    spec = Spec("shortcut", Targets.parse(f"macs={peer.macs}"))
 
     def cut() -> None:
-        plan = select(Model(whole, state), wish, folding)
+        plan = select(Model(whole, state), spec, folding)
         operate(whole, state, folding.fold(plan.alive(whole), plan.mean))
 
     (bare,) = alternating(repeat, cut)

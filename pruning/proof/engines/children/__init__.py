@@ -1,0 +1,1 @@
+"""What the processes of engines run; nothing of this project is imported there."""

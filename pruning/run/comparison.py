@@ -1,0 +1,290 @@
+"""The outcomes of cuts of one network, as data and as a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pruning.measure.costs import Cost
+from pruning.measure.head_error import ERROR
+from yolo.records import read_record, record
+from yolo.tables import table
+
+KIND, SCHEMA = "comparison of cuts", 2
+COUNTED = tuple(field.name for field in fields(Cost))
+
+
+@dataclass(frozen=True)
+class Combination:
+    """What is compared: names of registry.py, and targets as spec.Targets reads them."""
+
+    strategy: str
+    importance: str
+    target: str
+    recover: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.strategy, self.importance, self.target, self.recover
+
+    def __str__(self) -> str:
+        return ", ".join(self.names)
+
+
+BLANK = dict.fromkeys(field.name for field in fields(Combination))  # the original's names
+
+
+@dataclass(frozen=True)
+class ScoredCost:
+    """A network's cost and score.
+
+    `score` is None where it isn't a finite number. `ms` and `original_ms` are median milliseconds
+    of this network and of the original, which were timed alternately.
+    """
+
+    cost: Cost
+    score_name: str
+    score: float | None
+    ms: float | None = None
+    original_ms: float | None = None
+
+    @property
+    def time_share(self) -> float | None:
+        """Of the original's milliseconds at that time."""
+        return self.ms / self.original_ms if self.ms and self.original_ms else None
+
+    def to_json(self) -> dict[str, object]:
+        rest = {name: value for name, value in vars(self).items() if name != "cost"}
+        return {**asdict(self.cost), **rest}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ScoredCost:
+        """Raises an error of dict or of a conversion for anything else."""
+        cost = Cost(**{name: int(data[name]) for name in COUNTED})
+        numbers = (_number(data[name]) for name in ("score", "ms", "original_ms"))
+        return cls(cost, _text(data["score_name"]), *numbers)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The outcome of a combination, or the original's (None).
+
+    `note` gives the reason why nothing was found, or a remark. `key` stands for all that it
+    depends on.
+    """
+
+    combination: Combination | None
+    key: str
+    found: ScoredCost | None
+    note: str = ""
+
+    @property
+    def target(self) -> str:
+        """The targets of a combination, as they were written; none of the original."""
+        return self.combination.target if self.combination else ""
+
+    @property
+    def lacks_time(self) -> bool:
+        return self.combination is not None and self.found is not None and self.found.ms is None
+
+    @property
+    def names(self) -> dict[str, str | None]:
+        return asdict(self.combination) if self.combination else dict(BLANK)
+
+    def to_json(self) -> dict[str, object]:
+        found = self.found.to_json() if self.found else {}
+        return {"key": self.key, **self.names, **found, "note": self.note}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Outcome:
+        """Raises an error of dict or of a conversion for anything else."""
+        combination = None
+        if data["strategy"] is not None:
+            combination = Combination(*(_text(data[name]) for name in BLANK))
+        elif "score" not in data:
+            raise ValueError("the original has a score")
+        found = ScoredCost.from_json(data) if "score" in data else None
+        return cls(combination, _text(data["key"]), found, _text(data["note"]))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The original and its cuts, as far as they are made."""
+
+    original: ScoredCost
+    outcomes: Sequence[Outcome]
+
+    @classmethod
+    def of(
+        cls, keys: Mapping[Combination | None, str], known: Mapping[str, Outcome]
+    ) -> Comparison | None:
+        """Those that are known by their keys; None where the original isn't."""
+        found = [known[key] for name, key in keys.items() if name and key in known]
+        original = known.get(keys[None])
+        return cls(original.found, found) if original and original.found else None
+
+    @property
+    def score_name(self) -> str:
+        return self.original.score_name
+
+    @cached_property
+    def original_ms(self) -> float | None:
+        """Median milliseconds of the original, over all times that cuts were compared with."""
+        times = [o.found.original_ms for o in self.outcomes if o.found and o.found.original_ms]
+        return statistics.median(times) if times else None
+
+    def ms(self, found: ScoredCost) -> float | None:
+        """Milliseconds as they would be at a time when the original takes `original_ms`.
+
+        The machine may be faster while one cut is timed than while another is.
+        """
+        share, original = found.time_share, self.original_ms
+        return share * original if share and original else None
+
+    @cached_property
+    def best(self) -> Mapping[str, Outcome]:
+        """For every target the outcome with the best score; of equals that with fewer MACs."""
+        sign = 1 if self.score_name == ERROR else -1
+        ranks: dict[str, list[tuple[float, int, int]]] = {}
+        for number, outcome in enumerate(self.outcomes):
+            found = outcome.found
+            if found and found.score is not None:
+                rank = sign * found.score, found.cost.macs, number
+                ranks.setdefault(outcome.target, []).append(rank)
+        return {target: self.outcomes[min(known)[-1]] for target, known in ranks.items()}
+
+    def lines(self) -> dict[tuple[str, str, str], list[ScoredCost]]:
+        """The outcomes of every strategy, importance and recovery, by MACs."""
+        found: dict[tuple[str, str, str], list[ScoredCost]] = {}
+        for outcome in self.outcomes:
+            name = outcome.combination
+            if name and outcome.found and outcome.found.score is not None:
+                key = name.strategy, name.importance, name.recover
+                found.setdefault(key, []).append(outcome.found)
+        return {key: sorted(line, key=lambda m: m.cost.macs) for key, line in found.items()}
+
+    def tables(self) -> str:
+        """The comparison as a person reads it, target by target; notes stand below by number."""
+        targets = list(dict.fromkeys(o.target for o in self.outcomes))
+        ordered = sorted(self.outcomes, key=lambda o: targets.index(o.target))
+        notes = list(dict.fromkeys(o.note for o in ordered if o.note))
+        rows = [self._header(), self._first_row(), *(self._row(o, notes) for o in ordered)]
+        made = table(rows, f"{len(self.outcomes)} combinations", numbers=range(4, len(rows[0]) - 1))
+        return "\n".join([made, *(f"{n}: {note}" for n, note in enumerate(notes, 1))])
+
+    @property
+    def _form(self) -> str:
+        return ".3g" if self.score_name == ERROR else ".4f"
+
+    def _header(self) -> list[str]:
+        shares = ["of original"] if self.score_name != ERROR else []
+        times = ["ms", "of original"] if self.original_ms else []
+        names = "target", "strategy", "importance", "recovery", self.score_name
+        return [*names, *shares, "MACs", "parameters", *times, ""]
+
+    def _first_row(self) -> list[str]:
+        original = self.original
+        shares = [""] if self.score_name != ERROR else []
+        times = [f"{self.original_ms:.1f}", ""] if self.original_ms else []
+        costs = f"{original.cost.macs:,}", f"{original.cost.parameters:,}"
+        score = _score(original.score, self._form)
+        return ["original", "", "", "", score, *shares, *costs, *times, ""]
+
+    def _row(self, outcome: Outcome, notes: Sequence[str]) -> list[str]:
+        found, original = outcome.found, self.original
+        given = outcome.names
+        names = [given[name] or "" for name in ("target", "strategy", "importance", "recover")]
+        numbers = [f"{notes.index(outcome.note) + 1})"] if outcome.note else []
+        if found is None:
+            return [*names, *["-"] * (len(self._header()) - 5), " ".join(["no such cut", *numbers])]
+        cells = [_score(found.score, self._form)]
+        if self.score_name != ERROR:
+            cells.append(_percent(self.score_share(found)))
+        cells += [
+            _percent(found.cost.macs / original.cost.macs),
+            _percent(found.cost.parameters / original.cost.parameters),
+        ]
+        if self.original_ms:
+            ms = self.ms(found)
+            cells += ["-" if ms is None else f"{ms:.1f}", _percent(found.time_share)]
+        best = ["best"] if self.best.get(outcome.target) is outcome else []
+        return [*names, *cells, " ".join([*best, *numbers])]
+
+    def score_share(self, found: ScoredCost) -> float | None:
+        """Of the original's score; None where that says nothing."""
+        original = self.original.score
+        if self.score_name == ERROR or not original or found.score is None:
+            return None
+        return found.score / original
+
+    def to_csv(self) -> str:
+        """A row for the original and for every cut; shares are of the original."""
+        shares = ["score_share", *(f"{name}_share" for name in COUNTED), "ms_share"]
+        measured = [*COUNTED, "score_name", "score", "ms", "original_ms"]
+        text = io.StringIO()
+        writer = csv.DictWriter(
+            text, [*BLANK, *measured, *shares, "best", "note"], lineterminator="\n"
+        )
+        writer.writeheader()
+        original = Outcome(None, "", self.original)
+        for outcome in (original, *self.outcomes):
+            best = "best" if self.best.get(outcome.target) is outcome else ""
+            found = outcome.found.to_json() if outcome.found else {}
+            row = {**outcome.names, **found, **self._shares(outcome.found)}
+            writer.writerow({**row, "best": best, "note": outcome.note})
+        return text.getvalue()
+
+    def _shares(self, found: ScoredCost | None) -> dict[str, float | None]:
+        if found is None:
+            return {}
+        shares = {
+            f"{name}_share": getattr(found.cost, name) / max(getattr(self.original.cost, name), 1)
+            for name in COUNTED
+        }
+        others = {"score_share": self.score_share(found), "ms_share": found.time_share}
+        return {**shares, **others}
+
+
+def load(path: Path) -> dict[str, Outcome]:
+    """Outcomes by their keys, none where there is no file; raises DarknetError for another file."""
+    if not path.exists():
+        return {}
+    outcomes = read_record(path, KIND, SCHEMA, _parsed)
+    return {outcome.key: outcome for outcome in outcomes}
+
+
+def _parsed(data: Mapping[str, Any]) -> list[Outcome]:
+    return [Outcome.from_json(part) for part in (*data["cuts"], *data["others"])]
+
+
+def dump(known: Mapping[str, Outcome], wanted: Collection[str], best: Collection[str] = ()) -> str:
+    """Outcomes as JSON: those whose keys are wanted, and others that may be asked for again."""
+    cuts = [{**known[key].to_json(), "best": key in best} for key in wanted if key in known]
+    others = [outcome.to_json() for key, outcome in known.items() if key not in wanted]
+    return record(KIND, SCHEMA, {"cuts": cuts, "others": others})
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("expected a text")
+    return value
+
+
+def _number(value: object) -> float | None:
+    if value is not None and type(value) not in (int, float):
+        raise TypeError("expected a number")
+    return value  # type: ignore[return-value]
+
+
+def _score(score: float | None, form: str) -> str:
+    return "-" if score is None else f"{score:{form}}"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"

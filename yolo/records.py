@@ -1,0 +1,51 @@
+"""JSON files of ours: each says what it is and in which form, so that no other is misread."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from yolo.errors import DarknetError
+from yolo.files import read_bytes
+
+T = TypeVar("T")
+# what a parser of somebody else's JSON raises
+WRONG = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+
+def record(kind: str, schema: int, content: Mapping[str, object], indent: int = 2) -> str:
+    """The text of a file: `kind` names what it is, `schema` counts the forms that it has had."""
+    return json.dumps({"kind": kind, "schema": schema, **content}, indent=indent) + "\n"
+
+
+def read_record(
+    path: str | os.PathLike[str],
+    kind: str,
+    schema: int,
+    parse: Callable[[dict[str, Any]], T],
+    error: type[DarknetError] = DarknetError,
+) -> T:
+    """What `parse` makes of the file's content.
+
+    Raises `error` for a file that can't be read, isn't of this kind, or has another form; whatever
+    `parse` raises of WRONG counts as damage.
+    """
+    try:
+        data = json.loads(read_bytes(path, kind, error))
+        found = data.get("kind"), data.get("schema")
+    except WRONG as wrong:
+        raise error(f"{path}: is not a {kind}; use another file name, or remove it") from wrong
+    if "schema" not in data and ({"format", "strategy", "families", "machines"} & data.keys()):
+        raise error(f"{path}: is a {kind} of an older version; remove it and make it again")
+    if found[0] != kind:
+        raise error(f"{path}: is not a {kind}; use another file name, or remove it")
+    if found[1] != schema:
+        raise error(
+            f"{path}: is a {kind} of form {found[1]}, this version reads {schema}; make it again"
+        )
+    try:
+        return parse(data)
+    except WRONG as wrong:
+        raise error(f"{path}: is a damaged {kind}; remove it and make it again") from wrong
