@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.command import INTERRUPTED, Parser, Steps, check_outputs, listed, run
+from common.command import INTERRUPTED, Parser, Steps, check_outputs, listed, program, run
 from common.spec import add_image_arguments, add_model_arguments, check_images, inputs_of
 
 from pruning.registry import CALIBRATION_IMAGES, IMPORTANCES, RECOVERIES, SCAN, STRATEGIES
@@ -173,7 +173,7 @@ def _command(request: Request, outcome: Outcome) -> str:
         if inputs.calibration_images != CALIBRATION_IMAGES:
             given["calibration-images"] = str(inputs.calibration_images)
     words = [word for name, value in given.items() if value for word in (f"--{name}", value)]
-    return shlex.join(["python", "tools/prune.py", *words])
+    return f"{program('prune')} {shlex.join(words)}"
 
 
 if __name__ == "__main__":

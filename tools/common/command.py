@@ -18,6 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from yolo.errors import DarknetError, ProofError
 from yolo.registry import Entry
 
+NAME = "darknet-pruning"  # of the installed command
+# a wheel puts these files into share/darknet-pruning/tools/common
+_INSTALLED = Path(__file__).resolve().parts[-5:-2] == ("share", NAME, "tools")
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -61,6 +64,11 @@ def _fail(kind: str, message: str, code: int) -> int:
     return code
 
 
+def program(name: str) -> str:
+    """The words that start a command of ours, for messages."""
+    return f"{NAME} {name}" if _INSTALLED else f"python tools/{name}.py"
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, and whose help fits on a screen.
 
@@ -78,6 +86,8 @@ class Parser(argparse.ArgumentParser):
         **more: Any,
     ) -> None:
         more.setdefault("formatter_class", Help)
+        if _INSTALLED:
+            more.setdefault("prog", f"{NAME} {Path(sys.argv[0]).stem}")
         super().__init__(description=description, epilog=epilog, add_help=False, **more)
         self.everyday, self.example = everyday, example
         self.add_argument("-h", "--help", action=_ShowHelp, nargs=0, help="show this and exit")

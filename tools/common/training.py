@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.command import program
 from common.train_options import NET_KEYS, check_folder
 from pruning.spec import Thresholds
 from yolo.errors import DarknetError, TrainingError
@@ -102,7 +103,7 @@ def train(run_: Run, args: argparse.Namespace) -> int:
         _epochs(run_, args)
     if trainer.done < trainer.total:  # the signal may have reached another process only
         if trainer.ranks.first:
-            print(f"Stopped. Go on with: python tools/train.py --resume {run_.last_path}")
+            print(f"Stopped. Go on with: {program('train')} --resume {run_.last_path}")
         return 128 + (caught or [signal.SIGINT])[0]
     if not trainer.ranks.first:
         return 0

@@ -10,6 +10,7 @@ from cfgs import NET, conv, maxpool, shortcut
 from hypothesis import given
 from hypothesis import strategies as st
 from paths import ROOT
+from pruning.targets import parse_targets
 from random_cfg import sample
 
 from pruning import session as job
@@ -37,7 +38,6 @@ from pruning.selection.budget import NEAR, ROUNDS, turns_to_meet
 from pruning.selection.importance import Model
 from pruning.selection.schedule import Path as Way
 from pruning.session import Job, prune
-from pruning.targets import parse_targets
 from yolo.errors import DarknetError, PlanError
 from yolo.models.weights import Header, save_weights
 from yolo.network import Network

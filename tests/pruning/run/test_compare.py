@@ -16,6 +16,9 @@ import numpy as np
 import pytest
 from command_line import CommandLine
 from networks import build
+from pruning.options import IMPORTANCES, RECOVERIES, SENSITIVITY, STRATEGIES
+from pruning.run.request import Request
+from pruning.run.trials import make
 from tiny_data import CLASSIFIER, DETECTOR, make_classification_data, make_detection_data
 
 from pruning.calibration import statistics as evidence
@@ -23,18 +26,15 @@ from pruning.calibration.images import split
 from pruning.calibration.recovery import head_error
 from pruning.measure import metric as judge
 from pruning.measure.metric import ERROR, HeadError, Kept
-from pruning.options import IMPORTANCES, RECOVERIES, SENSITIVITY, STRATEGIES
 from pruning.proof.engines import EngineError
 from pruning.run import trials
 from pruning.run.compare import COUNTED, ORIGINAL, Comparison, Cut, Measured, Outcome, dump, load
 from pruning.run.figures import compared_cuts
-from pruning.run.request import Request
-from pruning.run.trials import make
 from pruning.selection import Wish
 from pruning.session import Job, prune
 from yolo.errors import DarknetError, PlanError
-from yolo.models.weights import save_weights
 from yolo.figures import png
+from yolo.models.weights import save_weights
 
 FILES = ("compare.csv", "compare.json", "compare.png")
 WHOLE = Measured(100, 1000, 10000, 4000, "mAP at IoU 0.5", 0.8)

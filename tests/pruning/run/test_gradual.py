@@ -16,12 +16,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from paths import ROOT
+from pruning.targets import parse_targets
 from tiny_data import DETECTOR, make_detection_data
 
 from pruning.run.gradual import Gradual, wishes
 from pruning.selection import Wish
 from pruning.session import Job
-from pruning.targets import parse_targets
 from yolo.errors import PlanError
 from yolo.models.load import load_model
 from yolo.models.weights import save_weights

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from pruned_files import Model, check_files, files, ours, real, written
+from pruning.options import FOLDS, STRATEGIES
 from trained_models import NAMES
 
-from pruning.options import FOLDS, STRATEGIES
 from pruning.proof.engines import darknet
 from pruning.session import Job, Result, prune
 from yolo.errors import PlanError

@@ -11,6 +11,9 @@ from cfgs import NET, conv, shortcut
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from paths import ROOT
+from pruning.options import COMPARISONS, FOLDS, GROUP_SCORES, SENSITIVITY, SIGNAL
+from pruning.options import STRATEGIES as SAID
+from pruning.targets import KINDS, Kind, parse_targets
 from random_cfg import sample, samples
 from surgeries import cuts
 
@@ -20,8 +23,6 @@ from pruning.cut.plan import Plan
 from pruning.cut.surgery import operate
 from pruning.graph.channels import ChannelGraph
 from pruning.measure.costs import Costs, Spent
-from pruning.options import COMPARISONS, FOLDS, GROUP_SCORES, SENSITIVITY, SIGNAL
-from pruning.options import STRATEGIES as SAID
 from pruning.run.report import cost
 from pruning.selection import STRATEGIES, Wish, select
 from pruning.selection import order as orders
@@ -29,7 +30,6 @@ from pruning.selection.budget import turns_to_meet
 from pruning.selection.importance import IMPORTANCES, MEASURED, Model
 from pruning.selection.schedule import Path as Way
 from pruning.session import Job, prune
-from pruning.targets import KINDS, Kind, parse_targets
 from yolo.cfg import Cfg
 from yolo.errors import PlanError
 from yolo.models.randomize import randomize

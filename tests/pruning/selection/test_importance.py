@@ -11,14 +11,14 @@ from cfgs import NET, connected, conv, maxpool, route, shortcut
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from networks import build
+from pruning.options import GROUP_SCORES, SENSITIVITY, SIGNAL
+from pruning.options import IMPORTANCES as SAID
 from random_cfg import sample, samples
 
 from pruning.calibration.statistics import gather
 from pruning.cut.folding import Folding
 from pruning.graph.channels import ChannelGraph
 from pruning.graph.rules import Weighted, depthwise, rule_of
-from pruning.options import GROUP_SCORES, SENSITIVITY, SIGNAL
-from pruning.options import IMPORTANCES as SAID
 from pruning.run.figures import ranked_scores
 from pruning.selection import Wish, importance, select
 from pruning.selection.importance import IMPORTANCES, Importance, Model, channel_scores

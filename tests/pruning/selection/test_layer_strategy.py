@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from networks import build, random_input
 from paths import ROOT
 from pruned_files import Model, check_files, files, ours, written
+from pruning.options import BLOCK_STRATEGIES
 
 from pruning.calibration.recovery import head_error, recover
 from pruning.cut.blocks import block_scores, remove, residual_blocks, silenced
@@ -30,7 +31,6 @@ from pruning.cut.shortened import Shorter
 from pruning.cut.surgery import operate
 from pruning.graph.channels import ChannelGraph
 from pruning.measure.costs import Costs
-from pruning.options import BLOCK_STRATEGIES
 from pruning.proof.verify import noise_image, relative
 from pruning.selection import Wish, choose_blocks
 from pruning.selection.blocks import CHANNELS, BlockWay

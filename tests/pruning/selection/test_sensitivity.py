@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import build
 from paths import ROOT
+from pruning.run.request import images_key
 from tiny_data import CLASSIFIER, DETECTOR, make_classification_data
 
 from pruning.calibration.recovery import head_error
@@ -25,7 +26,6 @@ from pruning.cut.surgery import operate
 from pruning.graph.channels import ChannelGraph
 from pruning.measure.metric import ERROR, Accuracy, HeadError, validation_images
 from pruning.run.figures import sensitivities
-from pruning.run.request import images_key
 from pruning.selection import Wish, select
 from pruning.selection.importance import SENSITIVITY, Importance, Model
 from pruning.selection.ranking import slot_macs
@@ -33,9 +33,9 @@ from pruning.selection.schedule import Path as Way
 from pruning.selection.sensitivity import SHARES, Curve, Scan, marginal_losses, scan
 from yolo.datasets import sources
 from yolo.errors import PlanError
+from yolo.figures import png
 from yolo.models.weights import save_weights
 from yolo.network import Network
-from yolo.figures import png
 
 WISH = Wish("shortcut", 0.5)
 NARROW = NET + conv(12) + conv(8) + conv(8) + shortcut(-2) + conv(3)

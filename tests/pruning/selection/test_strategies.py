@@ -5,11 +5,11 @@ import torch
 from cfgs import NET, conv, maxpool, route, shortcut
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from pruning.options import FOLDS, GROUP_SCORES, STRATEGIES
 from random_cfg import sample, samples
 
 from pruning.cut.folding import Folding
 from pruning.graph.channels import ChannelGraph
-from pruning.options import FOLDS, GROUP_SCORES, STRATEGIES
 from pruning.selection import Wish, reachable, select, strategies
 from pruning.selection.importance import Model, channel_scores, group_scores
 from yolo.errors import PlanError

@@ -13,12 +13,12 @@ from cfgs import conv, net, shortcut
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from matplotlib.image import imread
+from pruning.options import SCHEDULES as NAMES
 from random_cfg import samples
 
 from pruning.cut.folding import Folding
 from pruning.cut.surgery import masked
 from pruning.graph.channels import ChannelGraph
-from pruning.options import SCHEDULES as NAMES
 from pruning.proof.verify import relative
 from pruning.run.figures import gamma_history
 from pruning.selection import Wish, prunable, reachable, select
@@ -26,9 +26,9 @@ from pruning.selection.importance import Model
 from pruning.sparse.penalty import CHANGE, SCHEDULES, Look, Penalty, look, strength
 from yolo.cfg import Cfg
 from yolo.errors import PlanError
+from yolo.figures import png
 from yolo.models.randomize import randomize, smooth_noise
 from yolo.network import Network
-from yolo.figures import png
 
 SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=25)
 NET = net(16, 16)

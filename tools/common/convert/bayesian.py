@@ -5,10 +5,9 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from pruning.registry import PRIORS
-
 from common.command import check_outputs, listed, sections
 from common.convert import Converter
+from pruning.registry import PRIORS
 
 
 def _add_options(parser: ArgumentParser) -> None:
