@@ -21,9 +21,9 @@ OPTIONS = {IMAGES: "--calibrate", SCAN: "--scan", POSTERIOR: "--weights"}
 class Strategy(Entry):
     """`where` are the families that it may cut: (ChannelGraph) → list of families.
 
-    `accepts` are kinds of amounts (spec.Amount.kind). A strategy that `ranks` cuts the channels
-    with the lowest scores; `group`, `layer_keep` and `round_to` are its defaults for options of
-    the same names. Where `example` is set, it says how the amount is given.
+    `accepts` are kinds of amounts (spec.Amount.kind), as in the `example`; `limits` the names of
+    spec.Limits that have an effect. A strategy that `ranks` cuts the channels with the lowest
+    scores; `group`, `layer_keep` and `round_to` are its defaults.
     """
 
     accepts: tuple[str, ...] = ("percent", "targets")
@@ -32,6 +32,7 @@ class Strategy(Entry):
     layer_keep: float = 0.0
     round_to: int | None = None
     example: str = "--percent 0.5, or --target macs=0.5"
+    limits: tuple[str, ...] = ("keep_min", "layer_keep", "round_to", "spare", "only")
 
     @property
     def takes_blocks(self) -> bool:
@@ -78,6 +79,7 @@ STRATEGIES = registry(
         accepts=("blocks", "targets"),
         ranks=False,
         example="--blocks N, or --target macs=0.5",
+        limits=("spare", "only"),
     ),
     Strategy(
         "slim+layer",
@@ -95,12 +97,13 @@ STRATEGIES = registry(
         accepts=("thresholds",),
         ranks=False,
         example="--thresholds auto",
+        limits=("keep_min", "spare", "only"),
     ),
 )
 
 
 @dataclass(frozen=True)
-class Importance(Entry):
+class ImportanceEntry(Entry):
     """`where` is a function of a selection.importance.Model; `needs` is what it looks at.
 
     One that tells what is lost is divided by the MACs that go with it (`per_mac`).
@@ -113,45 +116,45 @@ class Importance(Entry):
 _IMPORTANCE = "pruning.selection.importance"
 BN, LEAST_SQUARES, SENSITIVITY = "bn", "least-squares", "sensitivity"  # the defaults
 IMPORTANCES = registry(
-    Importance(BN, "|γ|, the filter's L2 norm without BN", f"{_IMPORTANCE}:bn"),
-    Importance("l1", "Σ|w| of the filter", f"{_IMPORTANCE}:l1"),
-    Importance("l2", "L2 norm of the filter", f"{_IMPORTANCE}:l2"),
-    Importance("fpgm", "distance to the other filters of the section", f"{_IMPORTANCE}:fpgm"),
-    Importance(
+    ImportanceEntry(BN, "|γ|, the filter's L2 norm without BN", f"{_IMPORTANCE}:bn"),
+    ImportanceEntry("l1", "Σ|w| of the filter", f"{_IMPORTANCE}:l1"),
+    ImportanceEntry("l2", "L2 norm of the filter", f"{_IMPORTANCE}:l2"),
+    ImportanceEntry("fpgm", "distance to the other filters of the section", f"{_IMPORTANCE}:fpgm"),
+    ImportanceEntry(
         "lamp",
         "share of the filter's energy among those that are not smaller",
         f"{_IMPORTANCE}:lamp",
     ),
-    Importance(
+    ImportanceEntry(
         "bn-next", "bn times the norm of the weights that see the channel", f"{_IMPORTANCE}:bn_next"
     ),
-    Importance("random", "random numbers, see --seed", f"{_IMPORTANCE}:random"),
-    Importance(
+    ImportanceEntry("random", "random numbers, see --seed", f"{_IMPORTANCE}:random"),
+    ImportanceEntry(
         "activation",
         "variance of the channel's output on the calibration images",
         f"{_IMPORTANCE}:activation",
         needs=IMAGES,
     ),
-    Importance(
+    ImportanceEntry(
         "taylor",
         "change of the heads without the channel, to first order, on these images",
         f"{_IMPORTANCE}:taylor",
         needs=IMAGES,
     ),
-    Importance(
+    ImportanceEntry(
         LEAST_SQUARES,
         "change of the heads after the other channels' weights are solved anew",
         f"{_IMPORTANCE}:least_squares",
         needs=IMAGES,
         per_mac=True,
     ),
-    Importance(
+    ImportanceEntry(
         "signal",
         "signal over noise of the filter's weights in a Bayesian .pt",
         f"{_IMPORTANCE}:signal",
         needs=POSTERIOR,
     ),
-    Importance(
+    ImportanceEntry(
         SENSITIVITY,
         "measured loss of cutting its family alone, see --scan",
         f"{_IMPORTANCE}:sensitivity",
@@ -213,7 +216,7 @@ FOLDS = registry(
 
 
 @dataclass(frozen=True)
-class Engine(Entry):
+class EngineEntry(Entry):
     """`where` is a proof.engines.base.Engine, `title` its row in a report's table of proofs."""
 
     title: str = ""
@@ -221,13 +224,13 @@ class Engine(Entry):
 
 TORCH = "torch"
 ENGINES = registry(
-    Engine(
+    EngineEntry(
         "opencv",
         "the written files in OpenCV DNN",
         "pruning.proof.engines.opencv:OpenCV",
         "compact network in OpenCV, BN epsilon aligned",
     ),
-    Engine(
+    EngineEntry(
         "darknet",
         "the written files in a Darknet library",
         "pruning.proof.engines.darknet:Darknet",

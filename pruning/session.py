@@ -367,10 +367,11 @@ class Session:
         compact: Network,
     ) -> tuple[Network, Recovered | None]:
         """The network that is written: recovered where that is asked for."""
-        if self.images is None or not RECOVERIES[spec.recover].needs:
+        recovery = RECOVERIES[spec.recover]
+        if self.images is None or not recovery.needs:
             return compact, None
 
         def progress(section: int) -> None:
             self.progress(f"{spec.recover}: section {section} of {len(compact.layers)}")
 
-        return recover(spec.recover, graph, fold, compact, self.images, progress, shortened)
+        return recover(recovery, graph, fold, compact, self.images, progress, shortened)

@@ -179,8 +179,7 @@ class Network(nn.Module):
         return consumers
 
     def _last(self) -> int:
-        types = [layer.section.type for layer in self.layers]
-        return max((i for i, kind in enumerate(types) if kind != "cost"), default=0)
+        return max((i for i, layer in enumerate(self.layers) if layer.computes), default=0)
 
 
 def _check_sources(layers: Sequence[Layer]) -> None:

@@ -17,7 +17,6 @@ from pruning.calibration.samples import seen_and_given
 from pruning.cut.folding import Fold
 from pruning.cut.shortened import Shortened
 from pruning.graph.channels import ChannelGraph
-from pruning.registry import RECOVERIES
 from yolo.layers import Layer
 from yolo.layers.connected import Connected
 from yolo.layers.convolutional import Convolutional
@@ -135,7 +134,7 @@ class KeptOutputs:
 
 
 def reconstruct(
-    method: str,
+    method: Method,
     graph: ChannelGraph,
     fold: Fold,
     compact: Network,
@@ -145,7 +144,7 @@ def reconstruct(
 ) -> State:
     """New tensors of the network that a fold makes, from images (N, C, H, W) in [0, 1].
 
-    `method` is one of registry.RECOVERIES that needs images. Every HELD_OUT-th batch chooses how
+    `method` finds a section's weights: `matched` or `solved`. Every HELD_OUT-th batch chooses how
     far weights may go. Activations of all images are held at a time, those of one place in the
     network; in files where they are too large. `progress` is called with every section. Where the
     graph's network lacks blocks already, `shortened` has the original, whose outputs are the aim.
@@ -170,7 +169,7 @@ def reconstruct(
             learns = isinstance(layer, Convolutional | Connected) and type(layer) is type(full)
             if learns and not alike and not layer.owner:
                 pairs = _pairs(layer, full, target, ours.inputs(i), theirs.inputs(section))
-                state[i] = _made_up(layer, full, target, RECOVERIES[method].load(), pairs)
+                state[i] = _made_up(layer, full, target, method, pairs)
                 mine.store({i: state[i]})
             theirs.compute(section)
             if alike and len(target.outputs) == full.out_shape.channels:

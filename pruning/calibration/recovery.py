@@ -15,6 +15,7 @@ from pruning.cut.shortened import Shortened
 from pruning.graph.channels import ChannelGraph
 from pruning.measure.head_error import batches, head_error
 from yolo.network import Network
+from yolo.registry import Entry
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Recovered:
 
 
 def recover(
-    method: str,
+    recovery: Entry,
     graph: ChannelGraph,
     fold: Fold,
     compact: Network,
@@ -59,19 +60,19 @@ def recover(
 ) -> tuple[Network, Recovered]:
     """The compact network of a fold, recovered, and the gain.
 
-    `method` is one of registry.RECOVERIES that needs images, images are (N, C, H, W) in [0, 1].
+    `recovery` is one of registry.RECOVERIES that needs images, `images` are (N, C, H, W) in [0, 1].
     Where the graph's network lacks blocks already, `shortened` has the original, with which both
     are compared then.
     """
     shortened = shortened or Shortened.of(graph.network)
     known, held_out = split(images)
     start = time.perf_counter()
-    state = reconstruct(method, graph, fold, compact, batches(known), progress, shortened)
+    state = reconstruct(recovery.load(), graph, fold, compact, batches(known), progress, shortened)
     seconds = time.perf_counter() - start
     better = Network.with_state(compact.cfg, state)
     before, after = (
         head_error(shortened.original, net, held_out, shortened.index_map)
         for net in (compact, better)
     )
-    found = Recovered(method, len(known), len(held_out), before, after, seconds)
+    found = Recovered(recovery.name, len(known), len(held_out), before, after, seconds)
     return (better if found.kept else compact), found

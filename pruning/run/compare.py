@@ -60,8 +60,8 @@ class Request:
                 )
             spec.check_given(given)
             for target in spec.targets:
-                if target.name not in {kind.name for kind in COUNTED}:
-                    names = ", ".join(kind.name for kind in COUNTED)
+                if target.name not in COUNTED:
+                    names = ", ".join(COUNTED)
                     raise PlanError(f"target {target}: only {names} can be compared")
 
     def specs(self) -> dict[Combination, Spec]:

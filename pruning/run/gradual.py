@@ -17,8 +17,8 @@ from pruning.calibration.stamps import stamps
 from pruning.proof.verify import Difference, Proofs, prove_engines
 from pruning.registry import POSTERIOR, TORCH
 from pruning.run import report
+from pruning.run.measured import Measured, Score
 from pruning.run.prune import Result, model_writers, prune, result_files
-from pruning.run.report import Measured, Score
 from pruning.session import Inputs, Session
 from pruning.spec import Percent, Spec, Target, Targets
 from yolo.errors import PlanError

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import thop
-import torch
-from torch import nn
 
 from pruning.bayesian.report import BayesianReport
 from pruning.calibration.recovery import Recovered
@@ -22,71 +16,21 @@ from pruning.cut.shortened import Shortened
 from pruning.cut.surgery import compact_network
 from pruning.graph.channels import ChannelGraph
 from pruning.graph.rules import has_filters
-from pruning.measure.costs import Cost
 from pruning.measure.latency import (
-    BRIEF,
     SectionTimes,
-    opencv_profile,
     section_times,
-    torch_profile,
 )
-from pruning.proof.engines.base import EngineError, Profile
 from pruning.proof.verify import Proof
 from pruning.registry import ENGINES
+from pruning.run.measured import Measured, measured
 from pruning.selection.blocks import block_scores, spec_of_rest
 from pruning.selection.families import prunable
 from pruning.session import Cut, Inputs, Session
-from yolo.evaluation.results import ClassifierEvaluation, Evaluation
-from yolo.layers import Layer
 from yolo.network import Network
 from yolo.records import record
 from yolo.tables import table
 
 KIND, SCHEMA = "report of a cut", 2
-
-
-@dataclass(frozen=True)
-class Score:
-    """A metric's value: `name` is that of JSON, map or top1, `title` says how it was computed."""
-
-    name: str
-    title: str
-    value: float
-
-    @classmethod
-    def of(cls, found: Evaluation) -> Score:
-        name = "top1" if isinstance(found, ClassifierEvaluation) else "map"
-        return cls(name, found.score_name, found.score)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A network's cost, its MACs as thop counts them, and milliseconds by engine.
-
-    `score` is there where there were labeled images, `profile` holds the latencies of sections.
-    """
-
-    cost: Cost
-    macs_thop: int
-    ms: Mapping[str, float | None]
-    score: Score | None = None
-    profile: Profile | None = None
-
-    def to_json(self) -> dict[str, object]:
-        """`map` of a detector, None where it isn't known, and `top1` of a classifier."""
-        score = (
-            {self.score.name: self.score.value, "metric": self.score.title} if self.score else {}
-        )
-        content = {"macs_thop": self.macs_thop, "map": None, "ms": dict(self.ms)}
-        return {**asdict(self.cost), **content, **score}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Measured:
-        """All but the profile; raises an error of dict or of a conversion for anything else."""
-        names = [name for name in ("map", "top1") if data.get(name) is not None]
-        score = Score(names[0], data["metric"], float(data[names[0]])) if names else None
-        cost = Cost(**{field.name: int(data[field.name]) for field in fields(Cost)})
-        return cls(cost, int(data["macs_thop"]), dict(data["ms"]), score)
 
 
 @dataclass(frozen=True)
@@ -298,32 +242,6 @@ def _ranges(numbers: Sequence[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in pairs)
 
 
-def measured(session: Session, network: Network, runs: int) -> Measured:
-    """A network measured in `runs` runs, 0 for none.
-
-    Where milliseconds were a target, the latencies that decided are those reported.
-    """
-    times: dict[str, float | None] = {"torch": None, "opencv": None}
-    profile = session.latencies.measured(network) if session.is_timed else None
-    if runs:
-        session.progress("measuring")
-        in_torch = torch_profile(network, runs, BRIEF)
-        times["torch"] = in_torch.ms
-        profile = profile or _in_opencv(network, runs) or in_torch
-    if profile:
-        times["torch" if profile.engine.startswith("torch") else "opencv"] = profile.ms
-    score = Score.of(session.accuracy(network)) if session.accuracy else None
-    cost = Cost.of(network, session.header)
-    return Measured(cost, thop_macs(network), times, score, profile)
-
-
-def _in_opencv(network: Network, runs: int) -> Profile | None:
-    try:
-        return opencv_profile(network, runs, BRIEF)
-    except EngineError:
-        return None
-
-
 def report_of(session: Session, inputs: Inputs, cut: Cut, proof: Proof, runs: int) -> Report:
     """All that is to be said of a proven cut; raises DarknetError."""
     before, after = (measured(session, net, runs) for net in (session.original, cut.network))
@@ -368,43 +286,6 @@ def _bayesian(session: Session, cut: Cut) -> BayesianReport | None:
     return BayesianReport.of(
         posterior, session.accuracy(session.with_statistics(small, small.state()))
     )
-
-
-def thop_macs(network: Network) -> int:
-    """MACs as thop counts them, BN included; thop sees shapes only, nothing is computed."""
-    logging.getLogger("thop").setLevel(logging.ERROR)
-    counted = nn.ModuleList(_Shapes(layer) for layer in network.layers)
-    counted.forward = lambda x: [shapes() for shapes in counted]
-    macs, _ = thop.profile(counted, (torch.empty(0),), verbose=False)
-    return int(macs)
-
-
-class _Shapes(nn.Module):
-    """The modules of a section that thop counts, called with tensors that only have shapes."""
-
-    def __init__(self, layer: Layer) -> None:
-        super().__init__()
-        self.shapes = layer.inputs[0], layer.out_shape
-        for name in ("conv", "linear", "bn"):
-            module = getattr(layer, name, None)
-            if module is not None:
-                setattr(self, name, _twin(module))
-
-    def forward(self) -> None:
-        x, y = (
-            torch.empty(1, shape.channels, shape.height, shape.width, device="meta")
-            for shape in self.shapes
-        )
-        for name, module in self.named_children():
-            module.forward = lambda x, y=y: y
-            module(y if name == "bn" else x)
-
-
-def _twin(module: nn.Module) -> nn.Module:
-    """A module with the same tensors, and with room for what thop adds to it."""
-    twin = copy.copy(module)
-    twin._buffers = dict(module._buffers)
-    return twin
 
 
 def changes(graph: ChannelGraph, compact: Network, fold: Fold) -> list[LayerChange]:

@@ -64,14 +64,14 @@ class Model:
 
 
 @dataclass(frozen=True, eq=False)
-class Importance:
+class GroupScores:
     """The scores of all groups (groups,), and of the single channels that they are made of."""
 
     groups: Scores
     channels: ChannelScores
 
     @classmethod
-    def of(cls, model: Model, name: str, how: str) -> Importance:
+    def of(cls, model: Model, name: str, how: str) -> GroupScores:
         """`name` is one of registry.IMPORTANCES, `how` of registry.GROUP_SCORES.
 
         Raises PlanError where a score is not a number.
@@ -86,10 +86,10 @@ class Importance:
         groups = group_scores(graph, found, how) if isinstance(found, dict) else found
         return cls(groups, channels)
 
-    def divided(self, graph: ChannelGraph, by: Scores) -> Importance:
+    def divided(self, graph: ChannelGraph, by: Scores) -> GroupScores:
         """The scores over a number for each group (groups,)."""
         channels = {i: values / by[graph.outputs[i]] for i, values in self.channels.items()}
-        return Importance(self.groups / by, channels)
+        return GroupScores(self.groups / by, channels)
 
 
 def channel_scores(graph: ChannelGraph, state: State) -> ChannelScores:

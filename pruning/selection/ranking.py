@@ -14,7 +14,7 @@ from pruning.graph.coupling import Ids
 from pruning.measure.costs import Costs
 from pruning.registry import IMPORTANCES
 from pruning.selection.families import families
-from pruning.selection.importance import Importance, Model, Scores
+from pruning.selection.importance import GroupScores, Model, Scores
 from pruning.spec import Spec
 
 
@@ -39,7 +39,7 @@ class Ranked:
     """All candidates of a spec, and the scores that rank them; `name` says what they are."""
 
     candidates: Sequence[Candidate]
-    importance: Importance
+    importance: GroupScores
     name: str
 
     @property
@@ -62,7 +62,7 @@ def rank(model: Model, spec: Spec, folding: Folding) -> Ranked:
     """Rank what a spec allows to be cut; raises PlanError."""
     graph, cuttable = model.graph, families(model.graph, spec)
     name = spec.ranking.importance or model.best
-    importance = Importance.of(model, name, spec.group)
+    importance = GroupScores.of(model, name, spec.group)
     own = spec.ranking.per_mac
     per_mac = IMPORTANCES[name].per_mac if own is None else own
     if per_mac:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -15,7 +16,6 @@ from pruning.cut.surgery import masked
 from pruning.graph.channels import ChannelGraph, Mask
 from pruning.graph.coupling import Ids
 from pruning.proof.verify import relative
-from pruning.registry import SCHEDULES
 from pruning.selection.families import prunable
 from pruning.selection.importance import Model
 from pruning.selection.select import reachable, select
@@ -23,6 +23,7 @@ from pruning.spec import Spec
 from yolo.errors import PlanError
 from yolo.layers import Layer
 from yolo.network import Network, State
+from yolo.registry import Entry
 
 SMALL = 0.01  # γ below this part of the largest are called small
 CHANGE = 0.01  # relative L2 at the heads that a cut may make to be called free
@@ -31,6 +32,8 @@ LEAST_PERCENT = 0.1  # what must be free to be worth a cut, where the wish names
 DECAYED = 0.01  # what is left of s after half of the epochs
 SPARED = 0.15  # the share of the groups, the largest, whose s decays in local-decay
 GREY = 0.5
+
+Sizes = Callable[[], Tensor]  # of the groups, computed where a schedule asks for them
 
 
 @dataclass(frozen=True)
@@ -170,35 +173,31 @@ def _learns(layer: Layer) -> bool:
     return scales is not None and scales.requires_grad
 
 
-def constant(s: float, late: bool, sizes: Tensor | None) -> float:
+def constant(s: float, late: bool, sizes: Sizes) -> float:
     return s
 
 
-def global_decay(s: float, late: bool, sizes: Tensor | None) -> float:
+def global_decay(s: float, late: bool, sizes: Sizes) -> float:
     return s * DECAYED if late else s
 
 
-def local_decay(s: float, late: bool, sizes: Tensor | None) -> float | Tensor:
-    if sizes is None:
-        raise ValueError("local-decay needs the sizes of the groups")
+def local_decay(s: float, late: bool, sizes: Sizes) -> float | Tensor:
     if not late:
         return s
-    limit = sizes.kthvalue(math.ceil((1 - SPARED) * len(sizes))).values
-    return torch.where(sizes > limit, s * DECAYED, s)
+    found = sizes()
+    limit = found.kthvalue(math.ceil((1 - SPARED) * len(found))).values
+    return torch.where(found > limit, s * DECAYED, s)
 
 
-def strength(
-    schedule: str, s: float, epoch: float, epochs: int, sizes: Tensor | None = None
-) -> float | Tensor:
+def strength(schedule: Entry, s: float, epoch: float, epochs: int, sizes: Sizes) -> float | Tensor:
     """The s of an epoch, counted from 0, or of every group then (groups,).
 
-    `schedule` is one of registry.SCHEDULES, those of tanluren/yolov3-channel-and-layer-pruning.
-
-    From half of the epochs on, global-decay takes s/100, local-decay takes it for the 15 % of the
-    groups that are largest now: `sizes` is Penalty.sizes. It remembers nothing, so a resumed run
-    has what an unbroken one has.
+    `schedule` is one of registry.SCHEDULES, those of tanluren/yolov3-channel-and-layer-pruning:
+    from half of the epochs on, global-decay takes s/100, local-decay takes it for the 15 % of the
+    groups that are largest now (`sizes` gives Penalty.sizes). It remembers nothing, so a resumed
+    run has what an unbroken one has.
     """
-    found: float | Tensor = SCHEDULES[schedule].load()(s, epoch >= epochs / 2, sizes)
+    found: float | Tensor = schedule.load()(s, epoch >= epochs / 2, sizes)
     return found
 
 

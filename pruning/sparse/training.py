@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -14,6 +15,7 @@ from pruning.spec import Percent, Spec
 from yolo.figures import png
 from yolo.files import Writer, content_writer
 from yolo.network import Network
+from yolo.registry import Entry
 from yolo.training.records import Row
 
 
@@ -25,7 +27,7 @@ class SparseTraining:
     """
 
     def __init__(
-        self, network: Network, strategy: str, s: float, schedule: str, images: Tensor
+        self, network: Network, strategy: str, s: float, schedule: Entry, images: Tensor
     ) -> None:
         self.spec = Spec(strategy, Percent(0.0))
         self.penalty = Penalty.of(ChannelGraph(network), self.spec)
@@ -35,7 +37,7 @@ class SparseTraining:
 
     def shrink(self, network: Network, size: float, progress: float) -> None:
         """The proximal step of size · s; `progress` in [0, 1) is the share of the training done."""
-        sizes = self.penalty.sizes(network) if self.schedule == "local-decay" else None
+        sizes = partial(self.penalty.sizes, network)
         amount = strength(self.schedule, self.s, progress, 1, sizes)
         self.penalty.shrink(network, size * amount)
 

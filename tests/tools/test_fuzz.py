@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
 from pruning.options import FOLDS
+
 from pruning.run.info import describe
 from pruning.selection import Wish
 from pruning.session import Job, prune

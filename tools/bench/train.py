@@ -86,15 +86,14 @@ def _say_as_much(network: Network, images: Tensor) -> None:
     """Shift what feeds the heads so that as many boxes and classes are found as after training."""
     import torch
 
-    from yolo.heads.yolo import AnchorHead
+    from yolo.heads.common.grid import grid_heads
 
     with torch.no_grad():
         inputs = network(images, collect=network.head_inputs)
-        for index in network.heads:
-            head = network.layers[index]
-            assert isinstance(head, AnchorHead)
+        for head in grid_heads(network.layers):
             source = network.layers[head.sources[0]]
-            logits = head.per_anchor(inputs[head.sources[0]]).movedim(2, 0).flatten(1)
+            entries = inputs[head.sources[0]].unflatten(1, (-1, head.entries))
+            logits = entries.movedim(2, 0).flatten(1)
             biases = source.stored()["biases"].unflatten(0, (-1, len(logits)))
             place = head.coordinates
             for entries, share, wanted in (

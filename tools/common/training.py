@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.command import program
 from common.train_options import NET_KEYS, check_folder
+from pruning.registry import SCHEDULES
 from pruning.spec import Thresholds
 from yolo.errors import DarknetError, TrainingError
 
@@ -213,7 +214,7 @@ def _sparse(args: argparse.Namespace, data: Data, network: Network) -> SparseTra
     split: Split = "valid" if "valid" in data.sources else "train"
     loader = evaluation_loader(data, network.cfg, split, batch=PROBED, workers=0)
     images = next(iter(loader)).images
-    return SparseTraining(network, args.strategy, args.s, args.sparsity_schedule, images)
+    return SparseTraining(network, args.strategy, args.s, SCHEDULES[args.sparsity_schedule], images)
 
 
 def _bayesian_training(args: argparse.Namespace, network: Network) -> BayesianTraining | None:

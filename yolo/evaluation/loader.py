@@ -7,8 +7,7 @@ from yolo.datasets.data import Data, Split
 from yolo.datasets.evaluation import EvaluationLoader
 from yolo.datasets.task import Task
 from yolo.errors import DataError
-from yolo.heads.base import BoxHead
-from yolo.layers import kind_of
+from yolo.layers import Layer, kind_of
 from yolo.network import image_shape
 
 
@@ -32,8 +31,8 @@ def evaluation_loader(
 def task_of(cfg: Cfg, data: Data) -> Task:
     """Raises DataError where the classes of a head aren't those of the data."""
     shape, heads = image_shape(cfg), box_sections(cfg)
-    for section, head in heads:
-        classes = section.integer("classes", head.usual_classes)
+    for section, kind in heads:
+        classes = kind.classes_in(section)
         if classes != data.classes:
             raise DataError(
                 f"{data.path}: {data.classes} names, but {cfg.path}:{section.line + 1}: "
@@ -44,7 +43,7 @@ def task_of(cfg: Cfg, data: Data) -> Task:
     return Task(bool(heads), data.classes, shape.channels, shape.height, shape.width)
 
 
-def box_sections(cfg: Cfg) -> list[tuple[Section, type[BoxHead]]]:
+def box_sections(cfg: Cfg) -> list[tuple[Section, type[Layer]]]:
     """The heads that make a network a detector."""
     kinds = ((section, kind_of(section)) for section in cfg.layers)
-    return [(section, kind) for section, kind in kinds if issubclass(kind, BoxHead)]
+    return [(section, kind) for section, kind in kinds if kind.gives_boxes]

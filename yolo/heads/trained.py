@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 
-from yolo.heads.base import Head
-from yolo.heads.classifier_loss import CostLoss, SoftmaxLoss
-from yolo.heads.loss import LossRule
-from yolo.heads.softmax import Softmax
+from yolo.heads.common.base import Learner
+from yolo.heads.common.loss import LossRule
 from yolo.layers.base import Layer
 
 
@@ -16,17 +14,15 @@ def trained_heads(layers: Sequence[Layer]) -> dict[int, LossRule]:
     for sections that can't be trained, and where there is none to be trained.
     """
     rules: dict[int, LossRule] = {}
-    costs = {layer.sources[0]: i for i, layer in enumerate(layers) if layer.section.type == "cost"}
+    learners = {i: layer for i, layer in enumerate(layers) if isinstance(layer, Learner)}
+    costs = {layer.sources[0]: i for i, layer in learners.items() if not layer.is_head}
     for source, layer in enumerate(layers):
-        cost = CostLoss(layers[costs[source]].section) if source in costs else None
-        if isinstance(layer, Softmax):
-            rules[source] = SoftmaxLoss(layer, cost)
-        elif isinstance(layer, Head) and cost is not None:
-            raise cost.section.error(f"behind [{layer.section.name}] can't be trained with")
-        elif isinstance(layer, Head):
-            rules[source] = layer.rule
-        elif cost is not None:
-            rules[costs[source]] = cost
+        cost = learners[costs[source]] if source in costs else None
+        if layer.is_head:
+            head = learners[source]
+            rules[source] = head.rule_before(cost) if cost else head.rule
+        elif cost:
+            rules[costs[source]] = cost.rule
     if not rules:
         raise layers[-1].section.error("no head and no [cost]: nothing that can be trained")
     return rules
@@ -34,4 +30,4 @@ def trained_heads(layers: Sequence[Layer]) -> dict[int, LossRule]:
 
 def learns_from(layer: Layer) -> int:
     """The section whose output the loss of a trained section sees."""
-    return layer.learns_from if isinstance(layer, Head) else layer.sources[0]
+    return layer.learns_from if isinstance(layer, Learner) else layer.sources[0]

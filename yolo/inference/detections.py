@@ -11,7 +11,7 @@ from torch import Tensor
 
 from yolo.datasets.images import Placement
 from yolo.errors import DarknetError
-from yolo.heads.base import BoxHead
+from yolo.heads.common.base import BoxHead, box_heads
 from yolo.network import Network
 from yolo.nms import Nms
 
@@ -39,12 +39,12 @@ class Detections:
 
 def gives_boxes(network: Network) -> bool:
     """Whether the network is a detector."""
-    return any(isinstance(layer, BoxHead) for layer in network.layers)
+    return any(layer.gives_boxes for layer in network.layers)
 
 
-def box_heads(network: Network) -> list[BoxHead]:
+def detecting_heads(network: Network) -> list[BoxHead]:
     """The heads that give boxes; raises DarknetError where there is none."""
-    heads = [layer for layer in network.layers if isinstance(layer, BoxHead)]
+    heads = box_heads(network.layers)
     if not heads:
         raise DarknetError(f"{network.cfg.path}: has no head that gives boxes")
     return heads
@@ -52,12 +52,12 @@ def box_heads(network: Network) -> list[BoxHead]:
 
 def suppression(network: Network, thresh: float | None = None) -> Nms:
     """What the last head asks for (detector.c); `thresh` takes the place of its own."""
-    return box_heads(network)[-1].suppression(thresh)
+    return detecting_heads(network)[-1].suppression(thresh)
 
 
 def box_classes(network: Network) -> int:
     """How many classes the heads know; raises CfgError where they disagree."""
-    first, *others = box_heads(network)
+    first, *others = detecting_heads(network)
     for head in others:
         if head.classes != first.classes:
             raise head.section.error(
@@ -100,7 +100,7 @@ def candidates(
     box_classes(network)
     heads = [
         _confident(head, head.decode(outputs[head.section.index].float()), thresh)
-        for head in box_heads(network)
+        for head in detecting_heads(network)
     ]
     images = [zip(*parts, strict=True) for parts in zip(*heads, strict=True)]
     return [(torch.cat(boxes), torch.cat(confidences)) for boxes, confidences in images]

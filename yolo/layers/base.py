@@ -45,6 +45,9 @@ class Layer(nn.Module):
     """
 
     is_head = False
+    gives_boxes = False  # what it gives can be decoded to boxes
+    sees_patches = False  # trained on patches of images in place of jitter= and resize=
+    computes = True  # its output isn't just its input
     feeds = True  # others may use its output
     follows = True  # the section before it feeds it
     refers: tuple[str, ...] = ()  # keys with the indices of others that do
@@ -68,6 +71,11 @@ class Layer(nn.Module):
         before = (section.index - 1,) if cls.follows else ()
         named = ((key, index) for key in cls.refers for index in section.integers(key))
         return (*before, *(resolve(section, key, index) for key, index in named))
+
+    @classmethod
+    def classes_in(cls, section: Section) -> int | None:
+        """How many classes of boxes a section of this kind knows; None where it gives none."""
+        return None
 
     def slots(self) -> dict[str, tuple[nn.Module, str]]:
         """Where each stored tensor lives, in the order of the .weights file."""
@@ -95,6 +103,18 @@ class Layer(nn.Module):
     def first(self, name: str) -> Tensor | None:
         """What a tensor is centred on before any training; None leaves that to its name."""
         return None
+
+    def start_source(self, fresh: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Fresh tensors of a section that feeds it → those that training is to start with."""
+        return fresh
+
+    def widths(self, classes: int) -> dict[int, int]:
+        """As the last section: channels that sections need for another number of classes."""
+        return {self.section.index: classes}
+
+    def keys_for(self, classes: int) -> dict[str, object]:
+        """Its own keys for another number of classes."""
+        return {}
 
     def tie(self) -> None:
         """Take over the tensors of the section that this one shares them with, if it does."""

@@ -41,19 +41,6 @@ class Dropout(Layer):
         return self.dropout(x)
 
 
-@register("cost")
-class Cost(Layer):
-    """Where Darknet computes a loss; nothing in evaluation."""
-
-    def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
-        super().__init__(section, earlier, image)
-        self.out_shape = self.inputs[0]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → (N, C, H, W)"""
-        return x
-
-
 @register("normalization")
 class Normalization(Layer):
     """Local response normalisation over `size` channels, as normalization_layer.c computes it.

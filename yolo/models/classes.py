@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from yolo.cfg import Cfg
-from yolo.heads.base import BoxHead, Head
 from yolo.layers import Layer
 from yolo.network import Network
 
@@ -19,10 +18,9 @@ def with_classes(cfg: Cfg, classes: int) -> Cfg:
     edits: dict[int, dict[str, object]] = {}
     for index in network.heads:
         head = network.layers[index]
-        if isinstance(head, BoxHead):
-            edits[index] = {"classes": classes}
-        widths = head.widths(classes) if isinstance(head, Head) else {index: classes}
-        for source, width in widths.items():
+        if keys := head.keys_for(classes):
+            edits[index] = keys
+        for source, width in head.widths(classes).items():
             edits |= _feed(network, network.layers[source], width)
     return cfg.edited(edits)
 

@@ -7,15 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from yolo.heads.region import Region
-from yolo.heads.yolo import AnchorHead
 from yolo.layers import Layer
 from yolo.network import Network
 
 ONES = ("scales", "variance")
-# What feeds boxes starts with sizes near the anchors and hardly an object anywhere (Lin et al.,
-# Focal Loss for Dense Object Detection, ICCV 2017); Darknet's deltas grow with the boxes' sizes.
-SPREAD, OBJECTS = 0.01, 0.01
 POSTERIOR_SPREAD = 0.01  # of a Bayesian section's scales and log-variances
 
 
@@ -23,16 +18,15 @@ def initialize(network: Network, seed: int = 0) -> None:
     """Give every tensor that a section hasn't got yet a value that training starts with.
 
     Weights are He-normal over the fan-in (He et al., Delving Deep into Rectifiers, ICCV 2015),
-    scales and variances 1, the rest 0; what feeds a head of boxes hardly expects any.
+    scales and variances 1, the rest 0; a head says what is else to be of what feeds it.
     """
     random = torch.Generator().manual_seed(seed)
-    heads = {layer.sources[0]: layer for layer in network.layers if _has_objectness(layer)}
     for index, layer in enumerate(network.layers):
         stored = layer.stored()
         if any(tensor.is_meta for tensor in stored.values()):
             fresh = {n: _fresh(layer, n, t, random) for n, t in stored.items() if t.is_meta}
-            if index in heads and fresh.keys() == {"biases", "weights"}:
-                fresh = _quiet(heads[index], fresh)
+            for user in network.consumers[index]:
+                fresh = network.layers[user].start_source(fresh)
             layer.store(stored | fresh)
     for layer in network.layers:
         layer.tie()
@@ -56,19 +50,6 @@ def transfer(network: Network, other: Network) -> list[int]:
     for layer in network.layers:
         layer.tie()
     return missing
-
-
-def _has_objectness(layer: Layer) -> bool:
-    """Whether one section makes all that a head's boxes are, objectness among it."""
-    return isinstance(layer, AnchorHead | Region)
-
-
-def _quiet(head: Layer, fresh: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a section in front of boxes: small weights, objectness of OBJECTS."""
-    weights, biases = fresh["weights"], fresh["biases"]
-    objectness = getattr(head, "coordinates", 4)  # the entry behind the coordinates
-    biases.unflatten(0, (-1, head.entries))[:, objectness] = -math.log(1 / OBJECTS - 1)
-    return {"biases": biases, "weights": weights * (SPREAD / weights.std())}
 
 
 def _fresh(layer: Layer, name: str, like: Tensor, random: torch.Generator) -> Tensor:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from yolo.heads.loss import HeadLoss
+from yolo.heads.common.loss import HeadLoss
 
 Row = dict[str, float]  # an epoch in the history
 
 
 @dataclass(frozen=True)
-class Step:
+class Update:
     """One update of the parameters, counted from 0; `means` are those of the epoch so far."""
 
     epoch: int

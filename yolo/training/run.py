@@ -15,7 +15,7 @@ from yolo.models.checkpoint import Checkpoint, checkpoint_writer, load_checkpoin
 from yolo.models.weights import weights_writer
 from yolo.network import Network
 from yolo.training.curves import curves
-from yolo.training.records import Row, Step
+from yolo.training.records import Row, Update
 from yolo.training.trainer import Trainer
 
 Judge = Callable[[Network], Row]  # figures of a network; "score" chooses the best
@@ -78,7 +78,7 @@ class Run:
     def best_path(self) -> Path:
         return self.folder / "best.pt"
 
-    def epochs(self, watch: Callable[[Step], None] = lambda step: None) -> Iterator[Row]:
+    def epochs(self, watch: Callable[[Update], None] = lambda step: None) -> Iterator[Row]:
         """Train to the end or until the trainer is stopped; yields the history's rows.
 
         Raises TrainingError where the loss isn't finite, DarknetError where nothing can be written

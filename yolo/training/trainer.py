@@ -18,7 +18,7 @@ from yolo.datasets.data import Data
 from yolo.datasets.labels import Problems
 from yolo.datasets.training import TrainingLoader
 from yolo.errors import TrainingError
-from yolo.heads.loss import Targets
+from yolo.heads.common.loss import Targets
 from yolo.heads.trained import learns_from, trained_heads
 from yolo.layers.bayesian import bayesian_layers
 from yolo.models.checkpoint import Checkpoint
@@ -28,7 +28,7 @@ from yolo.training.ema import Ema
 from yolo.training.loader import training_loader
 from yolo.training.optimizer import make_optimizer, train_mode, update
 from yolo.training.ranks import Ranks
-from yolo.training.records import Row, Step, Sums
+from yolo.training.records import Row, Sums, Update
 from yolo.training.settings import Settings
 from yolo.training.variational import Bound, Variational, measure_statistics
 
@@ -49,7 +49,7 @@ class Sparsity(Protocol):
 class Teacher(Protocol):
     """What adds a loss because another network knows better."""
 
-    def loss(self, images: Tensor, inputs: Mapping[int, Tensor], boxes: Tensor) -> Tensor:
+    def loss(self, images: Tensor, inputs: Mapping[int, Tensor], targets: Targets) -> Tensor:
         """A scalar, summed over the images."""
 
 
@@ -131,7 +131,7 @@ class Trainer:
         """Updates of the whole training."""
         return self.options.epochs * self.steps_per_epoch
 
-    def run(self, watch: Callable[[Step], None] = lambda step: None) -> Iterator[Row]:
+    def run(self, watch: Callable[[Update], None] = lambda step: None) -> Iterator[Row]:
         """Train; yields a row after every epoch, when the state is that between two epochs."""
         while self.epoch < self.options.epochs:
             if not self._epoch(watch):
@@ -185,7 +185,7 @@ class Trainer:
         self.sums = total if self.ranks.first else total.emptied()
         self.header = replace(self.header, seen=state["seen"])
 
-    def _epoch(self, watch: Callable[[Step], None]) -> bool:
+    def _epoch(self, watch: Callable[[Update], None]) -> bool:
         """The steps that are left of an epoch; False where it was stopped before its end."""
         train_mode(self.network)
         loader = self._loader(self.epoch, self.step)
@@ -201,7 +201,7 @@ class Trainer:
             self._update([next(batches) for _ in range(each)], rate)
             self.sums.seconds += time.perf_counter() - start
             self.step += 1
-            watch(Step(self.epoch, self.step - 1, rate, self.sums.means()))
+            watch(Update(self.epoch, self.step - 1, rate, self.sums.means()))
         self.skipped |= dict(loader.skipped)
         self.problems = loader.problems
         return True
@@ -247,7 +247,7 @@ class Trainer:
         with torch.autocast(self.device.type, enabled=self.options.amp):
             inputs = self.model(images, collect=self.collected)
         inputs = {index: x.float() for index, x in inputs.items()}
-        targets = Targets(batch.boxes.to(self.device), batch.labels.to(self.device))
+        targets = Targets(batch.boxes, batch.labels).to(self.device)
         total = torch.zeros((), device=self.device)
         seen = self._seen() + self.settings.batch  # Darknet counts the images of the step, too
         for index, rule in self.heads.items():
@@ -256,7 +256,7 @@ class Trainer:
             total = total + found.total
             self.sums.add(found)
         if self.teacher:
-            hint = self.teacher.loss(images, inputs, targets.boxes)
+            hint = self.teacher.loss(images, inputs, targets)
             self.sums.parts["teacher"] = self.sums.parts.get("teacher", 0.0) + hint.item()
             total = total + hint
         return total

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from cfgs import plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import build, random_input
@@ -10,10 +11,10 @@ from training_cases import (
     ANCHOR_CASES,
     BATCH,
     CLASSIFIERS,
-    CONV,
     NET,
     POOLED,
     REGION_CASES,
+    YOLO,
     gaussian,
     region,
     scene,
@@ -22,10 +23,10 @@ from training_cases import (
 from training_reference import Options, anchor_delta, region_delta, slopes
 
 from yolo.errors import CfgError
-from yolo.heads.assign import rounds
-from yolo.heads.box_delta import iou_delta
-from yolo.heads.loss import Targets
-from yolo.heads.region_loss import WARM_UP
+from yolo.heads.common.assign import rounds
+from yolo.heads.common.box_delta import iou_delta
+from yolo.heads.common.loss import Targets
+from yolo.heads.region.loss import WARM_UP
 from yolo.heads.trained import trained_heads
 
 LATER = WARM_UP  # images seen: no warm-up of [region]
@@ -197,7 +198,7 @@ def test_region_teaches_its_anchors_first(seen):
 def test_pieces_of_the_overlaps_make_no_difference(monkeypatch):
     found = scene(yolo("iou_thresh=.2"))
     whole = gradient(found.head, found.x, found.targets)
-    monkeypatch.setattr("yolo.heads.assign.PIECE", 100)
+    monkeypatch.setattr("yolo.heads.common.assign.PIECE", 100)
     assert torch.equal(gradient(found.head, found.x, found.targets), whole)
 
 
@@ -261,7 +262,7 @@ def test_descending_finds_certain_boxes():
 
 def test_a_step_changes_weights_by_delta_times_input():
     """lr / batch · Σ delta · input, in sign and size, for a 1×1 convolution before a head."""
-    text = yolo("iou_loss=giou", "iou_normalizer=.07").replace("size=3\nstride=4\npad=1", "size=1")
+    text = plain(16) + YOLO + "iou_loss=giou\niou_normalizer=.07\n"
     network = build(NET + text)
     images = random_input(network, BATCH)
     convolution = network.layers[0].conv
@@ -380,7 +381,7 @@ def test_trained_heads():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (CONV + "5\n", "x.cfg:11: [convolutional] no head and no [cost]"),
+        (plain(5, 3, stride=4), "x.cfg:11: [convolutional] no head and no [cost]"),
         (POOLED + "[softmax]\nnoloss=1\n", "x.cfg:19: [softmax] noloss=1"),
         (yolo("iou_loss=eiou"), "iou_loss=eiou: expected one of mse, iou, giou, diou, ciou"),
         (yolo("iou_thresh_kind=mse"), "iou_thresh_kind=mse: expected one of iou"),

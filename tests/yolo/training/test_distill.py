@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from cfgs import net, plain
 from networks import build
 
 from yolo.cfg import Cfg
 from yolo.errors import CfgError
+from yolo.heads.common.loss import Targets
 from yolo.network import Network
 from yolo.training.distill import FORMS, Distillation, check_heads
 
@@ -25,10 +27,8 @@ BOXES = torch.tensor(
 
 
 def cfg(filters, head, size=(8 * WIDTH, 8 * HEIGHT), before="", channels=3):
-    return (
-        f"[net]\nwidth={size[0]}\nheight={size[1]}\nchannels={channels}\n{before}"
-        f"[convolutional]\nfilters={filters}\nsize=8\nstride=8\nactivation=linear\n{head}"
-    )
+    last = plain(filters, 8, stride=8, pad=None)
+    return net(*size, channels) + before + last + head
 
 
 def yolo(options=""):
@@ -53,6 +53,11 @@ CASES += [(name, text, "output") for name, text in CLASSIFIERS.items()]
 every_case = pytest.mark.parametrize(("name", "text", "form"), CASES)
 
 
+def shown(boxes):
+    """The targets of a detector's batch."""
+    return Targets(boxes, torch.zeros(0, 0))
+
+
 class Lesson:
     """A teacher, a student of the same cfg, images, and what enters the student's heads."""
 
@@ -68,7 +73,7 @@ class Lesson:
 
     def loss(self, *inputs, boxes=BOXES):
         given = dict(zip(self.inputs, inputs, strict=True)) if inputs else self.inputs
-        return self.distillation.loss(self.images, given, boxes)
+        return self.distillation.loss(self.images, given, shown(boxes))
 
     def numbers(self, network):
         """What enters the only head of a network: (N, anchors, entries, H, W) of numpy."""
@@ -98,7 +103,7 @@ def test_gradients(name, text, form):
 def test_the_loss_is_a_sum_over_images_and_only_the_student_learns(name, text, form):
     lesson = Lesson(text, form=form, weight=0.5)
     found = lesson.student(lesson.images, collect=lesson.student.head_inputs)
-    loss = lesson.distillation.loss(lesson.images, found, BOXES)
+    loss = lesson.distillation.loss(lesson.images, found, shown(BOXES))
     loss.backward()
     assert all(p.grad is None for p in lesson.teacher.parameters())
     assert any(p.grad is not None and p.grad.any() for p in lesson.student.parameters())
@@ -107,7 +112,7 @@ def test_the_loss_is_a_sum_over_images_and_only_the_student_learns(name, text, f
         boxes = BOXES[BOXES[:, 0] == image] * torch.tensor([0.0, 1, 1, 1, 1, 1])
         inputs = {i: x[image : image + 1] for i, x in lesson.inputs.items()}
         lesson.distillation.weight = 1.0
-        single += lesson.distillation.loss(lesson.images[image : image + 1], inputs, boxes)
+        single += lesson.distillation.loss(lesson.images[image : image + 1], inputs, shown(boxes))
     assert loss.item() == pytest.approx(single.item() / 2, rel=1e-12)
 
 
@@ -199,7 +204,7 @@ def test_half_precision_is_compared_in_single():
     halves = {i: x.detach().half() for i, x in lesson.inputs.items()}
     expected = lesson.loss().item()
     lesson.teacher.float()
-    loss = lesson.distillation.loss(lesson.images.float(), halves, BOXES)
+    loss = lesson.distillation.loss(lesson.images.float(), halves, shown(BOXES))
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(expected, rel=1e-2)
 
@@ -209,7 +214,7 @@ def network(text, path):
 
 
 def test_a_teacher_of_another_structure_and_size():
-    stem = "[convolutional]\nfilters=4\nsize=3\npad=1\nactivation=leaky\n"
+    stem = plain(4, 3, activation="leaky")
     head = f"[yolo]\nclasses=2\nmask=0,2\n{ANCHORS}"
     teacher = build(cfg(14, head, (64, 48), stem))
     student = build(yolo(), 1)
@@ -217,7 +222,7 @@ def test_a_teacher_of_another_structure_and_size():
     assert (mine, its) == (student.layers[1], teacher.layers[2])
     images = torch.rand(2, 3, 8 * HEIGHT, 8 * WIDTH)
     inputs = student(images, collect=student.head_inputs)
-    assert Distillation(teacher, student, "both", 1.0).loss(images, inputs, BOXES) > 0
+    assert Distillation(teacher, student, "both", 1.0).loss(images, inputs, shown(BOXES)) > 0
 
 
 HEAD = "[yolo]\nclasses=2\nmask=0,2\n" + ANCHORS

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from yolo.cfg import Cfg
-from yolo.errors import CfgError, WeightsError
-from yolo.heads.prior_boxes import CLIP_NUMBERS
-from yolo.heads.ssd import Ssd
+from yolo.errors import WeightsError
+from yolo.heads.ssd import CLIP_NUMBERS, Ssd, only_ssd
 from yolo.layers import IMAGE, Layer
 from yolo.models.classes import with_classes
 from yolo.models.foreign.state_dict import StateDict
 from yolo.network import Network, State
 
 TRUNK, NORM, LOC, CONF = ("vgg", "extras"), "L2Norm", "loc", "conf"
-PARTS = {"weights": "weight", "biases": "bias", "factors": "weight"}  # our names: PyTorch's
+FACTORS = "factors"
+PARTS = {"weights": "weight", "biases": "bias", FACTORS: "weight"}  # our names: PyTorch's
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,7 @@ def _classes(cfg: Cfg, tensors: StateDict) -> int | None:
 
 
 def _head(network: Network) -> Ssd:
-    heads = [layer for layer in network.layers if isinstance(layer, Ssd)]
-    if len(heads) != 1:
-        raise CfgError(f"{network.cfg.path}: {len(heads)} sections [ssd], one is needed here")
-    return heads[0]
+    return only_ssd(network.layers, network.cfg.path)
 
 
 def _modules(network: Network, tensors: StateDict) -> dict[int, str]:
@@ -107,7 +104,7 @@ def _beside_trunk(network: Network) -> dict[int, str]:
     """The modules of the norm and of what enters the head."""
     sources = _head(network).sources
     half = len(sources) // 2
-    found = {i: NORM for i, layer in enumerate(network.layers) if layer.section.type == "l2norm"}
+    found = {i: NORM for i, tensors in network.state().items() if FACTORS in tensors}
     for group, layers in ((LOC, sources[:half]), (CONF, sources[half:])):
         found |= {i: f"{group}.{number}" for number, i in enumerate(layers)}
     return found

@@ -1,20 +1,16 @@
-"""[region]"""
+"""The geometry of [region]: boxes of anchors on a grid."""
 
-import functools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from yolo.cfg import Section
-from yolo.heads.base import BoxHead
-from yolo.heads.region_loss import RegionLoss
-from yolo.heads.yolo import grid, read_anchors
-from yolo.layers.base import Layer, Shape, register
+from yolo.heads.common.grid import GridHead, grid, read_anchors
+from yolo.layers.base import Layer, Shape
 
 
-@register("region")
-class Region(BoxHead):
+class RegionHead(GridHead):
     """YOLOv2's head; its output has AlexeyAB's order (row, column, anchor, entry)."""
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
@@ -30,11 +26,6 @@ class Region(BoxHead):
         self.entries = 5 + self.classes
         self.out_shape = self.inputs[0]
         self.check_channels(count, f"num={count}")
-
-    @functools.cached_property
-    def rule(self) -> RegionLoss:
-        """How it learns; raises CfgError for keys that it can't be trained with."""
-        return RegionLoss(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W) that holds (H, W, anchors, entries) in memory"""

@@ -20,6 +20,10 @@ class Targets:
     boxes: Tensor
     labels: Tensor
 
+    def to(self, device: torch.device) -> Targets:
+        """The same on another device."""
+        return Targets(self.boxes.to(device), self.labels.to(device))
+
 
 @dataclass(frozen=True)
 class HeadLoss:
@@ -69,3 +73,10 @@ class _Surrogate(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (delta,) = ctx.saved_tensors
         return -gradient * delta, None, None
+
+
+def focal(output: Tensor, column: Tensor) -> Tensor:
+    """Class deltas of the focal loss with α = 1/2 and γ = 2 (arXiv 1708.02002)."""
+    own = output.gather(1, column) + 1e-15
+    slope = -(1 - own) * (2 * own * own.log() + own - 1)
+    return (-output).scatter_add(1, column, torch.ones_like(own)) * slope / 2

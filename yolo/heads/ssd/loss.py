@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from yolo.boxes import iou
-from yolo.heads.loss import HeadLoss, Targets
-
-if TYPE_CHECKING:
-    from yolo.heads.ssd import Ssd
+from yolo.heads.common.loss import HeadLoss, Targets
+from yolo.heads.ssd.decode import PriorHead
 
 LARGEST = 2**24  # numbers in a temporary tensor
 LEAST_OVERLAP = 1e-6  # bbox_util.cpp
@@ -36,7 +33,7 @@ class MultiboxLoss:
     as an image has positives, learn to be background (multibox_loss_layer.cpp).
     """
 
-    def __init__(self, head: Ssd) -> None:
+    def __init__(self, head: PriorHead) -> None:
         self.head = head
         self.overlap = head.section.number("overlap", 0.5)
         self.neg_pos = head.section.number("neg_pos", 3.0)

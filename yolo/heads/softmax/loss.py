@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from yolo.cfg import Section
-from yolo.heads.loss import HeadLoss, Targets, surrogate
-
-if TYPE_CHECKING:
-    from yolo.heads.softmax import Softmax
+from yolo.heads.common.loss import HeadLoss, Targets, surrogate
+from yolo.layers.base import Layer
 
 UNKNOWN = -1234.0  # SECRET_NUM: of such a label type=masked learns nothing
 COSTS = {"sse": "sse", "masked": "masked", "smooth": "smooth"}
@@ -64,7 +60,7 @@ class SoftmaxLoss:
     temperature divides none of it.
     """
 
-    def __init__(self, head: Softmax, cost: CostLoss | None = None) -> None:
+    def __init__(self, head: Layer, cost: CostLoss | None = None) -> None:
         self.head, self.cost = head, cost
         self.entropy = not head.section.flag("noloss")
         if not self.entropy and cost is None:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from yolo.cfg import Section
-from yolo.heads.base import BoxHead
-from yolo.heads.loss import LossRule
-from yolo.heads.yolo import grid
+from yolo.heads.common.base import BoxHead
+from yolo.heads.common.grid import grid
+from yolo.heads.common.loss import LossRule
 from yolo.layers.base import Layer, Shape, register
 
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from yolo.cfg import Section
-from yolo.heads.base import Head
-from yolo.heads.classifier_loss import SoftmaxLoss
+from yolo.heads.common.base import Head, Learner
+from yolo.heads.softmax.loss import CostLoss, SoftmaxLoss
+from yolo.heads.softmax.teaching import SoftmaxTeaching
 from yolo.layers.base import Layer, Shape, register
 
 
@@ -31,6 +32,13 @@ class Softmax(Head):
     def rule(self) -> SoftmaxLoss:
         """How it learns where no [cost] follows; raises CfgError where it doesn't."""
         return SoftmaxLoss(self)
+
+    def rule_before(self, cost: Learner) -> SoftmaxLoss:
+        """A [cost] is a part of the loss, as in Darknet."""
+        return SoftmaxLoss(self, CostLoss(cost.section))
+
+    def teaching(self) -> SoftmaxTeaching:
+        return SoftmaxTeaching(self.out_shape.elements, self.groups, self.temperature)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W)"""

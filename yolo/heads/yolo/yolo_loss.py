@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from yolo.boxes import iou
-from yolo.heads.anchor_loss import AnchorLoss, Pairs, Rows, bounded
-from yolo.heads.assign import Truths
-from yolo.heads.box_delta import iou_delta
+from yolo.heads.common.assign import Truths
+from yolo.heads.common.box_delta import iou_delta
+from yolo.heads.yolo.loss import AnchorLoss, Pairs, Rows, bounded
 
 
 class YoloLoss(AnchorLoss):

@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from yolo.heads.loss import HeadLoss, LossRule, Targets
+from yolo.cfg import Section
+from yolo.heads.common.loss import HeadLoss, LossRule, Targets
+from yolo.heads.common.teaching import NO_TEACHER, Teaching
 from yolo.layers.base import Layer
 from yolo.nms import Nms
 
 
-class Head(Layer):
-    """A section whose output is the network's: nothing in the network may change it."""
-
-    is_head = True
+class Learner(Layer):
+    """A section with a loss."""
 
     @property
     def rule(self) -> LossRule:
         """How it learns; raises CfgError for keys that it can't be trained with."""
         raise NotImplementedError
 
+    def rule_before(self, cost: Learner) -> LossRule:
+        """How it learns where a [cost] follows; raises CfgError where it can't."""
+        raise cost.section.error(f"behind [{self.section.name}] can't be trained with")
+
     @property
     def learns_from(self) -> int:
         """The section whose output its loss sees: what enters it, or itself where several do."""
         return self.sources[0] if len(self.sources) == 1 else self.section.index
+
+
+class Head(Learner):
+    """A section whose output is the network's: nothing in the network may change it."""
+
+    is_head = True
 
     def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
         """The output of `learns_from` (N, C, H, W), and what the images show → the loss.
@@ -33,6 +44,10 @@ class Head(Layer):
         `seen` images have been trained with, these included.
         """
         return self.rule.loss(x, targets, seen)
+
+    def teaching(self) -> Teaching[Any]:
+        """How it learns from a teacher's head; raises CfgError where it can't."""
+        raise self.section.error(NO_TEACHER)
 
     def widths(self, classes: int) -> dict[int, int]:
         """The channels that its sources need for another number of classes."""
@@ -42,14 +57,17 @@ class Head(Layer):
 class BoxHead(Head):
     """A head that finds objects; `entries` numbers stand for a box where all have as many.
 
-    `usual_classes`: without classes=. `sees_patches`: trained on random patches of images that
-    show their objects well enough, which take the place of jitter= and resize=.
+    `usual_classes`: without classes=.
     """
 
+    gives_boxes = True
     usual_classes: ClassVar[int] = 20
-    sees_patches: ClassVar[bool] = False
     classes: int
     entries: int
+
+    @classmethod
+    def classes_in(cls, section: Section) -> int | None:
+        return section.integer("classes", cls.usual_classes)
 
     def decode(self, out: Tensor) -> Tensor:
         """Output → (N, boxes, 5 + classes)
@@ -71,6 +89,9 @@ class BoxHead(Head):
         boxes = self.inputs[0].channels // self.entries
         return {self.sources[0]: boxes * (self.entries - self.classes + classes)}
 
+    def keys_for(self, classes: int) -> dict[str, object]:
+        return {"classes": classes}
+
     def check_channels(self, boxes: int, what: str) -> None:
         """Raises CfgError where what enters it isn't `boxes` times its entries wide."""
         expected, found = boxes * self.entries, self.inputs[0].channels
@@ -79,3 +100,15 @@ class BoxHead(Head):
                 f"classes={self.classes} with {what} needs filters={expected} "
                 f"before it, but gets {found}"
             )
+
+
+def box_heads(layers: Iterable[Layer]) -> list[BoxHead]:
+    """The heads that give boxes."""
+    return [layer for layer in layers if isinstance(layer, BoxHead)]
+
+
+def teaching_of(layer: Layer) -> Teaching[Any]:
+    """How a section learns from a teacher's; raises CfgError where it can't."""
+    if not isinstance(layer, Head):
+        raise layer.section.error(NO_TEACHER)
+    return layer.teaching()

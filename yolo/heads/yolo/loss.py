@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from yolo.boxes import iou
-from yolo.heads.assign import Grid, Truths, match_anchors, rounds
-from yolo.heads.loss import HeadLoss, Targets, surrogate
-from yolo.heads.options import LossOptions
-
-if TYPE_CHECKING:
-    from yolo.heads.yolo import AnchorHead
+from yolo.heads.common.assign import Grid, Truths, match_anchors, rounds
+from yolo.heads.common.loss import HeadLoss, Targets, focal, surrogate
+from yolo.heads.yolo.decode import AnchorHead
+from yolo.heads.yolo.options import LossOptions
 
 CLASS_FOUND = 0.25  # where no class is as probable as this, overlap with a truth excuses nothing
 
@@ -228,13 +225,6 @@ class AnchorLoss:
         numbers = torch.stack((box, found, classes, overlap)).tolist()
         parts = dict(zip(("box", "objectness", "class", "iou"), numbers, strict=True))
         return box + found + classes, parts | {"count": float(len(assigned.at))}
-
-
-def focal(output: Tensor, column: Tensor) -> Tensor:
-    """Class deltas of the focal loss with α = 1/2 and γ = 2 (arXiv 1708.02002)."""
-    own = output.gather(1, column) + 1e-15
-    slope = -(1 - own) * (2 * own * own.log() + own - 1)
-    return (-output).scatter_add(1, column, torch.ones_like(own)) * slope / 2
 
 
 def bounded(delta: Tensor, most: float) -> Tensor:

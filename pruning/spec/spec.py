@@ -1,19 +1,15 @@
-"""What a user asks for, parsed and checked once: how far, in which order, within which limits."""
+"""One cut as a user asks for it: strategy, amount, ranking, limits; checked once."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from pruning.registry import (
     COMPARISONS,
     FOLD,
     FOLDS,
     GROUP_SCORES,
-    IMAGES,
     IMPORTANCES,
     NO_RECOVERY,
     OPTIONS,
@@ -21,158 +17,9 @@ from pruning.registry import (
     STRATEGIES,
     Strategy,
 )
+from pruning.spec.amounts import Amount, Blocks, Percent, Saved
+from pruning.spec.targets import Target, Targets
 from yolo.errors import PlanError
-from yolo.registry import Entry
-
-if TYPE_CHECKING:  # it needs torch, and a wrong option is refused before that is imported
-    from pruning.cut.plan import Plan
-
-UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
-VALUE = re.compile(r"(\d+\.?\d*(?:e[+-]?\d+)?|\.\d+)([kMG]?)", re.ASCII)
-SHORT = {"params": "parameters"}
-AUTO = "auto"
-
-
-@dataclass(frozen=True)
-class Kind(Entry):
-    """A number that a target bounds from above; `text` says for --help what is counted.
-
-    `share`: a value below 1 is a share of the original's. Cutting makes the number smaller, so
-    that a cut goes on until it fits; where it `grows`, a cut goes as far as it fits. Limits are
-    `below` this.
-    """
-
-    share: bool = False
-    grows: bool = False
-    below: float = math.inf
-
-
-COUNTED = (
-    Kind("channels", "of all sections with filters", share=True),
-    Kind("parameters", "learnable numbers (params for short)", share=True),
-    Kind("macs", "multiplications for one image", share=True),
-    Kind("bytes", "of the .weights file", share=True),
-)
-KINDS: dict[str, Kind] = {
-    kind.name: kind
-    for kind in (
-        *COUNTED,
-        Kind("ms", "milliseconds of one image in OpenCV DNN, in torch where that can't run it"),
-        Kind(
-            "map-drop",
-            "loss of mAP or top-1 on the images of --data; without other targets the largest cut "
-            "that costs no more",
-            grows=True,
-            below=1.0,
-        ),
-    )
-}
-
-
-@dataclass(frozen=True)
-class Target:
-    """At most `limit` of what `name` counts, or at most this share of the original's."""
-
-    name: str
-    limit: float
-    share: bool
-    text: str
-
-    @property
-    def grows(self) -> bool:
-        return KINDS[self.name].grows
-
-    def __str__(self) -> str:
-        return self.text
-
-
-@dataclass(frozen=True)
-class Percent:
-    """A share, in [0, 1), of the channels that a strategy may cut."""
-
-    share: float
-    kind = "percent"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.share < 1:
-            raise PlanError(f"percent {self.share:g}: expected at least 0 and less than 1")
-
-    def __str__(self) -> str:
-        return f"{self.share:g}"
-
-
-@dataclass(frozen=True)
-class Targets:
-    """Limits that a cut has to meet, no kind twice."""
-
-    all: tuple[Target, ...]
-    kind = "targets"
-
-    @classmethod
-    def parse(cls, text: str) -> Targets:
-        """macs=0.5,bytes=2M or ms=12,map-drop=0.01; raises PlanError."""
-        found = tuple(_target(part.strip()) for part in text.split(","))
-        names = [target.name for target in found]
-        for name in names:
-            if names.count(name) > 1:
-                raise PlanError(f"target {text}: {name} is given twice")
-        return cls(found)
-
-    def __str__(self) -> str:
-        return ",".join(map(str, self.all))
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """A number of whole residual blocks, and then channels of what is left."""
-
-    count: int
-    then: Percent | Targets | None = None
-
-    def __post_init__(self) -> None:
-        if self.count < 1:
-            raise PlanError(f"blocks {self.count}: expected at least 1")
-
-    @property
-    def kind(self) -> str:
-        return f"blocks and {self.then.kind}" if self.then else "blocks"
-
-    def __str__(self) -> str:
-        return f"{self.count}-{self.then}" if self.then else str(self.count)
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """Thresholds on log α: one for all Bayesian sections, or one for each; None is `auto`.
-
-    `reduced`: what stays is written in reduced precision.
-    """
-
-    values: tuple[float | None, ...] = (None,)
-    reduced: bool = False
-    kind = "thresholds"
-
-    @classmethod
-    def parse(cls, text: str, reduced: bool = False) -> Thresholds:
-        """auto, a number, or one for each section as in -3,-5,auto; `inf` keeps all."""
-        return cls(tuple(map(_threshold, text.split(","))), reduced)
-
-    def __str__(self) -> str:
-        return ",".join(AUTO if value is None else f"{value:g}" for value in self.values)
-
-
-@dataclass(frozen=True)
-class Saved:
-    """The cut of a saved plan."""
-
-    plan: Plan
-    kind = "plan"
-
-    def __str__(self) -> str:
-        return "plan"
-
-
-Amount = Percent | Targets | Blocks | Thresholds | Saved
 
 
 @dataclass(frozen=True)
@@ -257,6 +104,10 @@ class Spec:
             )
         if not strategy.ranks and self.ranking != Ranking():
             raise PlanError(f"{self.strategy} ranks no channels: leave out what ranks them")
+        for name, value in vars(self.limits).items():
+            if name not in strategy.limits and value != getattr(Limits, name):
+                option = name.replace("_", "-")
+                raise PlanError(f"{option} has no effect with {self.strategy}: leave it out")
         if strategy.takes_posteriors and RECOVERIES[self.recover].needs:
             raise PlanError(
                 f"recover {self.recover} can't be combined with {self.strategy}: what it cuts "
@@ -355,52 +206,3 @@ def check_name(what: str, name: str | None, known: Mapping[str, object]) -> None
     """Raises PlanError for a name that isn't one of those known."""
     if name is not None and name not in known:
         raise PlanError(f"{what} {name}: expected one of {', '.join(known)}")
-
-
-def _target(text: str) -> Target:
-    name, equals, value = (part.strip() for part in text.partition("="))
-    name = SHORT.get(name, name)
-    if not equals:
-        raise PlanError(f"target {text!r}: expected NAME=VALUE as in macs=0.5")
-    if name not in KINDS:
-        raise PlanError(f"target {text}: expected one of {', '.join(KINDS)}")
-    match, kind = VALUE.fullmatch(value), KINDS[name]
-    digits, unit = match.groups() if match else ("nan", "")
-    number = float(digits) * UNITS[unit]
-    share = kind.share and not unit and number < 1
-    # nobody means 1 or 1.5 of the original
-    means = 0 < number < 1 if share else number > 1 and (bool(unit) or number.is_integer())
-    if not number < kind.below or (kind.share and not means):
-        either = f"a share of the original below 1 as in {name}=0.5, or a number with k, M or G"
-        plain = "a number" if kind.below == math.inf else f"a number below {kind.below:g}"
-        raise PlanError(f"target {text}: expected {either if kind.share else plain}")
-    return Target(name, number, share, f"{name}={value}")
-
-
-def _threshold(text: str) -> float | None:
-    if text.strip() == AUTO:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not value > -math.inf:
-        raise PlanError(f"thresholds: {text!r}: expected auto, a number or inf")
-    return value
-
-
-__all__ = [
-    "COUNTED",
-    "IMAGES",
-    "KINDS",
-    "Amount",
-    "Blocks",
-    "Limits",
-    "Percent",
-    "Ranking",
-    "Saved",
-    "Spec",
-    "Target",
-    "Targets",
-    "Thresholds",
-]

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from yolo.boxes import iou
 from yolo.cfg import Section
-from yolo.heads.anchor_loss import focal
-from yolo.heads.assign import Grid, Truths
-from yolo.heads.loss import HeadLoss, Targets, surrogate
-
-if TYPE_CHECKING:
-    from yolo.heads.region import Region
+from yolo.heads.common.assign import Grid, Truths
+from yolo.heads.common.loss import HeadLoss, Targets, focal, surrogate
+from yolo.heads.region.decode import RegionHead
 
 WARM_UP = 12800  # images in which all boxes are also pulled towards their anchors
 WARM_UP_SCALE = 0.01
@@ -73,7 +69,7 @@ class Maps:
 class RegionLoss:
     """Darknet's deltas: every prediction is taught no object, then truths overwrite theirs."""
 
-    def __init__(self, head: Region) -> None:
+    def __init__(self, head: RegionHead) -> None:
         self.head = head
         self.options = RegionOptions.read(head.section)
 

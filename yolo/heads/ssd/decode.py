@@ -1,4 +1,4 @@
-"""[ssd]: boxes from several maps, each box a shift of one of its place's prior boxes.
+"""The geometry of [ssd]: boxes from several maps, each a shift of one of its place's prior boxes.
 
 Liu, Anguelov, Erhan, Szegedy, Reed, Fu and Berg: SSD, Single Shot MultiBox Detector (ECCV 2016,
 arXiv 1512.02325).
@@ -14,17 +14,15 @@ import torch
 from torch import Tensor
 
 from yolo.cfg import Section
-from yolo.heads.base import BoxHead
-from yolo.heads.multibox_loss import MultiboxLoss
-from yolo.heads.prior_boxes import CLIP_NUMBERS, prior_boxes, read_options
-from yolo.layers.base import Layer, Shape, register
+from yolo.heads.common.base import BoxHead
+from yolo.heads.ssd.prior_boxes import CLIP_NUMBERS, prior_boxes, read_options
+from yolo.layers.base import Layer, Shape
 from yolo.nms import Nms
 
 COORDINATES = 4
 
 
-@register("ssd")
-class Ssd(BoxHead):
+class PriorHead(BoxHead):
     """Joins what the layers `loc` and `conf` say of every prior box.
 
     Of each map, `loc` has 4 channels a box, `conf` one for the background and one a class, box
@@ -68,11 +66,6 @@ class Ssd(BoxHead):
         size = self.image.height, self.image.width
         with torch.device("cpu"):  # a network is built on the meta device
             return prior_boxes(self.prior_options, self.maps, size, self.offset, self.clip)
-
-    @functools.cached_property
-    def rule(self) -> MultiboxLoss:
-        """How it learns; raises CfgError."""
-        return MultiboxLoss(self)
 
     def forward(self, *xs: Tensor) -> Tensor:
         """(N, C_i, H_i, W_i) → (N, 4 + 1 + classes, P, 1): shifts, background, classes, raw"""

@@ -10,9 +10,9 @@ import math
 import torch
 from torch import Tensor
 
-from yolo.heads.anchor_loss import AnchorLoss, Pairs, Rows, bounded
-from yolo.heads.assign import Truths
-from yolo.heads.box_delta import iou_delta
+from yolo.heads.common.assign import Truths
+from yolo.heads.common.box_delta import iou_delta
+from yolo.heads.yolo.loss import AnchorLoss, Pairs, Rows, bounded
 
 SIGMA = 0.3  # added to an uncertainty, where the likelihood divides by it
 TINY = 1e-9

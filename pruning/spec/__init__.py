@@ -1,0 +1,21 @@
+"""What a user asks for, parsed and checked once."""
+
+from pruning.spec.amounts import Amount, Blocks, Percent, Saved, Thresholds
+from pruning.spec.spec import Limits, Ranking, Spec, default_recovery
+from pruning.spec.targets import COUNTED, KINDS, Target, Targets
+
+__all__ = [
+    "COUNTED",
+    "KINDS",
+    "Amount",
+    "Blocks",
+    "Limits",
+    "Percent",
+    "Ranking",
+    "Saved",
+    "Spec",
+    "Target",
+    "Targets",
+    "Thresholds",
+    "default_recovery",
+]

@@ -1,0 +1,1 @@
+"""What several heads share: their base classes, targets and losses, assignment of truths."""
