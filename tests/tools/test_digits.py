@@ -16,11 +16,11 @@ pytest.importorskip("sklearn")
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
     """The whole validation part, and a few scenes to train on."""
-    from yolo.datasets.formats.layout import Place, write
+    from yolo.datasets.formats.layout import Destination, write
     from yolo.datasets.formats.sample import sample
 
     top = tmp_path_factory.mktemp("sample")
-    write(sample({"train": 16, "valid": 200}), Place(top / "digits", top))
+    write(sample({"train": 16, "valid": 200}), Destination(top / "digits", top))
     return top / "digits.data"
 
 

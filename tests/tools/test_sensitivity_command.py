@@ -47,10 +47,10 @@ def test_the_command_scans_once_and_cuts_by_it(command: CommandLine) -> None:
 
 def test_digits_are_scanned_by_their_map(command: CommandLine, tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
-    from yolo.datasets.formats.layout import Place, write
+    from yolo.datasets.formats.layout import Destination, write
     from yolo.datasets.formats.sample import sample as digits
 
-    write(digits({"train": 2, "valid": 6}), Place(tmp_path / "digits", tmp_path))
+    write(digits({"train": 2, "valid": 6}), Destination(tmp_path / "digits", tmp_path))
     model = ("--cfg", DIGITS[0], "--weights", DIGITS[1])
     data = ("--data", "digits.data", "--calibrate", "digits.data", "--recover", "fold")
     data += ("--calibration-images", 2)

@@ -13,7 +13,7 @@ from tiny_data import BAYESIAN, make_classification_data
 from tiny_training import fresh
 
 from pruning.bayesian.training import BayesianTraining
-from yolo.datasets.data import Data
+from yolo.datasets import sources
 from yolo.files import write_files
 from yolo.layers.bayesian import bayesian_layers
 from yolo.models.checkpoint import checkpoint_writer, load_checkpoint
@@ -28,7 +28,7 @@ TRAIN = ROOT / "tools" / "train.py"
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return Data.load(make_classification_data(tmp_path_factory.mktemp("data")))
+    return sources.load(make_classification_data(tmp_path_factory.mktemp("data")))
 
 
 def trainer(data, bound=None, text=BAYESIAN, epochs=2, **settings):

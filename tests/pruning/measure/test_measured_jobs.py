@@ -122,10 +122,10 @@ def test_a_real_network_in_a_real_engine(tmp_path):
 
 def test_a_real_network_loses_no_more_than_asked_for(tmp_path):
     pytest.importorskip("sklearn")
-    from yolo.datasets.formats.layout import Place, write
+    from yolo.datasets.formats.layout import Destination, write
     from yolo.datasets.formats.sample import sample as scenes
 
-    write(scenes({"train": 16, "valid": 24}), Place(tmp_path / "digits", tmp_path))
+    write(scenes({"train": 16, "valid": 24}), Destination(tmp_path / "digits", tmp_path))
     steps = []
     result = prune(
         Job(
