@@ -18,7 +18,7 @@ from pruning.selection import Wish
 from pruning.session import Job, prune
 from yolo.cfg import Cfg
 from yolo.errors import DarknetError, ProofError, WeightsError
-from yolo.models.load import randomize
+from yolo.models import randomize
 from yolo.models.weights import save_weights
 from yolo.network import Network
 
