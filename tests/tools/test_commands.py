@@ -12,10 +12,13 @@ import pytest
 from command_line import CommandLine
 from good_model import GOOD, check_refused, content, here, prune
 
-from pruning import session as job
+from pruning import session
+from pruning.cut.folding import Fold
+from pruning.graph.channels import ChannelGraph
+from pruning.run import prune as run
 from yolo import files as yolo_files
-from yolo.cfg import Cfg
 from yolo.errors import ProofError
+from yolo.network import Network
 
 __all__ = ["here"]  # a fixture
 BAD_CFGS: dict[str, tuple[str | Callable[[str], str], str]] = {
@@ -324,7 +327,7 @@ def test_a_failed_proof_writes_nothing(
         raise ProofError("x.cfg: the smaller network differs from the masked one by 0.5")
 
     before = content(here)
-    monkeypatch.setattr(job, "prove_cut", failing)
+    monkeypatch.setattr(run, "prove_cut", failing)
     ended = prune(command, "--save-plan", "plan.json", "--json", "report.json")
     check_refused(ended, "differs from the masked one", 1, "failed")
     assert content(here) == before
@@ -334,15 +337,15 @@ def test_a_cut_gone_wrong_fails_its_proof(
     here: Path, command: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not only the message: a wrong weight in the smaller model is found."""
-    operate = job.operate
+    compact_network = session.compact_network
 
-    def wrong(*given: object) -> tuple[Cfg, dict]:
-        cfg, state = operate(*given)
-        state[3]["weights"] = state[3]["weights"] * 1.001
-        return cfg, state
+    def wrong(graph: ChannelGraph, fold: Fold) -> Network:
+        network = compact_network(graph, fold)
+        network.state()[3]["weights"].mul_(1.001)
+        return network
 
     before = content(here)
-    monkeypatch.setattr(job, "operate", wrong)
+    monkeypatch.setattr(session, "compact_network", wrong)
     ended = prune(command)
     check_refused(ended, "[convolutional] its weights are off by 1.0e-03", 1, "failed")
     assert content(here) == before
@@ -353,7 +356,7 @@ def test_ctrl_c(here: Path, command: CommandLine, monkeypatch: pytest.MonkeyPatc
         raise KeyboardInterrupt
 
     before = content(here)
-    monkeypatch.setattr(job, "prove_cut", interrupted)
+    monkeypatch.setattr(run, "prove_cut", interrupted)
     check_refused(prune(command), "no file is left half-written", 130, "interrupted")
     assert content(here) == before
 
@@ -364,5 +367,5 @@ def test_too_little_memory(
     def failing(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
 
-    monkeypatch.setattr(job, "prove_cut", failing)
+    monkeypatch.setattr(run, "prove_cut", failing)
     check_refused(prune(command), "out of memory")

@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 from cfgs import connected, conv, maxpool, net, plain, region, route, section, shortcut, upsample
 
-from pruning.options import FOLDS
+from pruning.proof.verify import Proofs
+from pruning.registry import FOLDS
 from pruning.run.info import describe
-from pruning.selection import Wish
-from pruning.session import Job, prune
+from pruning.run.prune import prune
+from pruning.session import Inputs
+from pruning.spec import Percent, Ranking, Spec
 from yolo.cfg import Cfg
 from yolo.errors import DarknetError, ProofError, WeightsError
-from yolo.models.load import randomize
+from yolo.models import randomize
 from yolo.models.weights import save_weights
 from yolo.network import Network
 
@@ -203,10 +205,11 @@ def bounded(what: str) -> Iterator[None]:
 def use(cfg: Path, weights: str, some: random.Random) -> None:
     """Prune it in one way or another, and prove it."""
     strategy = some.choice(("normal", "regular", "shortcut", "shortcut"))
-    wish = Wish(strategy, some.choice((0.0, 0.2, 0.4)), some.choice(("first", "mean", "union")))
-    job = Job(str(cfg), weights, wish, fold=some.choice(list(FOLDS)), verify=("torch",), runs=0)
+    percent = Percent(some.choice((0.0, 0.2, 0.4)))
+    ranking = Ranking(group=some.choice(("first", "mean", "union")))
+    spec = Spec(strategy, percent, ranking, fold=some.choice(list(FOLDS)))
     try:
-        prune(job)
+        prune(Inputs(str(cfg), weights), spec, Proofs(("torch",)), runs=0)
     except ProofError as error:
         raise AssertionError("a proof failed") from error
 

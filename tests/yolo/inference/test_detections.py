@@ -161,7 +161,7 @@ def test_candidates(head: str, thresh: float) -> None:
 @pytest.mark.parametrize("head", [YOLO, REGION])
 def test_a_confidence_of_exactly_the_threshold_is_none(head: str) -> None:
     """get_network_boxes of network.c: prob > thresh, and objectness > thresh before it"""
-    layer = build(NET + CONV.format(16) + head).layers[1]
+    layer = build(NET + plain(16) + head).layers[1]
     row = torch.tensor([[0.5, 0.5, 0.25, 0.25, 0.5, 0.5, 0.5 + 2**-20, 0.25]])
     assert layer.confidences(row, 0.25).tolist() == [[0, 0.25 + 2**-21, 0]]
     assert layer.confidences(row, 0.249).tolist() == [[0.25, 0.25 + 2**-21, 0]]
