@@ -264,6 +264,9 @@ def _amount(args: argparse.Namespace) -> Amount:
         _refuse(args, beside, dict.fromkeys(("percent", "target", "blocks")))
         return Thresholds.parse(args.thresholds or "auto", args.reduced)
     if args.blocks is not None:
+        strategy = STRATEGIES[args.strategy]
+        if strategy.takes_blocks and strategy.ranks:
+            channels = channels or Percent(PERCENT)
         return Blocks(args.blocks, channels)
     return channels or Percent(PERCENT)
 

@@ -30,9 +30,8 @@ from foreign_data import write_idx
 
 from yolo.datasets import sources
 from yolo.datasets.data import Data, Split
-from yolo.datasets.formats.cifar import cifar10
+from yolo.datasets.formats.cifar import NAMES, cifar10
 from yolo.datasets.formats.idx import mnist
-from yolo.datasets.sources.cifar import NAMES
 from yolo.errors import DataError
 
 SPLITS: tuple[Split, ...] = ("train", "valid")
@@ -41,7 +40,7 @@ SPLITS: tuple[Split, ...] = ("train", "valid")
 def same_items(direct: Data, files: Data, channels: int) -> None:
     assert direct.names == files.names
     for split in SPLITS:
-        one, two = (sources.items(d, split) for d in (direct, files))
+        one, two = sources.items(direct, split), sources.items(files, split)
         assert len(one) == len(two) == len(sources.images(direct, split))
         assert len(set(one.names)) == len(one)
         read, expected = one.reader(channels), two.reader(channels)
@@ -97,10 +96,9 @@ def test_a_single_batch_of_cifar(tmp_path: Path) -> None:
     assert [len(sources.items(data, split)) for split in SPLITS] == [9, 4]
     content = np.frombuffer(records(4, 4), np.uint8).reshape(4, -1)
     planes = content[2, 1:].reshape(3, 32, 32)
-    np.testing.assert_array_equal(
-        sources.items(data, "valid").reader(3)(2), planes.transpose(1, 2, 0)
-    )
-    assert sources.items(data, "valid").class_of(2) == content[2, 0]
+    items = sources.items(data, "valid")
+    np.testing.assert_array_equal(items.reader(3)(2), planes.transpose(1, 2, 0))
+    assert items.class_of(2) == content[2, 0]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
