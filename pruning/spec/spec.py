@@ -104,6 +104,11 @@ class Spec:
             )
         if not strategy.ranks and self.ranking != Ranking():
             raise PlanError(f"{self.strategy} ranks no channels: leave out what ranks them")
+        if not strategy.ranks and (self.limits.round_to, self.limits.layer_keep) != (None, None):
+            raise PlanError(
+                f"{self.strategy} ranks no channels: leave out what rounds their counts or keeps a "
+                "share of them"
+            )
         if strategy.takes_posteriors and RECOVERIES[self.recover].needs:
             raise PlanError(
                 f"recover {self.recover} can't be combined with {self.strategy}: what it cuts "
