@@ -11,7 +11,7 @@ from foreign_data import write_idx
 
 from yolo.datasets import sources
 from yolo.datasets.data import Data
-from yolo.datasets.formats.layout import Place, write
+from yolo.datasets.formats.layout import Destination, write
 from yolo.datasets.formats.pictures import Dataset
 
 TRAIN, VALID = 13, 5
@@ -73,4 +73,4 @@ def load(folder: Path, train: str, valid: str, more: str = "") -> Data:
 
 
 def converted(dataset: Dataset, folder: Path) -> Data:
-    return sources.load(write(dataset, Place(folder, folder)).data)
+    return sources.load(write(dataset, Destination(folder, folder)).data)

@@ -11,6 +11,7 @@ from random_blocks import difference, removals
 
 from pruning.cut.blocks import Block, remove, residual_blocks, silenced
 from pruning.proof.verify import noise_image, relative
+from pruning.selection.blocks import block_scores
 from yolo.cfg import Cfg
 from yolo.errors import PlanError
 from yolo.layers.base import resolve
@@ -87,7 +88,7 @@ def test_nothing_that_stays_is_touched(removing):
     smaller = Network.with_state(removal.cfg, removal.state)
     gone = {i for block in removing.blocks for i in block.sections}
     skips = {block.shortcut for block in removing.blocks}
-    for i, place in removal.places.items():
+    for i, place in removal.index_map.items():
         old, new = network.layers[i], smaller.layers[place]
         assert new.out_shape == old.out_shape
         if i in skips:
@@ -100,7 +101,7 @@ def test_nothing_that_stays_is_touched(removing):
         assert {k: v for k, v in text.items() if k not in changed} == {
             k: v for k, v in written.items() if k not in changed
         }
-        assert new.sources == tuple(removal.places.get(s, s) for s in old.sources)
+        assert new.sources == tuple(removal.index_map.get(s, s) for s in old.sources)
         for key in changed & set(text):
             signs = [index < 0 for index in old.section.integers(key)]
             assert signs == [index < 0 for index in new.section.integers(key)]
@@ -109,7 +110,7 @@ def test_nothing_that_stays_is_touched(removing):
     # what nothing uses in the smaller network, nothing used before
     ends = {i for i, users in network.consumers.items() if not users}
     assert {i for i, users in smaller.consumers.items() if not users} <= {
-        removal.places[i] for i in ends
+        removal.index_map[i] for i in ends
     }
 
 
@@ -194,7 +195,7 @@ def test_references_go_to_the_skip():
     text = NET + conv() + RESIDUAL + conv() + route(-1, 3) + conv(6) + route(-4, -1)
     removal = removed(text)
     assert [removal.cfg.layers[i].text("layers") for i in (2, 4)] == ["-1,0", "-4,-1"]
-    assert removal.places == {0: 0, 3: 0, 4: 1, 5: 2, 6: 3, 7: 4}
+    assert removal.index_map == {0: 0, 3: 0, 4: 1, 5: 2, 6: 3, 7: 4}
 
 
 def test_a_skip_that_isn_t_the_section_before():
@@ -382,4 +383,4 @@ def test_silence_is_what_zero_gammas_give():
     assert relative(silenced(network, network.state(), blocks)(x), masked) == 0
     removal = remove(network, network.state(), blocks)
     found = Network.with_state(removal.cfg, removal.state)(x)
-    assert relative({i: found[removal.places[i]] for i in masked}, masked) == 0
+    assert relative({i: found[removal.index_map[i]] for i in masked}, masked) == 0

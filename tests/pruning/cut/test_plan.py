@@ -66,44 +66,52 @@ def test_json_keeps_all_of_a_plan(tmp_path_factory, strategy, percent, keep, mea
 
 def test_the_file_is_what_the_documentation_says(tmp_path):
     plan = Plan("normal", 0.5, {12: (0, 3), 2: (1,)})
+    head = {"kind": "pruning plan", "schema": 2}
     assert json.loads(plan.to_json()) == {
+        **head,
         "strategy": "normal",
         "percent": 0.5,
         "keep": {"2": [1], "12": [0, 3]},
     }
-    (tmp_path / "x").write_text('{"strategy": "s", "percent": 0, "keep": {"12": [0, 3]}}')
+    least = {**head, "strategy": "s", "percent": 0, "keep": {"12": [0, 3]}}
+    (tmp_path / "x").write_text(json.dumps(least))
     assert Plan.load(tmp_path / "x") == Plan("s", 0, {12: (0, 3)})
     plan = Plan("normal", None, {12: (0, 3)}, target="macs=0.5")
-    asked = {"strategy": "normal", "target": "macs=0.5"}
+    asked = {**head, "strategy": "normal", "target": "macs=0.5"}
     assert json.loads(plan.to_json()) == asked | {"keep": {"12": [0, 3]}}
+
+
+HEAD = '{"kind": "pruning plan", "schema": 2, '
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        "", "{", "[]", "null", "3", "\xff\xfe", "{}", '{"keep": {}}',
-        '{"strategy": "s", "percent": "x", "keep": {}}',
-        '{"strategy": "s", "percent": 1' + "0" * 400 + ', "keep": {}}',
-        '{"strategy": "s", "keep": {}}',
-        '{"strategy": "s", "percent": null, "keep": {}}',
-        '{"strategy": "s", "percent": "x", "target": "macs=0.5", "keep": {}}',
-        '{"strategy": "s", "target": 0.5, "keep": {}}',
-        '{"strategy": "s", "percent": 0, "keep": []}',
-        '{"strategy": "s", "percent": 0, "keep": {"x": [0]}}',
-        '{"strategy": "s", "percent": 0, "keep": {"1": 0}}',
-        '{"strategy": "s", "percent": 0, "keep": {"1": [0.5]}}',
-        '{"strategy": "s", "percent": 0, "keep": {"1": [true]}}',
-        '{"strategy": "s", "percent": 0, "keep": {"1": ["0"]}}',
-        '{"strategy": "s", "percent": 0, "keep": {}, "mean": 3}',
-        '{"strategy": "s", "percent": 0, "keep": {}, "mean": [3]}',
-        '{"strategy": "s", "percent": 0, "keep": {}, "mean": [[3, 0, 0]]}',
+        "", "{", "[]", "null", "3", "\xff\xfe", "{}", HEAD + '"keep": {}}',
+        '{"kind": "pruning plan", "schema": 1, "keep": {}}', '{"kind": "scan", "schema": 2}',
+        '{"strategy": "s", "percent": 0, "keep": {}}',
+        HEAD + '"strategy": "s", "percent": "x", "keep": {}}',
+        HEAD + '"strategy": "s", "percent": 1' + "0" * 400 + ', "keep": {}}',
+        HEAD + '"strategy": "s", "keep": {}}',
+        HEAD + '"strategy": "s", "percent": null, "keep": {}}',
+        HEAD + '"strategy": "s", "percent": "x", "target": "macs=0.5", "keep": {}}',
+        HEAD + '"strategy": "s", "target": 0.5, "keep": {}}',
+        HEAD + '"strategy": "s", "percent": 0, "keep": []}',
+        HEAD + '"strategy": "s", "percent": 0, "keep": {"x": [0]}}',
+        HEAD + '"strategy": "s", "percent": 0, "keep": {"1": 0}}',
+        HEAD + '"strategy": "s", "percent": 0, "keep": {"1": [0.5]}}',
+        HEAD + '"strategy": "s", "percent": 0, "keep": {"1": [true]}}',
+        HEAD + '"strategy": "s", "percent": 0, "keep": {"1": ["0"]}}',
+        HEAD + '"strategy": "s", "percent": 0, "keep": {}, "mean": 3}',
+        HEAD + '"strategy": "s", "percent": 0, "keep": {}, "mean": [3]}',
+        HEAD + '"strategy": "s", "percent": 0, "keep": {}, "mean": [[3, 0, 0]]}',
         "[" * 100000,
     ],
 )  # fmt: skip
 def test_a_file_that_is_not_a_plan(tmp_path, content):
     path = tmp_path / "plan.json"
     path.write_text(content, encoding="latin-1")
-    with pytest.raises(PlanError, match=r"plan\.json: not a plan: expected"):
+    with pytest.raises(PlanError, match=r"plan\.json: is (not )?a (damaged )?pruning plan"):
         Plan.load(path)
 
 
