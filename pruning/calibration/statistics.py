@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pruning.calibration.images import split
 from pruning.calibration.samples import some_places
-from pruning.graph.rules import depthwise, has_filters
+from pruning.graph.rules import has_filters
 from pruning.measure.head_error import batches
 from yolo.layers import IMAGE, Layer
 from yolo.layers.connected import Connected
@@ -37,11 +37,6 @@ class Statistics:
     effect: dict[int, Tensor]
     energy: dict[int, Tensor]
     taylor: dict[int, Tensor]
-
-
-def mixes(layer: Layer) -> bool:
-    """Whether every output of a section with weights sees several of its input's channels."""
-    return isinstance(layer, Convolutional | Connected) and not depthwise(layer)
 
 
 def statistics_of(
@@ -122,7 +117,7 @@ class _Run:
         y = layer.weigh(xs[0].flatten(1) if flat else xs[0])
         if not y.requires_grad:
             y.requires_grad_()
-        if mixes(layer):
+        if layer.mixes:
             self.mixed[i] = xs[0].detach(), y
         # never in place: y is needed as it is
         out = layer.activation(layer.normalize(y))
@@ -167,7 +162,7 @@ class _Sums:
         """Moments of inputs and outputs."""
         self.images += len(run.images)
         for i, (x, _) in run.mixed.items():
-            seen = some_places(x, getattr(run.network.layers[i], "groups", 1), random)
+            seen = some_places(x, run.network.layers[i].groups, random)
             _add(self.places, i, seen.shape[1])
             _add(self.first, i, seen.double().sum(1))
             _add(self.second, i, (seen.mT @ seen).double())

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruning.graph.coupling import Coupling, Ids
-from pruning.graph.norms import pin_unfit
 from pruning.graph.rules import has_filters, rule_of
 from yolo.layers import IMAGE
 from yolo.network import Network
@@ -66,7 +65,8 @@ class ChannelGraph:
             coupling.inputs[i] = sources
             coupling.outputs[i] = rule_of(layer).couple(layer, sources, coupling)
         self._pin_results(coupling)
-        pin_unfit(network, coupling)
+        for i, layer in enumerate(network.layers):
+            rule_of(layer).pin(network, i, coupling)
         self.size = len(coupling)
         self.outputs = {i: coupling.find(ids) for i, ids in coupling.outputs.items()}
         self.inputs = {

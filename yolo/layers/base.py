@@ -48,6 +48,7 @@ class Layer(nn.Module):
     gives_boxes = False  # what it gives can be decoded to boxes
     sees_patches = False  # trained on patches of images in place of jitter= and resize=
     computes = True  # its output isn't just its input
+    groups = 1  # parts of its input's channels that don't see each other
     feeds = True  # others may use its output
     follows = True  # the section before it feeds it
     refers: tuple[str, ...] = ()  # keys with the indices of others that do
@@ -76,6 +77,11 @@ class Layer(nn.Module):
     def classes_in(cls, section: Section) -> int | None:
         """How many classes of boxes a section of this kind knows; None where it gives none."""
         return None
+
+    @property
+    def mixes(self) -> bool:
+        """Whether its outputs have weights for all input channels of their group, several ones."""
+        return False
 
     def slots(self) -> dict[str, tuple[nn.Module, str]]:
         """Where each stored tensor lives, in the order of the .weights file."""
