@@ -13,7 +13,7 @@ from pruning.calibration.images import split
 from pruning.calibration.samples import some_places
 from pruning.graph.rules import has_filters
 from pruning.measure.head_error import batches
-from yolo.layers import IMAGE, Layer
+from yolo.layers import Layer
 from yolo.layers.connected import Connected
 from yolo.layers.convolutional import Convolutional
 from yolo.network import Network
@@ -89,28 +89,14 @@ class _Run:
         self.network, self.images = network, images
         self.mixed: dict[int, tuple[Tensor, Tensor]] = {}  # input, output before BN
         self.made: dict[int, Tensor] = {}  # behind the activation
+        wanted = network.head_inputs
         with torch.enable_grad():
-            self.heads = self._forward()
+            self.heads = {i: y for i, y in network.walk(images, self._section) if i in wanted}
 
-    def _forward(self) -> dict[int, Tensor]:
-        network, wanted = self.network, self.network.head_inputs
-        uses = {i: len(users) for i, users in network.consumers.items()}
-        outputs = {IMAGE: network.prepared(self.images)}
-        heads: dict[int, Tensor] = {}
-        for i, layer in enumerate(network.layers):
-            if layer.is_head and not network.consumers[i]:
-                continue
-            xs = [outputs[source] for source in layer.sources]
-            outputs[i] = self._section(i, layer, xs)
-            if i in wanted:
-                heads[i] = outputs[i]
-            for source in layer.sources:
-                uses[source] -= 1
-                if not uses[source]:
-                    del outputs[source]
-        return heads
-
-    def _section(self, i: int, layer: Layer, xs: list[Tensor]) -> Tensor:
+    def _section(self, layer: Layer, xs: list[Tensor]) -> Tensor | None:
+        i = layer.section.index
+        if layer.is_head and not self.network.consumers[i]:
+            return None
         if not isinstance(layer, Convolutional | Connected):
             return layer(*xs)
         flat = isinstance(layer, Connected)
