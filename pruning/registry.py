@@ -21,9 +21,9 @@ OPTIONS = {IMAGES: "--calibrate", SCAN: "--scan", POSTERIOR: "--weights"}
 class Strategy(Entry):
     """`where` are the families that it may cut: (ChannelGraph) → list of families.
 
-    `accepts` are kinds of amounts (spec.Amount.kind). A strategy that `ranks` cuts the channels
-    with the lowest scores; `group`, `layer_keep` and `round_to` are its defaults for options of
-    the same names. Where `example` is set, it says how the amount is given.
+    `accepts` are kinds of amounts (spec.Amount.kind), as in the `example`; `limits` the names of
+    spec.Limits that have an effect. A strategy that `ranks` cuts the channels with the lowest
+    scores; `group`, `layer_keep` and `round_to` are its defaults.
     """
 
     accepts: tuple[str, ...] = ("percent", "targets")
@@ -32,6 +32,7 @@ class Strategy(Entry):
     layer_keep: float = 0.0
     round_to: int | None = None
     example: str = "--percent 0.5, or --target macs=0.5"
+    limits: tuple[str, ...] = ("keep_min", "layer_keep", "round_to", "spare", "only")
 
     @property
     def takes_blocks(self) -> bool:
@@ -78,6 +79,7 @@ STRATEGIES = registry(
         accepts=("blocks", "targets"),
         ranks=False,
         example="--blocks N, or --target macs=0.5",
+        limits=("spare", "only"),
     ),
     Strategy(
         "slim+layer",
@@ -95,6 +97,7 @@ STRATEGIES = registry(
         accepts=("thresholds",),
         ranks=False,
         example="--thresholds auto",
+        limits=("keep_min", "spare", "only"),
     ),
 )
 

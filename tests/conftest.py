@@ -21,6 +21,13 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache of latencies, where the user's is not touched."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "darknet-pruning" / "latencies.json"
+
+
+@pytest.fixture
 def shared() -> Path:
     """The folder of real data, models and oracles beside the project."""
     if not SHARED.is_dir():

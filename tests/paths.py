@@ -4,3 +4,4 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
+DIGITS = ROOT / "cfg" / "digits.cfg", ROOT / "weights" / "digits.weights"

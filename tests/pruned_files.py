@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from jobs import Job, make_job, prune
 from paths import ROOT
+from specs import spec
 from trained_models import trained_model
 
-from pruning.selection import Wish
-from pruning.session import Job, Result, prune
+from pruning.run.prune import Result
 from yolo.cfg import Cfg
 from yolo.models.weights import load_weights
 from yolo.network import Network
+
+FILES = {"cfg": Path("x.cfg"), "weights": Path("x.weights")}  # in the folder where a test is
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,10 @@ class Model:
 
     def job(self, strategy: str = "shortcut", percent: float = 0.5, **more: object) -> Job:
         wish = {k: more.pop(k) for k in list(more) if k in Wish.__dataclass_fields__}
-        return Job(
+        return make_job(
             self.cfg,
             self.weights,
-            Wish(strategy, percent, **wish),
+            spec(strategy, percent, **wish),
             **{"verify": ("torch",), "runs": 0, **more},
         )
 
@@ -62,10 +65,10 @@ def check_files(result: Result, folder: Path, stem: str = "x") -> Network:
     cfg, weights = folder / f"{stem}.cfg", folder / f"{stem}.weights"
     network = Network(Cfg.load(cfg))
     assert weights.stat().st_size == result.header.size + 4 * network.count_floats()
-    assert weights.stat().st_size == result.report.after.weights_bytes
+    assert weights.stat().st_size == result.report.after.cost.bytes
     assert load_weights(network, weights) == result.header
-    assert cfg.read_bytes() == result.smaller.cfg.to_bytes()
-    found, expected = network.state(), result.smaller.state()
+    assert cfg.read_bytes() == result.cut.network.cfg.to_bytes()
+    found, expected = network.state(), result.cut.network.state()
     assert found.keys() == expected.keys()
     for index, tensors in expected.items():
         assert found[index].keys() == tensors.keys()

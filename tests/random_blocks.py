@@ -1,8 +1,16 @@
 """Random networks with residual blocks."""
 
+from dataclasses import dataclass
+
 import random_cfg
+import torch
+from hypothesis import reject
 from hypothesis import strategies as st
-from random_cfg import Shape, seeded
+from random_cfg import Sample, Shape, seeded
+
+from pruning.cut.blocks import Block, Removal, remove, residual_blocks, silenced
+from pruning.proof.verify import relative
+from yolo.network import Network
 
 
 def rest_of(w, least=1, most=3):
@@ -96,3 +104,36 @@ def cfg_texts():
     return st.builds(
         lambda image, part: random_cfg.write(image, [part[0], *part[1], part[2]]), images, parts
     )
+
+
+@dataclass(frozen=True)
+class Removing:
+    """Some blocks of a random network, and what is left without them."""
+
+    sample: Sample
+    blocks: tuple[Block, ...]
+    removal: Removal
+
+    def __repr__(self) -> str:
+        return f"{self.sample!r}\n{self.blocks}"
+
+
+@st.composite
+def removals(draw):
+    sample = random_cfg.sample(draw(cfg_texts()), draw(st.integers(0, 2**16)))
+    found = [block for block in residual_blocks(sample.network) if not block.reason]
+    chosen = tuple(block for block in found if draw(st.integers(0, 2)))
+    return Removing(sample, chosen, remove(sample.network, sample.state, chosen))
+
+
+def difference(network, state, blocks, removal, x):
+    """Relative L2 between a removal and the network with silent branches, where both are seen."""
+    wanted = network.head_inputs
+    with torch.no_grad():
+        smaller = Network.with_state(removal.cfg, removal.state)
+        found = smaller(x, collect=[removal.places[i] for i in wanted])
+        expected = silenced(network, state, blocks)(x, collect=wanted)
+    if not all(out.isfinite().all() for out in expected.values()):
+        reject()
+    assert {removal.places[i] for i in wanted} == set(smaller.head_inputs)
+    return relative({i: found[removal.places[i]] for i in wanted}, expected)

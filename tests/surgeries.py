@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from hypothesis import reject
 from hypothesis import strategies as st
-from pruning.options import FOLDS
 from random_cfg import Sample, samples
 
 from pruning.cut.folding import Fold, Folding
 from pruning.cut.plan import Plan
 from pruning.cut.surgery import masked, operate
 from pruning.graph.channels import ChannelGraph
+from pruning.registry import FOLDS
 from yolo.cfg import Cfg
 from yolo.network import Network, State
 

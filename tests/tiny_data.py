@@ -28,6 +28,7 @@ LOSS = {"jitter": ".2", "ignore_thresh": ".7", "iou_loss": "ciou", "iou_normaliz
 DETECTOR = NET + BODY + section("dropout", probability=".2")
 DETECTOR += plain(14) + yolo(2, "0,1", "8,8, 16,16", **LOSS)
 CLASSIFIER = NET + BODY + plain(2) + "[avgpool]\n[softmax]\n"
+BAYESIAN = CLASSIFIER.replace("[convolutional]", "[bayesian_convolutional]\nclip_var=0.001")
 COLOURS = ((230, 40, 40), (40, 40, 230))  # of the two classes
 
 

@@ -4,23 +4,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from cfgs import net, plain
 from networks import build, random_input
 
 from yolo.heads.common.loss import Targets
 
 BATCH = 3
-NET = f"[net]\nbatch={BATCH}\nsubdivisions=1\nwidth=32\nheight=24\nchannels=3\n"
-NET += "learning_rate=.01\nmomentum=.9\ndecay=0\nmax_batches=1000\n"
-CONV = "[convolutional]\nsize=3\nstride=4\npad=1\nactivation=linear\nfilters="
+SETTINGS = {"learning_rate": ".01", "momentum": ".9", "decay": 0, "max_batches": 1000}
+NET = net(32, 24, batch=BATCH, subdivisions=1, **SETTINGS)
 ANCHORS = "anchors=4,5, 8,12, 16,9, 20,22\nnum=4\n"
-YOLO = f"{CONV}16\n[yolo]\nclasses=3\nmask=1,3\n{ANCHORS}"
-GAUSSIAN = f"{CONV}24\n[Gaussian_yolo]\nclasses=3\nmask=3,0\n{ANCHORS}"
-REGION = f"{CONV}24\n[region]\nclasses=3\nnum=3\nanchors=1,1.3, 2,3, 4,2.2\n"
+YOLO = f"[yolo]\nclasses=3\nmask=1,3\n{ANCHORS}"
+GAUSSIAN = plain(24, 3, stride=4) + f"[Gaussian_yolo]\nclasses=3\nmask=3,0\n{ANCHORS}"
+REGION = plain(24, 3, stride=4) + "[region]\nclasses=3\nnum=3\nanchors=1,1.3, 2,3, 4,2.2\n"
 CLASSES = 3
 
 
 def yolo(*options):
-    return YOLO + "\n".join(options) + "\n"
+    return plain(16, 3, stride=4) + YOLO + "\n".join(options) + "\n"
 
 
 def gaussian(*options):
@@ -64,7 +64,7 @@ REGION_CASES = [
     region("classfix=-1", "noobject_scale=.7"),
 ]
 DETECTORS = ANCHOR_CASES + REGION_CASES
-POOLED = f"{CONV}6\n[avgpool]\n"
+POOLED = plain(6, 3, stride=4) + "[avgpool]\n"
 CLASSIFIERS = [
     f"{POOLED}[softmax]\n",
     f"{POOLED}[softmax]\ngroups=2\ntemperature=2.5\n",

@@ -104,6 +104,10 @@ class Spec:
             )
         if not strategy.ranks and self.ranking != Ranking():
             raise PlanError(f"{self.strategy} ranks no channels: leave out what ranks them")
+        for name, value in vars(self.limits).items():
+            if name not in strategy.limits and value != getattr(Limits, name):
+                option = name.replace("_", "-")
+                raise PlanError(f"{option} has no effect with {self.strategy}: leave it out")
         if strategy.takes_posteriors and RECOVERIES[self.recover].needs:
             raise PlanError(
                 f"recover {self.recover} can't be combined with {self.strategy}: what it cuts "

@@ -3,67 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
-import resource
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import TOOLS, CommandLine, Ended
+from command_line import CommandLine
+from good_model import GOOD, check_refused, content, here, prune
 
 from pruning import session as job
 from yolo import files as yolo_files
 from yolo.cfg import Cfg
 from yolo.errors import ProofError
-from yolo.models.randomize import randomize
-from yolo.models.weights import save_weights
-from yolo.network import Network
 
-LIGHT = ("--strategy", "shortcut", "--verify", "torch", "--runs", "0")
-
-GOOD = """[net]
-width=16
-height=16
-channels=3
-
-[convolutional]
-batch_normalize=1
-filters=8
-size=3
-stride=1
-pad=1
-activation=leaky
-
-[convolutional]
-batch_normalize=1
-filters=8
-size=3
-stride=1
-pad=1
-activation=leaky
-
-[shortcut]
-from=-2
-activation=linear
-
-[convolutional]
-filters=12
-size=1
-stride=1
-pad=1
-activation=linear
-
-[yolo]
-mask=0,1
-anchors=1,2, 3,4, 5,6
-classes=1
-num=3
-"""
+__all__ = ["here"]  # a fixture
 BAD_CFGS: dict[str, tuple[str | Callable[[str], str], str]] = {
     "empty": ("", "no [net] section"),
     "blank": ("\n  \n# nothing\n", "no [net] section"),
@@ -220,38 +174,6 @@ BAD_PLANS = {  # a plan, or what it says to keep
     '{"keep": {"2": [0, 1]}}': "only filters can be cut",
     '{"keep": {"3": [0, 1]}}': "feeds a [yolo] head",
 }
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with x.cfg and x.weights in it."""
-    monkeypatch.chdir(tmp_path)
-    Path("x.cfg").write_text(GOOD)
-    network = Network(Cfg.load("x.cfg"))
-    randomize(network)
-    save_weights(network, "x.weights")
-    return tmp_path
-
-
-def content(folder: Path) -> dict[str, bytes | None]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
-        for path in sorted(folder.rglob("*"))
-    }
-
-
-def prune(command: CommandLine, *arguments: object) -> Ended:
-    """Options given twice count as given last."""
-    given = ("--cfg", "x.cfg", "--weights", "x.weights", "--out", "out", *LIGHT)
-    return command.run("prune", *given, *arguments)
-
-
-def check_refused(ended: Ended, message: str, code: int = 2, kind: str = "error") -> None:
-    assert ended.code == code, ended
-    assert ended.out == ""
-    assert re.fullmatch(kind + r": [^\n]+\n", ended.err), ended.err
-    assert message in ended.err, ended.err
-    assert len(ended.err) < 1000
 
 
 def test_it_writes_what_it_says(here: Path, command: CommandLine) -> None:
@@ -444,124 +366,3 @@ def test_too_little_memory(
 
     monkeypatch.setattr(job, "prove_cut", failing)
     check_refused(prune(command), "out of memory")
-
-
-# What only a process of its own can show
-
-
-def start(*arguments: object, **more: object) -> subprocess.Popen[str]:
-    command = [sys.executable, str(TOOLS / "prune.py"), *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
-    return subprocess.Popen(command, text=True, **pipes)
-
-
-def limited() -> None:
-    """No file may have more than 512 bytes."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512))
-
-
-GIVEN = ("--cfg", "x.cfg", "--weights", "x.weights", "--out", "new/out", *LIGHT)
-
-
-def test_a_full_disk(here: Path) -> None:
-    before = content(here)
-    process = start(*GIVEN, preexec_fn=limited)
-    out, err = process.communicate(timeout=120)
-    check_refused(Ended(process.returncode, out, err), "can't write: file too large")
-    assert content(here) == before
-
-
-def test_an_interrupt_from_outside(here: Path) -> None:
-    """It measures for minutes, so it is at work when the signal comes."""
-    Path("x.cfg").write_text(GOOD.replace("=16", "=512"))
-    before = content(here)
-    given = [word if word != "0" else "100000" for word in GIVEN]
-    process = start(*given, start_new_session=True)
-    time.sleep(5)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
-    check_refused(
-        Ended(process.returncode, out, err), "no file is left half-written", 130, "interrupted"
-    )
-    assert content(here) == before
-
-
-@pytest.mark.parametrize("closed", ["pipe", "descriptor", "full"])
-def test_nobody_reads_the_table(here: Path, closed: str) -> None:
-    if closed == "full":
-        if not Path("/dev/full").exists():
-            pytest.skip("there is no /dev/full")
-        with open("/dev/full", "w") as full:
-            process = start(*GIVEN, stdout=full)
-            _, err = process.communicate(timeout=120)
-        assert process.returncode == 2
-        assert err == "error: can't write the output: No space left on device\n"
-        return
-    if closed == "pipe":
-        process = start(*GIVEN)
-        assert process.stdout
-        process.stdout.close()
-        process.stdout = None
-    else:
-        process = start(*GIVEN, stdout=None, preexec_fn=lambda: os.close(1))
-    _, err = process.communicate(timeout=120)
-    assert (process.returncode, err) == (0, "")
-    assert len(list(Path("new/out").iterdir())) == 3
-
-
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_terminals_that_know_few_letters(here: Path, encoding: str) -> None:
-    os.rename("x.cfg", "α.cfg")
-    environment = {**os.environ, "PYTHONIOENCODING": encoding}
-    for given in (("--help",), (*GIVEN[2:], "--cfg", "no-α.cfg")):
-        process = start(*given, env=environment)
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == (0 if given == ("--help",) else 2), err
-        assert "Traceback" not in out + err
-
-
-def tools() -> list[Path]:
-    """The commands: what can be started, so not what they share."""
-    return [path for path in sorted(TOOLS.glob("*.py")) if "__main__" in path.read_text()]
-
-
-def options_of(path: Path) -> set[str]:
-    return set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', path.read_text()))
-
-
-def help_of(path: Path, place: Path, *forms: str) -> tuple[str, float]:
-    """What --help says, and the seconds that it takes; torch must not be imported for it."""
-    script = (
-        "import atexit, runpy, sys; "
-        "atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr)); "
-        f"sys.path.insert(0, {str(TOOLS)!r}); sys.argv = ['x', *{forms!r}, '--help']; "
-        f"runpy.run_path({str(path)!r}, run_name='__main__')"
-    )
-    start, usage = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=place
-    )
-    now = resource.getrusage(resource.RUSAGE_CHILDREN)
-    spent = now.ru_utime + now.ru_stime - usage.ru_utime - usage.ru_stime
-    assert (done.returncode, done.stderr) == (0, "False\n")
-    return done.stdout, min(spent, time.monotonic() - start)
-
-
-@pytest.mark.parametrize("path", tools(), ids=lambda path: path.stem)
-def test_help_is_fast_and_complete(path: Path, tmp_path: Path) -> None:
-    text, seconds = help_of(path, tmp_path)
-    assert seconds < 1
-    forms = re.findall(r"^    ([a-z0-9-]+)(?: +\S|$)", text, re.MULTILINE) if "FORM" in text else []
-    whole = "".join([text, *(help_of(path, tmp_path, form)[0] for form in forms)])
-    assert options_of(path) <= set(re.findall(r"--[a-z][a-z-]*", whole))
-    assert "None" not in whole
-    assert "option_strings" not in whole  # a % that argparse took for its own
-
-
-def test_commands_run_from_anywhere(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    environment: Mapping[str, str] = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    command = [sys.executable, str(TOOLS / "info.py"), "--cfg", "x.cfg"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "[yolo] head" in done.stdout

@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from paths import ROOT
+from paths import DIGITS
 
 from yolo.cfg import Cfg
 from yolo.network import Network
 
-CFG, WEIGHTS = ROOT / "cfg" / "digits.cfg", ROOT / "weights" / "digits.weights"
+CFG, WEIGHTS = DIGITS
 
 pytest.importorskip("sklearn")
 

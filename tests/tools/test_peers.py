@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from cfgs import conv, maxpool, net, plain, route, shortcut, upsample, yolo
 from command_line import CommandLine
 from networks import build, random_input
 from tiny_data import DETECTOR, make_detection_data
@@ -22,55 +23,11 @@ from yolo.models.weights import save_weights
 from yolo.network import Network
 
 MISSING = "not installed: pip install -e '.[bench]'"
-CONV = """
-[convolutional]
-batch_normalize={bn}
-filters={filters}
-groups={groups}
-size={size}
-stride=1
-pad=1
-activation={activation}
-"""
-
-
-def conv(
-    filters: int, size: int = 3, groups: int = 1, activation: str = "leaky", bn: int = 1
-) -> str:
-    return CONV.format(**locals())
-
-
-YOLO = """[yolo]
-mask=0,1
-anchors=8,8, 16,16
-classes=2
-num=2
-"""
+LAST = plain(14) + yolo(2, "0,1", "8,8, 16,16")
 # shortcut, depthwise, upsample, route; every convolution but the last two can be cut
-BRANCHED = f"""[net]
-width=16
-height=16
-channels=3
-{conv(16)}{conv(16)}
-[shortcut]
-from=-2
-activation=linear
-{conv(32, 1)}{conv(32, 3, 32, "mish")}
-[maxpool]
-size=2
-stride=2
-{conv(24)}
-[upsample]
-stride=2
-
-[route]
-layers=-1,4
-{conv(14, 1, 1, "linear", 0)}
-{YOLO}
-[route]
-layers=-3
-{conv(14, 1, 1, "linear", 0)}
-{YOLO}"""
+BRANCHED = net(16, 16) + conv(16) + conv(16) + shortcut(-2)
+BRANCHED += conv(32, 1) + conv(32, groups=32, activation="mish") + maxpool() + conv(24)
+BRANCHED += upsample() + route(-1, 4) + LAST + route(-3) + LAST
 
 
 @pytest.fixture

@@ -5,17 +5,15 @@ Its own random weights must compute the same here in every section, and ours mus
 
 import functools
 import importlib.util
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from cfgs import net
 from networks import build, random_input
-from paths import SHARED
+from oracle import ORACLE, ask
 
 from yolo.cfg import Cfg
 from yolo.layers import registered
@@ -23,11 +21,10 @@ from yolo.layers.activations import ACROSS_CHANNELS, ACTIVATIONS
 from yolo.models.weights import load_weights, save_weights
 from yolo.network import Network
 
-ORACLE = SHARED / "oracle"
 TOLERANCE = 1e-5  # relative, in L2: rounding noise is about 1e-6
 BATCH = 2
 
-NET = "[net]\nwidth=12\nheight=8\nchannels=3\n"
+NET = net(12, 8)
 BN = "[convolutional]\nbatch_normalize=1\nsize=3\npad=1\nactivation=leaky\nfilters="
 CONV = "[convolutional]\nsize=1\nactivation=linear\nfilters="
 POOLED = CONV + "6\n[avgpool]\n"
@@ -181,7 +178,7 @@ def answers(tmp_path_factory):
     """flavour → the folder with Darknet's answers to all its cases; a crash loses only one."""
 
     @functools.cache
-    def ask(flavour):
+    def answer(flavour):
         folder = tmp_path_factory.mktemp(flavour)
         waiting = [name for case_flavour, name in CASES if case_flavour == flavour]
         for name in waiting:
@@ -190,19 +187,11 @@ def answers(tmp_path_factory):
             network.cfg.write(path.with_suffix(".cfg"))
             save_weights(network, f"{path}.ours.weights")
             np.save(f"{path}.npy", random_input(network, BATCH).sigmoid().numpy())
-        waiting = [file_name(name) for name in waiting]
-        environment = os.environ | {"PYTHONPATH": str(ORACLE), "OMP_NUM_THREADS": "1"}
-        while waiting:
-            command = [sys.executable, "-c", WORKER, flavour, str(folder), str(BATCH), *waiting]
-            process = subprocess.run(command, env=environment, capture_output=True, text=True)
-            done = [line for line in process.stdout.splitlines() if line in waiting]
-            if len(done) < len(waiting):
-                crashed = folder / f"{waiting[len(done)]}.crashed"
-                crashed.write_text(f"exit {process.returncode}: {process.stderr[-300:]}")
-            waiting = waiting[len(done) + 1 :]
+        names = [file_name(name) for name in waiting]
+        ask(WORKER, [flavour, str(folder), str(BATCH)], folder, names)
         return folder
 
-    return ask
+    return answer
 
 
 def aligned_with_debian(network):

@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from cfgs import net
 from networks import build, random_input
+from specs import spec
 
 from pruning.bayesian.cut import BAYESIAN, BayesianCut, drop, excesses, undrop
 from pruning.bayesian.thresholds import Threshold
@@ -13,11 +15,10 @@ from pruning.cut.folding import Folding
 from pruning.cut.surgery import operate
 from pruning.graph.channels import ChannelGraph
 from pruning.proof.verify import prove_cut, prove_plain, relative
-from pruning.selection import Wish
 from yolo.errors import PlanError
 from yolo.network import Network
 
-NET = "[net]\nheight=7\nwidth=5\nchannels=3\n"
+NET = net(5, 7)
 SECTION = object()  # in a wish: the first section that can be cut
 BN = "batch_normalize=1\n"
 CONV = "[bayesian_convolutional]\nprior={}\nfilters={}\nsize=3\npad=1\nactivation=relu\n"
@@ -134,7 +135,7 @@ def wished(name, seed, **wish):
     free = drop(network, graph, excess, thresholds)
     section = next(i for i in graph.producers if graph.prunable(i))
     named = {key: (section,) if value is SECTION else value for key, value in wish.items()}
-    cut = BayesianCut.of(network, "0", Wish(BAYESIAN, 0.0, **named))
+    cut = BayesianCut.of(network, "0", spec(BAYESIAN, 0.0, **named))
     check_exact(network, cut)
     return graph, section, cut, free
 
@@ -192,7 +193,7 @@ def channels_of_groups(graph):
 @pytest.mark.parametrize(("wish", "silent"), [({}, True), ({"spare": (0,)}, False)])
 def test_places_of_the_image_belong_to_the_section_that_uses_them(wish, silent):
     network, _, _ = spread_out(FULL.format("gnj", 9) + HEAD, 0)
-    BayesianCut.of(network, "0", Wish(BAYESIAN, 0.0, **wish))
+    BayesianCut.of(network, "0", spec(BAYESIAN, 0.0, **wish))
     assert network.layers[0].dropped.any() == silent
 
 
@@ -208,7 +209,7 @@ def test_places_of_the_image_belong_to_the_section_that_uses_them(wish, silent):
 def test_sections_that_can_not_be_meant(wish, message):
     network = build(NET + CONV.format("gnj", 4) + HEAD)
     with pytest.raises(PlanError, match=message):
-        BayesianCut.of(network, "auto", Wish(BAYESIAN, 0.0, **wish))
+        BayesianCut.of(network, "auto", spec(BAYESIAN, 0.0, **wish))
 
 
 def test_a_family_keeps_its_best_channel():

@@ -3,13 +3,13 @@
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pruning.options import FOLDS
 from random_cfg import samples
 from surgeries import carried, compared, cut, cuts, outputs
 
 from pruning.cut.folding import constants
 from pruning.cut.surgery import masked
 from pruning.graph.channels import ChannelGraph
+from pruning.registry import FOLDS
 from yolo.cfg import Cfg
 from yolo.models.weights import load_weights, save_weights
 from yolo.network import Network

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from cfgs import conv, maxpool, net, plain, route, shortcut, upsample
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import build
@@ -14,75 +15,27 @@ from pruning.graph.channels import ChannelGraph
 from pruning.proof.verify import prove_cut
 from yolo.models.randomize import randomize
 
-MODEL = """[net]
-width=20
-height=16
-channels=3
-
-[convolutional]
-filters=12
-size=3
-pad=1
-{bn}activation={activation}
-
-[maxpool]
-size=2
-stride=2
-
-[convolutional]
-filters=8
-size=3
-pad=1
-activation=relu
-
-[route]
-layers=0
-
-[l2norm]
-scale=20
-
-[convolutional]
-filters=16
-{size}activation=linear
-
-[route]
-layers=4
-
-{behind}
-[route]
-layers=2
-
-[convolutional]
-filters=16
-size=3
-pad=1
-activation=linear
-
-[route]
-layers=2
-
-[convolutional]
-filters=12
-size=3
-pad=1
-activation=linear
-
-[ssd]
-classes=2
-loc=5,9
-conf=7,11
-min_sizes=4,8
-max_sizes=6,10
-aspect_ratios=2
-"""
-CONF = "[convolutional]\nfilters=12\nsize=1\nactivation=linear\n"
-SHORTCUT = "[shortcut]\nfrom=4\nactivation=linear\n"
-DEPTHWISE = "[convolutional]\nfilters=12\ngroups=12\nactivation=linear\n"
-BN, PADDED = "batch_normalize=1\n", "size=3\npad=1\n"
+CONF = plain(12)
+DEPTHWISE = plain(12, groups=12)
 
 
-def model(bn=BN, activation="relu", size=PADDED, behind=CONF, seed=0):
-    network = build(MODEL.format(bn=bn, activation=activation, size=size, behind=behind))
+def text_of(bn=1, activation="relu", size=3, behind=CONF):
+    """Two maps, of which the first one is normalised; `behind` ends what its classes come from."""
+    more = behind.count("[") - 1  # sections in front of the heads
+    return (
+        net(20, 16)
+        + conv(12, batch_normalize=bn, activation=activation)
+        + maxpool()
+        + plain(8, 3, activation="relu")
+        + (route(0) + "[l2norm]\nscale=20\n" + plain(16, size) + route(4) + behind)
+        + (route(2) + plain(16, 3) + route(2) + plain(12, 3))
+        + f"[ssd]\nclasses=2\nloc=5,{9 + more}\nconf={7 + more},{11 + more}\nmin_sizes=4,8\n"
+        + "max_sizes=6,10\naspect_ratios=2\n"
+    )
+
+
+def model(seed=0, **changes):
+    network = build(text_of(**changes))
     randomize(network, seed)
     return network
 
@@ -101,14 +54,14 @@ def cut(network, mode, share, seed=0):
 
 
 @given(
-    st.sampled_from([BN, ""]),
+    st.sampled_from([1, None]),
     st.sampled_from(["relu", "leaky", "linear"]),
-    st.sampled_from([PADDED, "size=1\n"]),
+    st.sampled_from([3, 1]),
     st.floats(0.05, 0.9),
     st.integers(0, 2**20),
 )
 def test_every_cut_is_exact(bn, activation, size, share, seed):
-    network = model(bn, activation, size, seed=seed)
+    network = model(seed, bn=bn, activation=activation, size=size)
     _, (masked, difference) = cut(network, "exact", share, seed)
     assert masked.value < 1e-5
     assert difference.value < 1e-5
@@ -122,38 +75,20 @@ def test_every_fold_is_proven(mode):
     assert fold.carriers[fold.constraints[0].ids].any() == (mode != "none")
 
 
-HEAD = """
-[convolutional]
-filters=32
-size=3
-pad=1
-activation=linear
-
-[convolutional]
-filters=4
-size=1
-activation=linear
-"""
-
-
-def plain(filters=16, bn=BN, activation="relu"):
-    return f"[convolutional]\n{bn}filters={filters}\nsize=3\npad=1\nactivation={activation}\n"
-
-
+HEAD = plain(32, 3) + plain(4)
+RELU = conv(16, activation="relu")
 BODIES = {
-    "a sum beside its part": plain()
-    + plain(activation="linear")
-    + "[shortcut]\nfrom=-2\nactivation=relu\n[route]\nlayers=0,2\n",
-    "scaled and not": plain() + "[upsample]\nstride=1\nscale=2\n[route]\nlayers=0,1\n",
-    "negated": plain() + "[upsample]\nstride=1\nscale=-1\n",
-    "weighed": plain()
-    + plain()
-    + "[shortcut]\nfrom=-2\nweights_type=per_channel\nactivation=linear\n",
-    "two families": plain() + "[route]\nlayers=-1\n" + plain() + "[route]\nlayers=0,2\n",
-    "several windows": plain() + "[maxpool]\nsize=3\nstride=1\n[route]\nlayers=0,1\n",
-    "parts": plain() + plain().replace("filters=16", "filters=16\ngroups=2"),
-    "zero where it is normalised": plain(bn="", activation="linear")
-    + "[activation]\nactivation=relu\n",
+    "a sum beside its part": RELU
+    + conv(16, activation="linear")
+    + shortcut(-2, activation="relu")
+    + route(0, 2),
+    "scaled and not": RELU + upsample(1, scale=2) + route(0, 1),
+    "negated": RELU + upsample(1, scale=-1),
+    "weighed": RELU + RELU + shortcut(-2, weights_type="per_channel"),
+    "two families": RELU + route(-1) + RELU + route(0, 2),
+    "several windows": RELU + maxpool(3, 1) + route(0, 1),
+    "parts": RELU + conv(16, groups=2, activation="relu"),
+    "zero where it is normalised": plain(16, 3) + "[activation]\nactivation=relu\n",
 }
 
 
@@ -161,9 +96,9 @@ BODIES = {
 @pytest.mark.parametrize("mode", ["exact", "auto"])
 def test_whatever_leads_to_the_norm(body, mode):
     """Constants may arrive several times, scaled, negated, or as 0, beside another consumer."""
-    text = "[net]\nwidth=12\nheight=10\nchannels=3\n" + BODIES[body]
+    text = net(12, 10) + BODIES[body]
     last = text.count("[") - 2
-    text += "[l2norm]\nscale=5\n" + HEAD + f"[route]\nlayers={last}\n" + HEAD
+    text += "[l2norm]\nscale=5\n" + HEAD + route(last) + HEAD
     for seed in range(4):
         network = build(text)
         randomize(network, seed)
@@ -199,21 +134,11 @@ def test_the_constant_channel_keeps_the_norm():
     ("changes", "reason"),
     [
         ({"activation": "mish"}, r"belongs to a \[convolutional\] with activation=mish"),
-        (
-            {"behind": "[shortcut]\nfrom=4\nactivation=linear\n" + CONF},
-            r"in front of a \[shortcut\]",
-        ),
+        ({"behind": shortcut(4) + CONF}, r"in front of a \[shortcut\]"),
         ({"behind": "[l2norm]\n" + CONF}, r"in front of a \[l2norm\]"),
-        (
-            {"behind": DEPTHWISE + CONF},
-            r"in front of a \[convolutional\]",
-        ),
+        ({"behind": DEPTHWISE + CONF}, r"in front of a \[convolutional\]"),
     ],
 )
 def test_what_can_not_stay_exact_is_pinned(changes, reason):
-    asked = {"bn": BN, "activation": "relu", "size": PADDED, "behind": CONF} | changes
-    text = MODEL.format(**asked)
-    more = asked["behind"].count("[") - 1  # sections in front of the heads
-    text = text.replace("5,9", f"5,{9 + more}").replace("7,11", f"{7 + more},{11 + more}")
-    graph = ChannelGraph(build(text))
+    graph = ChannelGraph(build(text_of(**changes)))
     assert re.search(reason, graph.reason(0))

@@ -7,12 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
-from pruned_files import Model, check_files, files, ours, real, written
-from pruning.options import FOLDS, STRATEGIES
+from jobs import Job, prune
+from pruned_files import FILES, Model, check_files, files, ours, real, written
 from trained_models import NAMES
 
 from pruning.proof.engines import darknet
-from pruning.session import Job, Result, prune
+from pruning.registry import FOLDS, STRATEGIES
+from pruning.run.prune import Result
 from yolo.errors import PlanError
 
 WITHOUT_SHORTCUTS = ("yolo-lite-coco", "yolo-lite-voc", "yolo-lite-voc-nobn")
@@ -43,7 +44,6 @@ OURS = [
     ("yolov4-tiny", 64, "normal", 0.5),
     ("yolov7-tiny", 64, "regular", 0.5),
 ]
-FILES = {"cfg": Path("x.cfg"), "weights": Path("x.weights")}
 # so deep that with made-up weights the rounding noise of two engines may exceed 1e-4
 NOISY = ("csresnext50-panet-spp", "yolov4", "yolov4-csp")
 COST = {
@@ -83,14 +83,14 @@ def check_report(result: Result, job: Job) -> None:
     assert tuple(data[k] for k in ("cfg", "weights", "strategy", "percent", "fold")) == asked
     for cost in (data["before"], data["after"]):
         check_types(cost, COST)
-        assert cost["latency_ms"].keys() == {"torch", "opencv"}
+        assert cost["ms"].keys() == {"torch", "opencv"}
     assert {"masked_vs_compact", "opencv", "darknet"} <= data["proof"].keys()
     assert data["files"].keys() == {"cfg", "weights"}
-    shapes = [layer.out_shape.channels for layer in result.smaller.layers]
+    shapes = [layer.out_shape.channels for layer in result.cut.network.layers]
     for layer in data["layers"]:
         check_types(layer, LAYER)
         assert layer["after"] == shapes[layer["index"]] < layer["before"]
-    assert data["after"]["parameters"] == result.smaller.count_parameters()
+    assert data["after"]["parameters"] == result.cut.network.count_parameters()
     assert data["before"]["channels"] - data["after"]["channels"] == sum(
         layer["before"] - layer["after"] for layer in data["layers"]
     )
@@ -98,8 +98,8 @@ def check_report(result: Result, job: Job) -> None:
 
 def check_proof(result: Result, *engines: str) -> None:
     proof = result.report.proof
-    limit = 1e-9 if "float64" in proof.masked_vs_compact.note else 1e-5
-    assert proof.masked_vs_compact.value <= limit
+    limit = 1e-9 if "float64" in proof.masked.note else 1e-5
+    assert proof.masked.value <= limit
     for engine in engines:
         found = proof.engines[engine]
         assert found.value is not None, f"{engine}: {found.note}"
@@ -108,7 +108,10 @@ def check_proof(result: Result, *engines: str) -> None:
 
 def share_cut(result: Result) -> float:
     """The share of the channels that could have been cut."""
-    graph, shapes = result.graph, [layer.out_shape.channels for layer in result.smaller.layers]
+    graph, shapes = (
+        result.cut.graph,
+        [layer.out_shape.channels for layer in result.cut.network.layers],
+    )
     sections = {i for family in graph.families for i in family.sections}
     before = sum(family.cost * family.slots for family in graph.families)
     after = sum(shapes[i] for i in sections)
@@ -135,7 +138,7 @@ def test_real_models(name: str, strategy: str, percent: float, tmp_path: Path) -
 @pytest.mark.parametrize("name", NAMES)
 def test_the_exact_fold_equals_the_masked_model(name: str, percent: float) -> None:
     proof = prune(real(name).job("shortcut", percent, fold="exact")).report.proof
-    assert proof.fold_difference.value <= 1e-5
+    assert proof.fold.value <= 1e-5
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -220,7 +223,7 @@ def test_what_is_spared_stays(small: Model) -> None:
 
 def test_only_what_is_named_is_cut(small: Model) -> None:
     result = prune(small.job())
-    family = result.graph.families[0]
+    family = result.cut.graph.families[0]
     found = prune(small.job(percent=0.4, only=(family.sections[0],))).report.layers
     assert {layer.index for layer in found} == set(family.sections)
 
@@ -241,12 +244,12 @@ def test_the_percent_counts_channels(name: str) -> None:
 def test_nothing_is_proven_on_request(small: Model) -> None:
     report = json.loads(prune(small.job(verify=())).report.to_json(FILES))
     proof = report["proof"]
-    assert proof["masked_vs_compact"] is proof["opencv"] is proof["darknet"] is None
-    assert report["before"]["latency_ms"] == {"torch": None, "opencv": None}
+    assert proof["masked"] is proof["opencv"] is proof["darknet"] is None
+    assert report["before"]["ms"] == {"torch": None, "opencv": None}
 
 
 def test_latencies_are_measured_on_request(small: Model) -> None:
     pytest.importorskip("cv2", reason="OpenCV is not installed")
     report = json.loads(prune(small.job(verify=(), runs=2)).report.to_json(FILES))
     for cost in (report["before"], report["after"]):
-        assert all(ms > 0 for ms in cost["latency_ms"].values())
+        assert all(ms > 0 for ms in cost["ms"].values())

@@ -7,50 +7,54 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from cfgs import NET, connected, conv, maxpool, route, shortcut
+from cfgs import NET, connected, conv, maxpool, net, route, shortcut
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from networks import build
-from pruning.options import GROUP_SCORES, SENSITIVITY, SIGNAL
-from pruning.options import IMPORTANCES as SAID
 from random_cfg import sample, samples
+from specs import spec
 
 from pruning.calibration.statistics import gather
 from pruning.cut.folding import Folding
 from pruning.graph.channels import ChannelGraph
 from pruning.graph.rules import Weighted, rule_of
+from pruning.registry import (
+    GROUP_SCORES,
+    IMPORTANCES,
+    POSTERIOR,
+    SENSITIVITY,
+    ImportanceEntry,
+)
 from pruning.run.figures import ranked_scores
-from pruning.selection import Wish, importance, select
-from pruning.selection.importance import IMPORTANCES, Importance, Model, channel_scores
+from pruning.selection.importance import GroupScores, Model, channel_scores
 from pruning.selection.ranking import rank
+from pruning.selection.select import select
 from yolo.errors import PlanError
 from yolo.network import Network
 
 SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=30)
-OF_ANY = [name for name in IMPORTANCES if name != SIGNAL]  # that is for Bayesian networks
+OF_ANY = [
+    name for name, entry in IMPORTANCES.items() if entry.needs != POSTERIOR
+]  # that is for Bayesian networks
 names = st.sampled_from(OF_ANY)
 
 
 def model(found, **more):
-    """With evidence from the sample's own input, and a scan that found no loss."""
-    evidence = gather(Network.with_state(found.network.cfg, found.state), [found.x])
+    """With statistics of the sample's own input, and a scan that found no loss."""
+    statistics = gather(Network.with_state(found.network.cfg, found.state), [found.x])
     graph = ChannelGraph(found.network)
-    return Model(graph, found.state, evidence, sensitivity=np.zeros(graph.size), **more)
+    return Model(graph, found.state, statistics, sensitivity=np.zeros(graph.size), **more)
 
 
 def filters(found, section):
     return found.state[section]["weights"].flatten(1).tolist()
 
 
-def test_the_names_that_commands_list_are_those_of_the_importances():
-    assert list(SAID) == list(IMPORTANCES)
-
-
 @SLOW
 @given(samples(), names, st.sampled_from(tuple(GROUP_SCORES)))
 def test_every_importance_scores_every_group(found, name, how):
     given_ = model(found)
-    scores = Importance.of(given_, name, how)
+    scores = GroupScores.of(given_, name, how)
     assert scores.groups.shape == (given_.graph.size,)
     assert list(scores.channels) == given_.graph.producers
     for i, values in scores.channels.items():
@@ -63,7 +67,7 @@ def test_every_importance_scores_every_group(found, name, how):
 @given(samples())
 def test_norms_and_distances_against_loops(found):
     given_ = model(found)
-    l1, l2, fpgm = (IMPORTANCES[name](given_) for name in ("l1", "l2", "fpgm"))
+    l1, l2, fpgm = (IMPORTANCES[name].load()(given_) for name in ("l1", "l2", "fpgm"))
     for i in given_.graph.producers:
         rows = filters(found, i)
         for c, row in enumerate(rows):
@@ -77,7 +81,7 @@ def test_norms_and_distances_against_loops(found):
 @given(samples())
 def test_lamp_against_loops(found):
     given_ = model(found)
-    scores = IMPORTANCES["lamp"](given_)
+    scores = IMPORTANCES["lamp"].load()(given_)
     for i in given_.graph.producers:
         energies = [sum(w * w for w in row) for row in filters(found, i)]
         assert scores[i].max() == 1
@@ -94,7 +98,7 @@ def test_what_comes_next_is_the_energy_that_goes_with_a_group(found):
     """Zero what a group's channels meet, section by section, and see how much is missing."""
     given_ = model(found)
     graph, scales = given_.graph, channel_scores(given_.graph, found.state)
-    scores = IMPORTANCES["bn-next"](given_)
+    scores = IMPORTANCES["bn-next"].load()(given_)
     energy = np.zeros(graph.size)
     for i, layer in enumerate(graph.network.layers):
         rule = rule_of(layer)
@@ -118,7 +122,7 @@ def test_what_comes_next_looks_through_all_that_passes_channels_on():
     found.state[0]["scales"][:] = torch.tensor([1.0, 2, 3, 4])
     found.state[4]["weights"][:] = 0
     found.state[4]["weights"][:, 4:8] = 0.5  # channel 1 in its 4 places
-    scores = IMPORTANCES["bn-next"](model(found))
+    scores = IMPORTANCES["bn-next"].load()(model(found))
     np.testing.assert_allclose(scores[0], [0, 2 * 0.5 * math.sqrt(4 * 5), 0, 0])
     assert (scores[1] > 0).tolist() == [False, True, False, False]
     assert (scores[4] == 0).all()  # nothing weighs the network's output
@@ -129,8 +133,8 @@ def test_filters_that_others_can_stand_for_go_first():
     rows = torch.tensor([[5.0, 0, 0], [5, 0, 0], [5, 0.1, 0], [-5, 0, 0]])
     found.state[0]["weights"][:] = rows[:, :, None, None]
     graph = ChannelGraph(found.network)
-    wish = Wish("normal", 0.25, importance="fpgm")
-    plan = select(Model(graph, found.state), wish, Folding(graph, found.state, "none"))
+    asked = spec("normal", 0.25, importance="fpgm")
+    plan = select(Model(graph, found.state), asked, Folding(graph, found.state, "none"))
     assert plan.keep[0] in ((0, 2, 3), (1, 2, 3))
 
 
@@ -138,11 +142,11 @@ def test_filters_that_others_can_stand_for_go_first():
 @given(samples(), st.floats(1e-3, 1e3))
 def test_lamp_doesnt_see_the_scale_of_a_section(found, factor):
     given_ = model(found)
-    before = IMPORTANCES["lamp"](given_)
+    before = IMPORTANCES["lamp"].load()(given_)
     for i in given_.graph.producers:
         found.state[i]["weights"].mul_(factor)
         factor = -2 / factor
-    after = IMPORTANCES["lamp"](given_)
+    after = IMPORTANCES["lamp"].load()(given_)
     for i, values in before.items():
         np.testing.assert_allclose(after[i], values, rtol=1e-9)
 
@@ -153,7 +157,7 @@ def test_dead_sections_have_scores(name):
     for tensors in found.state.values():
         for tensor in tensors.values():
             tensor.zero_()
-    scores = Importance.of(model(found), name, "sum")
+    scores = GroupScores.of(model(found), name, "sum")
     assert np.isfinite(scores.groups).all()
     assert name == "random" or not scores.groups.any()
 
@@ -164,13 +168,13 @@ def test_what_is_no_number_is_refused(name):
     found.state[1]["weights"][2] = torch.nan
     message = rf"x.cfg:\d+: \[convolutional\] importance {name} is not a number for channel \d"
     with pytest.raises(PlanError, match=message):
-        Importance.of(model(found), name, "first")
+        GroupScores.of(model(found), name, "first")
 
 
 def test_random_scores_are_drawn_for_groups():
     found = sample(NET + conv(40) + conv(40) + shortcut(0) + conv(3))
     one, again, other = (
-        Importance.of(model(found, seed=seed), "random", "sum") for seed in (1, 1, 2)
+        GroupScores.of(model(found, seed=seed), "random", "sum") for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(one.groups, again.groups)
     assert (one.groups != other.groups).any()
@@ -182,32 +186,22 @@ def test_random_scores_are_drawn_for_groups():
 def test_an_importance_may_score_groups_from_what_was_measured(monkeypatch, group):
     def measured(given_):
         scores = np.zeros(given_.graph.size)
-        scores[given_.graph.outputs[1]] = given_.evidence
+        scores[given_.graph.outputs[1]] = given_.statistics
         return scores
 
-    monkeypatch.setitem(importance.IMPORTANCES, "measured", measured)
+    monkeypatch.setattr("pruning.selection.importance.measured", measured, raising=False)
+    entry = ImportanceEntry("measured", "", "pruning.selection.importance:measured")
+    monkeypatch.setitem(IMPORTANCES, "measured", entry)
     found = sample(NET + conv(4) + conv(4) + shortcut(0) + conv(3))
     graph = ChannelGraph(found.network)
-    wish = Wish("shortcut", 0.5, group, importance="measured")
+    asked = spec("shortcut", 0.5, group, importance="measured")
     folding = Folding(graph, found.state, "none")
-    plan = select(Model(graph, found.state, np.array([3.0, 1, 2, 4])), wish, folding)
+    plan = select(Model(graph, found.state, np.array([3.0, 1, 2, 4])), asked, folding)
     assert plan.keep == {0: (0, 3), 1: (0, 3)}
 
 
-BAYESIAN = """[net]
-height=6
-width=6
-channels=3
-""" + "".join(
-    f"""[{kind}convolutional]
-filters={filters}
-size=3
-pad=1
-batch_normalize=1
-activation=relu
-"""
-    for kind, filters in (("bayesian_", 6), ("bayesian_", 8), ("", 4))
-)
+BAYESIAN = net(6, 6) + conv(6, activation="relu") + conv(8, activation="relu")
+BAYESIAN = BAYESIAN.replace("[conv", "[bayesian_conv") + conv(4, activation="relu")
 
 
 def test_signal_is_what_the_noise_of_all_weights_leaves():
@@ -220,7 +214,7 @@ def test_signal_is_what_the_noise_of_all_weights_leaves():
     second.weight_logvar.data[5] = 3  # and all weights of one filter
     plain = posterior.plain()
     found = Model(ChannelGraph(plain), plain.state(), posterior=posterior)
-    scores = IMPORTANCES[SIGNAL](found)
+    scores = IMPORTANCES["signal"].load()(found)
     alpha = first.excess().double().exp().numpy()
     assert scores[0] == pytest.approx(1 / alpha, rel=1e-5)
     assert np.isinf(scores[2]).all()  # a plain section has no noise
@@ -228,17 +222,17 @@ def test_signal_is_what_the_noise_of_all_weights_leaves():
     by_hand = sum(w * w for w in mean[5].flatten().tolist()) / sum(variance[5].flatten().tolist())
     assert scores[1][5] == pytest.approx(by_hand, rel=1e-5)
     assert scores[1].argmin() == 5
-    wish = Wish("shortcut", target="params=0.7", importance=SIGNAL)
+    asked = spec("shortcut", target="params=0.7", importance="signal")
     folding = Folding(found.graph, plain.state())
-    plan = select(found, wish, folding)
+    plan = select(found, asked, folding)
     assert 5 not in plan.keep[1]
     assert 0 in plan.keep[0]
 
 
 def test_signal_of_a_network_without_noise():
-    found = sample("[net]\nheight=4\nwidth=4\nchannels=3\n" + conv(8) + conv(4))
+    found = sample(net(4, 4) + conv(8) + conv(4))
     with pytest.raises(PlanError, match=r"importance signal: needs the .pt of a network"):
-        IMPORTANCES[SIGNAL](model(found))
+        IMPORTANCES["signal"].load()(model(found))
 
 
 @pytest.mark.parametrize("cut", [0, 3, 8])
@@ -247,15 +241,15 @@ def test_a_picture_of_scores_and_their_threshold(cut):
     found.state[0]["scales"][:] = torch.arange(1.0, 9)
     graph = ChannelGraph(found.network)
     folding = Folding(graph, found.state, "none")
-    ranking = rank(Model(graph, found.state), Wish("normal", 0.0), folding)
+    ranked = rank(Model(graph, found.state), spec("normal", 0.0), folding)
     alive = np.ones(graph.size, bool)
     alive[graph.outputs[0][:cut]] = False
     report = SimpleNamespace(cfg="x.cfg", strategy="normal", asked="percent 0.3")
-    axes = ranked_scores(ranking, folding.fold(alive), report).axes[0]
+    axes = ranked_scores(ranked, folding.fold(alive), report).axes[0]
     heights = [sum(bar.get_height() for bar in bars) for bars in axes.containers]
     assert heights == [cut, 8 - cut]
     assert "bn" in axes.get_xlabel()
     # the last score that went, or none
     assert [line.get_xdata()[0] for line in axes.lines] == ([cut] if cut else [])
     with pytest.raises(ValueError, match="no scores"):
-        ranked_scores(replace(ranking, candidates=()), folding.fold(alive), report)
+        ranked_scores(replace(ranked, candidates=()), folding.fold(alive), report)

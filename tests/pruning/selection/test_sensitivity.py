@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,47 +10,47 @@ import numpy as np
 import pytest
 import torch
 from cfgs import NET, conv, shortcut
-from command_line import CommandLine
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import build
-from paths import ROOT
-from pruning.run.request import images_key
+from specs import spec
 from tiny_data import CLASSIFIER, DETECTOR, make_classification_data
 
-from pruning.calibration.recovery import head_error
+from pruning.calibration.stamps import stamps_key
 from pruning.calibration.statistics import gather
 from pruning.cut.folding import Folding
 from pruning.cut.surgery import operate
 from pruning.graph.channels import ChannelGraph
-from pruning.measure.metric import ERROR, Accuracy, HeadError, validation_images
+from pruning.measure.head_error import ERROR, HeadError, head_error
+from pruning.measure.metric import Accuracy, validation_images
+from pruning.registry import SENSITIVITY
 from pruning.run.figures import sensitivities
-from pruning.selection import Wish, select
-from pruning.selection.importance import SENSITIVITY, Importance, Model
+from pruning.selection.importance import GroupScores, Model
 from pruning.selection.ranking import slot_macs
-from pruning.selection.schedule import Path as Way
+from pruning.selection.schedule import Schedule
+from pruning.selection.select import select
 from pruning.selection.sensitivity import SHARES, Curve, Scan, marginal_losses, scan
+from pruning.spec import Spec
 from yolo.datasets import sources
 from yolo.errors import PlanError
 from yolo.figures import png
-from yolo.models.weights import save_weights
 from yolo.network import Network
 
-WISH = Wish("shortcut", 0.5)
+ASKED = spec("shortcut", 0.5)
 NARROW = NET + conv(12) + conv(8) + conv(8) + shortcut(-2) + conv(3)
 
 
-class Judge:
+class CountingMetric:
     """Head errors on noise; `asked` counts them, and after `most` of them it is interrupted."""
 
     def __init__(self, network: Network, most: int = 10**6) -> None:
-        self._judge, self.asked, self.most = HeadError.of(network, None), 0, most
+        self._metric, self.asked, self.most = HeadError(network), 0, most
 
     def scored(self, network: Network, progress: Callable[[str], object]) -> tuple[str, float]:
         if self.asked == self.most:
             raise KeyboardInterrupt
         self.asked += 1
-        return self._judge.scored(network, progress)
+        return self._metric.scored(network, progress)
 
 
 class Trial:
@@ -61,10 +60,10 @@ class Trial:
         self.path, self.network = path, build(text, seed)
         self.graph = ChannelGraph(self.network)
         self.folding = Folding(self.graph, self.network.state(), mode)
-        self.judge = Judge(self.network)
+        self.metric = CountingMetric(self.network)
 
-    def scan(self, wish: Wish = WISH, images: str = "noise", **more: object) -> np.ndarray:
-        return scan(self.path, self.folding, wish, self.judge, images, **more)  # type: ignore[arg-type]
+    def scan(self, asked: Spec = ASKED, images: str = "noise", **more: object) -> np.ndarray:
+        return scan(self.path, self.folding, asked, self.metric, images, **more)  # type: ignore[arg-type]
 
     @property
     def curves(self) -> list[Curve]:
@@ -73,10 +72,10 @@ class Trial:
         return list(found.curves.values())
 
     def interrupted(self, most: int) -> None:
-        self.judge = Judge(self.network, most)
+        self.metric = CountingMetric(self.network, most)
         with pytest.raises(KeyboardInterrupt):
             self.scan()
-        self.judge = Judge(self.network)
+        self.metric = CountingMetric(self.network)
 
 
 @pytest.fixture
@@ -126,14 +125,14 @@ def test_a_loss_is_the_head_error_of_the_cut_alone(tmp_path: Path, text: str, mo
     trial = Trial(tmp_path / "scan.json", text, mode=mode)
     trial.scan()
     graph, folding = trial.graph, trial.folding
-    noise = trial.judge._judge._images
+    noise = trial.metric._metric._images
     assert [curve.name for curve in trial.curves] == [f.name for f in graph.families]
     for curve, family in zip(trial.curves, graph.families, strict=True):
         assert set(curve.losses) == {round(share * curve.most) for share in SHARES} - {0}
         for cut, loss in curve.losses.items():
             percent = min(cut / curve.slots, 1 - 1e-12)
-            wish = Wish("shortcut", percent, only=family.sections[:1])
-            plan = select(Model(graph, folding.state), wish, folding)
+            asked = spec("shortcut", percent, only=family.sections[:1])
+            plan = select(Model(graph, folding.state), asked, folding)
             fold = folding.fold(plan.alive(graph), plan.mean)
             smaller = Network.with_state(*operate(graph, folding.state, fold))
             assert loss == pytest.approx(head_error(trial.network, smaller, noise), rel=1e-6)
@@ -143,30 +142,30 @@ def test_images_tell_the_order_and_the_loss(tmp_path: Path) -> None:
     """The order of least squares in place of |γ|, and top-1 in place of the heads."""
     trial = Trial(tmp_path / "scan.json", CLASSIFIER)
     data = sources.load(make_classification_data(tmp_path, valid=10))
-    judge = trial.judge = Accuracy(validation_images(data, trial.network.cfg, 0))  # type: ignore[assignment]
-    evidence = gather(trial.network, [torch.rand(4, 3, 32, 32)])
-    scores = trial.scan(evidence=evidence)
+    metric = trial.metric = Accuracy(validation_images(data, trial.network.cfg, 0))  # type: ignore[assignment]
+    statistics = gather(trial.network, [torch.rand(4, 3, 32, 32)])
+    scores = trial.scan(statistics=statistics)
     found = Scan.load(trial.path)
     assert found
-    whole = judge(trial.network)  # type: ignore[operator]
-    assert (found.score_name, found.score) == (whole.score_name, whole.score)
-    way = Way(Model(trial.graph, trial.folding.state, evidence), WISH, trial.folding)
-    for curve, candidate in zip(found.curves.values(), way.ranking.candidates, strict=True):
+    original = metric(trial.network)  # type: ignore[operator]
+    assert (found.score_name, found.score) == (original.score_name, original.score)
+    schedule = Schedule(Model(trial.graph, trial.folding.state, statistics), ASKED, trial.folding)
+    for curve, candidate in zip(found.curves.values(), schedule.ranked.candidates, strict=True):
         assert (np.diff(scores[candidate.ranked], axis=1) < 0).all()
-        counts = [c.family.slots for c in way.ranking.candidates]
+        counts = [c.family.slots for c in schedule.ranked.candidates]
         cut, loss = max(curve.losses.items())
-        counts[way.ranking.candidates.index(candidate)] -= cut
-        fold = way.cut(counts).fold
+        counts[schedule.ranked.candidates.index(candidate)] -= cut
+        fold = schedule.cut(counts).fold
         smaller = Network.with_state(*operate(trial.graph, trial.folding.state, fold))
-        assert loss == whole.score - judge(smaller).score  # type: ignore[operator]
+        assert loss == original.score - metric(smaller).score  # type: ignore[operator]
 
 
 def test_slots_go_by_their_loss_for_each_mac(trial: Trial) -> None:
     scores = trial.scan()
     graph, state = trial.graph, trial.folding.state
     model = Model(graph, state, sensitivity=scores)
-    way = Way(model, Wish("shortcut", 0.0), trial.folding)
-    candidates = way.ranking.candidates
+    schedule = Schedule(model, spec("shortcut", 0.0), trial.folding)
+    candidates = schedule.ranked.candidates
     macs = slot_macs(graph, [c.family for c in candidates])
     prices = []
     for curve, candidate in zip(trial.curves, candidates, strict=True):
@@ -175,12 +174,12 @@ def test_slots_go_by_their_loss_for_each_mac(trial: Trial) -> None:
         prices.append(marginal_losses(curve.losses, curve.slots) / curve.macs)
     taken = [0] * len(candidates)
     paid = []
-    for n in way.order:
+    for n in schedule.order:
         paid.append(prices[n][taken[n]])
         taken[n] += 1
     assert (np.diff(paid) >= -1e-12).all()
-    assert len(set(way.order.tolist())) > 1
-    by_norm = Way(Model(graph, state), Wish("shortcut", 0.0), trial.folding).ranking
+    assert len(set(schedule.order.tolist())) > 1
+    by_norm = Schedule(Model(graph, state), spec("shortcut", 0.0), trial.folding).ranked
     for one, other in zip(candidates, by_norm.candidates, strict=True):
         np.testing.assert_array_equal(one.ranked, other.ranked)  # in a family |γ| says who goes
 
@@ -190,29 +189,29 @@ def test_it_is_an_importance_of_groups(trial: Trial, how: str) -> None:
     scores = trial.scan()
     model = Model(trial.graph, trial.folding.state, sensitivity=scores)
     assert model.best == SENSITIVITY
-    found = Importance.of(model, SENSITIVITY, how)
+    found = GroupScores.of(model, SENSITIVITY, how)
     np.testing.assert_array_equal(found.groups, scores)
     for i, values in found.channels.items():
         np.testing.assert_array_equal(values, scores[trial.graph.outputs[i]])
     with pytest.raises(PlanError, match="importance sensitivity: needs a scan: --scan"):
-        Importance.of(replace(model, sensitivity=None), SENSITIVITY, how)
+        GroupScores.of(replace(model, sensitivity=None), SENSITIVITY, how)
 
 
 @pytest.mark.parametrize("strategy", ["normal", "regular", "shortcut", "slim"])
 def test_every_strategy_takes_it(trial: Trial, strategy: str) -> None:
-    wish = Wish(strategy, 0.3)
+    asked = spec(strategy, 0.3)
     folding = trial.folding
 
-    def scanned(wish: Wish) -> Model:
-        return Model(trial.graph, folding.state, sensitivity=trial.scan(wish))
+    def scanned(asked: Spec) -> Model:
+        return Model(trial.graph, folding.state, sensitivity=trial.scan(asked))
 
-    plan = select(scanned(wish), wish, folding)
+    plan = select(scanned(asked), asked, folding)
     assert plan.strategy == strategy
-    target = Wish("shortcut", target="macs=0.6")
-    asked = trial.judge.asked
+    target = spec("shortcut", target="macs=0.6")
+    asked = trial.metric.asked
     plan = select(scanned(target), target, folding)
     assert plan.keep
-    assert trial.judge.asked == asked or strategy in ("normal", "regular")
+    assert trial.metric.asked == asked or strategy in ("normal", "regular")
 
 
 def test_a_network_without_numbers_is_refused(tmp_path: Path) -> None:
@@ -230,7 +229,7 @@ def test_a_network_without_numbers_is_refused(tmp_path: Path) -> None:
 def test_an_interrupted_scan_goes_on_to_the_same_file(trial: Trial, most: int) -> None:
     said: list[str] = []
     trial.scan(progress=said.append)
-    whole, asked = trial.path.read_bytes(), trial.judge.asked
+    original, asked = trial.path.read_bytes(), trial.metric.asked
     points = sum(len(curve.losses) for curve in trial.curves)
     assert asked == 1 + points
     assert said[0] == "scanning: the original"
@@ -241,11 +240,11 @@ def test_an_interrupted_scan_goes_on_to_the_same_file(trial: Trial, most: int) -
     said.clear()
     first = trial.scan(progress=said.append)
     assert said[0] == f"scanning, point {most} of {points}"
-    assert trial.judge.asked == asked - most  # the original isn't judged again
-    assert trial.path.read_bytes() == whole
-    trial.judge = Judge(trial.network, 0)  # what is complete is used as it is
+    assert trial.metric.asked == asked - most  # the original isn't judged again
+    assert trial.path.read_bytes() == original
+    trial.metric = CountingMetric(trial.network, 0)  # what is complete is used as it is
     np.testing.assert_array_equal(trial.scan(), first)
-    assert trial.path.read_bytes() == whole
+    assert trial.path.read_bytes() == original
 
 
 def test_an_interrupt_before_anything_leaves_nothing(trial: Trial) -> None:
@@ -254,26 +253,26 @@ def test_an_interrupt_before_anything_leaves_nothing(trial: Trial) -> None:
 
 
 def test_where_nothing_can_be_cut_there_is_still_a_file(trial: Trial) -> None:
-    scores = trial.scan(Wish("normal", 0.0, spare=(0, 1, 2)))
+    scores = trial.scan(spec("normal", 0.0, spare=(0, 1, 2)))
     assert not scores.any()
     assert trial.curves == []
     with pytest.raises(PlanError, match="--only 4: has no filters to cut"):
-        trial.scan(Wish("normal", 0.0, only=(4,)))
+        trial.scan(spec("normal", 0.0, only=(4,)))
 
 
 def test_a_wish_for_more_families_measures_only_those(trial: Trial) -> None:
-    trial.scan(Wish("shortcut", 0.5, only=(1,)))
+    trial.scan(spec("shortcut", 0.5, only=(1,)))
     assert [curve.name for curve in trial.curves] == [(1, 0)]
-    first, asked = trial.curves[0], trial.judge.asked
+    first, asked = trial.curves[0], trial.metric.asked
     everything = Trial(trial.path.with_name("other.json"))
     everything.scan()
-    trial.scan(Wish("shortcut", target="macs=0.9", keep_min=3, only=(2,), importance=SENSITIVITY))
-    assert trial.judge.asked == asked
+    trial.scan(spec("shortcut", target="macs=0.9", keep_min=3, only=(2,), importance=SENSITIVITY))
+    assert trial.metric.asked == asked
     trial.scan()
     assert first in trial.curves
-    assert trial.judge.asked == everything.judge.asked
+    assert trial.metric.asked == everything.metric.asked
     assert trial.path.read_bytes() == everything.path.read_bytes()
-    trial.scan(Wish("shortcut", 0.5, spare=(0,)))
+    trial.scan(spec("shortcut", 0.5, spare=(0,)))
     assert trial.path.read_bytes() == everything.path.read_bytes()
 
 
@@ -283,7 +282,7 @@ def test_a_wish_for_more_families_measures_only_those(trial: Trial) -> None:
         ({"seed": 1}, "this model"),
         ({"images": "others"}, "these images"),
         ({"mode": "exact"}, "fold exact"),
-        ({"wish": Wish("slim", 0.5, "sum")}, "group sum"),
+        ({"asked": spec("slim", 0.5, "sum")}, "group sum"),
         ({"seen": True, "images": "others"}, "these images, importance least-squares"),
     ],
 )
@@ -291,9 +290,9 @@ def test_a_scan_of_something_else_stays(trial: Trial, change: dict, says: str) -
     trial.interrupted(3)
     before = trial.path.read_bytes()
     other = Trial(trial.path, seed=change.get("seed", 0), mode=change.get("mode", "auto"))
-    given_ = {name: change[name] for name in ("images", "wish") if name in change}
+    given_ = {name: change[name] for name in ("images", "asked") if name in change}
     if change.get("seen"):
-        given_["evidence"] = gather(other.network, [torch.rand(2, 3, 32, 32)])
+        given_["statistics"] = gather(other.network, [torch.rand(2, 3, 32, 32)])
     message = f"scan.json: a scan, but not with {says}: name another file$"
     with pytest.raises(PlanError, match=message):
         other.scan(**given_)
@@ -320,7 +319,7 @@ def test_a_damaged_file_is_no_scan(trial: Trial, damage: Callable[[str], str]) -
     text = trial.path.read_text()
     trial.path.write_text(damage(text))
     assert trial.path.read_text() != text
-    with pytest.raises(PlanError, match=r"scan.json: not a sensitivity scan: move it away$"):
+    with pytest.raises(PlanError, match=r"scan.json: is (not )?a (damaged )?sensitivity scan"):
         trial.scan()
     assert trial.path.read_text() == damage(text)
 
@@ -329,17 +328,17 @@ def test_images_have_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
     make_classification_data(tmp_path)
     found = [
-        images_key(None, 0, None),
-        images_key("x.data", 0, None),
-        images_key("x.data", 11, None),
-        images_key(None, 0, "train"),
-        images_key(None, 0, "train", 3),
-        images_key("x.data", 0, "train"),
+        stamps_key(None, 0, None),
+        stamps_key("x.data", 0, None),
+        stamps_key("x.data", 11, None),
+        stamps_key(None, 0, "train"),
+        stamps_key(None, 0, "train", 3),
+        stamps_key("x.data", 0, "train"),
     ]
     assert len(set(found)) == len(found)
-    assert images_key(None, 0, None, 3) == found[0]
+    assert stamps_key(None, 0, None, 3) == found[0]
     (tmp_path / "train" / "0_red.png").unlink()
-    assert images_key(None, 0, "train") != found[3]
+    assert stamps_key(None, 0, "train") != found[3]
 
 
 # The picture
@@ -368,96 +367,3 @@ def test_there_is_a_picture_of_nothing_and_of_much(families: int) -> None:
     figure = sensitivities(Scan({}, "top-1", 0.5, {c.name: c for c in curves}), "x")
     assert len(figure.axes[1].get_xticks()) <= 45
     assert len(png(figure)) > 1000
-
-
-# The command
-
-
-@pytest.fixture
-def command(command: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
-    monkeypatch.chdir(tmp_path)
-    Path("x.cfg").write_text(DETECTOR)
-    save_weights(build(DETECTOR), "x.weights")
-    return command
-
-
-GIVEN = ("--cfg", "x.cfg", "--weights", "x.weights", "--runs", 0, "--strategy", "shortcut")
-
-
-def test_the_command_scans_once_and_cuts_by_it(command: CommandLine) -> None:
-    ended = command.run("prune", *GIVEN, "--scan", "s/scan.json", "--dry-run")
-    assert (ended.code, ended.err) == (0, "")
-    assert sorted(path.name for path in Path("s").iterdir()) == ["scan.json", "scan.png"]
-    before = Path("s/scan.json").read_bytes()
-    cut = (*GIVEN, "--target", "macs=0.5", "--verify", "torch", "--json", "r.json")
-    ended = command.run("prune", *cut, "--scan", "s/scan.json", "--save-plan", "one.json")
-    assert (ended.code, ended.err) == (0, "")
-    assert json.loads(Path("r.json").read_text())["after"]["macs"] > 0
-    assert Path("s/scan.json").read_bytes() == before
-    named = ("--importance", SENSITIVITY, "--scan", "s/scan.json", "--save-plan", "two.json")
-    assert command.run("prune", *cut, *named).code == 0
-    assert Path("one.json").read_bytes() == Path("two.json").read_bytes()
-    ended = command.run("prune", *GIVEN, "--plan", "one.json", "--scan", "other.json", "--dry-run")
-    assert ended.code == 0
-    assert not Path("other.json").exists()
-
-
-def test_digits_are_scanned_by_their_map(command: CommandLine, tmp_path: Path) -> None:
-    pytest.importorskip("sklearn")
-    from yolo.datasets.formats.layout import Place, write
-    from yolo.datasets.formats.sample import sample as digits
-
-    write(digits({"train": 2, "valid": 6}), Place(tmp_path / "digits", tmp_path))
-    model = ("--cfg", ROOT / "cfg/digits.cfg", "--weights", ROOT / "weights/digits.weights")
-    data = ("--data", "digits.data", "--calibrate", "digits.data", "--recover", "fold")
-    data += ("--calibration-images", 2)
-    wish = ("--strategy", "shortcut", "--only", "6,18", "--percent", 0.5, "--verify", "none")
-    out = ("--runs", 0, "--scan", "scan.json", "--json", "r.json")
-    ended = command.run("prune", *model, *data, *wish, *out)
-    assert (ended.code, ended.err) == (0, "")
-    found = Scan.load(Path("scan.json"))
-    assert found
-    assert found.score == json.loads(Path("r.json").read_text())["before"]["map"] > 0.8
-    assert found.key["importance"] == "least-squares"
-    couples, narrow = found.curves.values()
-    assert couples.at(1) > 0.5 > narrow.at(0.5) + 0.1
-    ended = command.run("prune", *model, *wish, *out)
-    assert (ended.code, ended.out) == (2, "")
-    assert ended.err.startswith(
-        "error: scan.json: a scan, but not with these images, importance bn"
-    )
-
-
-@pytest.mark.parametrize(
-    ("given_", "says"),
-    [
-        (("--importance", SENSITIVITY), "--importance sensitivity: needs a scan: --scan FILE"),
-        (("--importance", "l1", "--scan", "s.json"), "--importance l1: --scan is for sensitivity"),
-        (
-            ("--strategy", "layer", "--blocks", 1, "--scan", "s.json"),
-            "--scan s.json: the strategy layer has no use for it",
-        ),
-        (
-            ("--strategy", "bayesian", "--scan", "s.json"),
-            "--scan s.json: the strategy bayesian has no use for it",
-        ),
-        (("--scan", "x.cfg"), "x.cfg: is read here, so it isn't written"),
-        (("--scan", "s.png"), "s.png: can't write: another output goes there, too"),
-        (("--scan", "mine.json"), "mine.json: not a sensitivity scan: move it away"),
-        (("--scan", "x.cfg/s.json"), "x.cfg is not a directory"),
-    ],
-)
-def test_wrong_input_is_one_line(command: CommandLine, given_: tuple, says: str) -> None:
-    Path("mine.json").write_text("mine")
-    ended = command.run("prune", *GIVEN, *given_)
-    assert (ended.code, ended.out) == (2, "")
-    assert says in ended.err
-    assert ended.err.count("\n") == 1
-    assert sorted(path.name for path in Path().iterdir()) == ["mine.json", "x.cfg", "x.weights"]
-
-
-def test_scans_are_not_compared(command: CommandLine) -> None:
-    given_ = (*GIVEN[:6], "--targets", "macs=0.5", "--importances", f"bn,{SENSITIVITY}")
-    ended = command.run("compare", *given_)
-    assert (ended.code, ended.out) == (2, "")
-    assert ended.err == "error: importance sensitivity: needs a scan: prune.py --scan\n"

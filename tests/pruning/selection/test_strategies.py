@@ -5,50 +5,20 @@ import torch
 from cfgs import NET, conv, maxpool, route, shortcut
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from pruning.options import FOLDS, GROUP_SCORES, STRATEGIES
 from random_cfg import sample, samples
+from specs import MODES, Trial, modes, spec
 
 from pruning.cut.folding import Folding
 from pruning.graph.channels import ChannelGraph
-from pruning.selection import Wish, reachable, select, strategies
+from pruning.registry import GROUP_SCORES
 from pruning.selection.importance import Model, channel_scores, group_scores
+from pruning.selection.select import select
 from yolo.errors import PlanError
 
 SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=60)
 
 
-class Trial:
-    """One wish for one network."""
-
-    def __init__(self, found, mode, **wish):
-        self.found = found
-        self.graph = ChannelGraph(found.network)
-        self.folding = Folding(self.graph, found.state, mode)
-        self.wish = Wish(**wish)
-
-    def candidates(self):
-        return strategies.STRATEGIES[self.wish.strategy].candidates(self.graph)
-
-    def pool(self):
-        return sum(family.cost * family.slots for family in self.candidates())
-
-    def reach(self):
-        return reachable(self.graph, self.found.state, self.wish, self.folding)
-
-    def plan(self):
-        return select(Model(self.graph, self.found.state), self.wish, self.folding)
-
-    def fold(self):
-        plan = self.plan()
-        return self.folding.fold(plan.alive(self.graph), plan.mean)
-
-    def cut(self, fold):
-        """Channels that are gone, of all sections with filters."""
-        return sum(int((~fold.kept[self.graph.outputs[i]]).sum()) for i in self.graph.producers)
-
-
 percents = st.floats(0, 1, exclude_max=True)
-modes = st.sampled_from(tuple(FOLDS))
 kinds = st.sampled_from(("normal", "shortcut"))
 
 
@@ -98,7 +68,7 @@ def test_beyond_reach_the_error_says_what_can_be_reached(found, mode, kind, keep
 @SLOW
 @given(samples(), modes, st.floats(0, 0.9), st.sampled_from((None, 2, 3, 4)))
 def test_rounded_counts_hold_their_constant_channel(found, mode, percent, multiple):
-    trial = Trial(found, mode, strategy="regular", percent=percent, rounding=multiple)
+    trial = Trial(found, mode, strategy="regular", percent=percent, round_to=multiple)
     assume(percent <= trial.reach())
     fold = trial.fold()
     for family in trial.candidates():
@@ -220,7 +190,7 @@ def test_the_narrowest_section_of_a_group_keeps_its_minimum():
     assert trial.reach() == pytest.approx(1 / 4)
 
 
-@pytest.mark.parametrize("mode", FOLDS)
+@pytest.mark.parametrize("mode", MODES)
 def test_spare_and_only(mode):
     found = sample(NET + conv(8) + conv(8) + conv(8) + conv(3))
     spared = Trial(found, mode, strategy="normal", percent=0.5, spare=(0, 2)).plan()
@@ -232,7 +202,7 @@ def test_spare_and_only(mode):
 
 
 @pytest.mark.parametrize(
-    ("wish", "message"),
+    ("asked", "message"),
     [
         ({"percent": -0.1}, "percent -0.1: expected at least 0"),
         ({"percent": 1.0}, "percent 1: expected at least 0 and less than 1"),
@@ -242,13 +212,9 @@ def test_spare_and_only(mode):
         ({"percent": 0.5, "only": (-1,)}, "--only -1: sections are numbered"),
     ],
 )
-def test_wishes_that_cant_be_fulfilled(wish, message):
+def test_wishes_that_cant_be_fulfilled(asked, message):
     with pytest.raises(PlanError, match=message):
-        Trial(sample(RESIDUAL), "auto", strategy="shortcut", **wish).plan()
-
-
-def test_the_names_that_commands_list_are_those_of_the_strategies():
-    assert list(STRATEGIES) == list(strategies.STRATEGIES)
+        Trial(sample(RESIDUAL), "auto", strategy="shortcut", **asked).plan()
 
 
 def test_a_constant_channel_counts_inside_a_power_of_two():
@@ -270,7 +236,7 @@ def test_the_slots_with_the_lowest_scores_go_and_no_others():
     graph = ChannelGraph(found.network)
     folding = Folding(graph, found.state, "mean")
     for percent in (0.26, 0.28, 0.5):
-        plan = select(Model(graph, found.state), Wish("shortcut", percent), folding)
+        plan = select(Model(graph, found.state), spec("shortcut", percent), folding)
         assert plan.alive(graph)[graph.outputs[5]].all()
 
 
@@ -279,15 +245,15 @@ def test_a_wish_that_nothing_can_fulfil_says_why():
     graph = ChannelGraph(found.network)
     folding = Folding(graph, found.state, "auto")
     with pytest.raises(PlanError, match="normal finds nothing that it may cut"):
-        select(Model(graph, found.state), Wish("normal", 0.5), folding)
+        select(Model(graph, found.state), spec("normal", 0.5), folding)
     with pytest.raises(PlanError, match="--only 0: can't be cut: it is the network's output"):
-        select(Model(graph, found.state), Wish("normal", 0.5, only=(0,)), folding)
+        select(Model(graph, found.state), spec("normal", 0.5, only=(0,)), folding)
 
 
 def test_only_sections_with_filters_can_be_named():
     found = sample(NET + conv(4) + maxpool() + conv(4) + conv(2))
     graph = ChannelGraph(found.network)
     folding = Folding(graph, found.state, "auto")
-    for wish in (Wish("normal", 0.5, only=(1,)), Wish("normal", 0.5, spare=(1,))):
+    for asked in (spec("normal", 0.5, only=(1,)), spec("normal", 0.5, spare=(1,))):
         with pytest.raises(PlanError, match=r"1: has no filters to cut"):
-            select(Model(graph, found.state), wish, folding)
+            select(Model(graph, found.state), asked, folding)

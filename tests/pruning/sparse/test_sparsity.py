@@ -13,15 +13,15 @@ from cfgs import conv, net, shortcut
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from matplotlib.image import imread
-from pruning.options import SCHEDULES as NAMES
 from random_cfg import samples
 
 from pruning.cut.folding import Folding
 from pruning.cut.surgery import masked
 from pruning.graph.channels import ChannelGraph
 from pruning.proof.verify import relative
+from pruning.registry import SCHEDULES as NAMES
 from pruning.run.figures import gamma_history
-from pruning.selection import Wish, prunable, reachable, select
+from pruning.selection import prunable, reachable, select
 from pruning.selection.importance import Model
 from pruning.sparse.penalty import CHANGE, SCHEDULES, Look, Penalty, look, strength
 from yolo.cfg import Cfg
@@ -77,7 +77,7 @@ def norm(state, places):
 @given(samples(), st.sampled_from(("normal", "shortcut")), amounts)
 def test_a_step_group_by_group(found, strategy, amount):
     """Random networks against loops: groups shrink by √n·amount, all else stays to the bit."""
-    net, wish = found.network, Wish(strategy, 0.0)
+    net, wish = found.network, spec(strategy, 0.0)
     state = {i: {n: t.clone() for n, t in tensors.items()} for i, tensors in found.state.items()}
     net.store(state)
     graph = ChannelGraph(net)
@@ -238,7 +238,7 @@ def test_the_free_percent_against_all_percents(strategy, share):
         scales[: int(share * len(scales))] *= 1e-4
     penalty = Penalty.of(ChannelGraph(net), strategy)
     found = look(net, penalty, strategy, images(net))
-    free = [change < CHANGE for change in changes(net, Wish(strategy, 0.0), images(net))]
+    free = [change < CHANGE for change in changes(net, spec(strategy, 0.0), images(net))]
     assert found.percent == pytest.approx((free.index(False) - 1) / 100)
     assert found.percent >= 0.9 * share - 0.1
     assert found.small == pytest.approx((penalty.gammas(net) < 0.1).double().mean().item())
@@ -265,7 +265,7 @@ def test_verdicts():
     net.layers[1].bn.weight.data[:6] = 0
     assert look(net, penalty, "normal", x).verdict.startswith("enough for percent 0.3")
     # what the wish asks for decides what is enough
-    assert look(net, penalty, Wish("normal", 0.6), x).verdict == "not sparse yet"
+    assert look(net, penalty, spec("normal", 0.6), x).verdict == "not sparse yet"
     state = snapshot(net)
     # one layer gone, the others as loud as ever: nothing of the image comes through
     net.layers[1].bn.weight.data.zero_()

@@ -3,12 +3,12 @@
 import colorsys
 import ctypes
 import dataclasses
-import os
 from collections.abc import Iterator
 
 import cv2
 import numpy as np
 import pytest
+from darknet_library import ALEXEY_LIB, CImage, with_library
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -33,9 +33,6 @@ from yolo.datasets.task import Task
 from yolo.errors import CfgError
 from yolo.training.loader import views_of
 
-# a built library of AlexeyAB's Darknet, where one is at hand
-ALEXEY_LIB = os.environ.get("ALEXEY_LIB")
-with_library = pytest.mark.skipif(not ALEXEY_LIB, reason="needs ALEXEY_LIB, a Darknet library")
 WIDTH, HEIGHT = 96, 64
 
 
@@ -227,15 +224,6 @@ def test_scales_are_between_the_largest_and_its_inverse() -> None:
     assert 1 / 1.5 <= min(scales) < 0.7
     assert 1.45 < max(scales) <= 1.5
     assert 200 < sum(scale > 1 for scale in scales) < 300
-
-
-class CImage(ctypes.Structure):
-    _fields_ = (
-        ("w", ctypes.c_int),
-        ("h", ctypes.c_int),
-        ("c", ctypes.c_int),
-        ("data", ctypes.POINTER(ctypes.c_float)),
-    )
 
 
 @with_library

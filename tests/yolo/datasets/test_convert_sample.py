@@ -8,7 +8,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from paths import ROOT
+from paths import DIGITS
 
 from yolo.cfg import Cfg
 from yolo.datasets import sources
@@ -118,7 +118,7 @@ def test_without_scikit_learn_one_line_says_what_to_install(command, tmp_path, m
 
 
 def test_the_cfg_has_what_the_sample_has():
-    network = Network(Cfg.load(ROOT / "cfg" / "digits.cfg"))
+    network = Network(Cfg.load(DIGITS[0]))
     assert (network.image.width, network.image.height) == (160, 160)
     assert network.count_parameters() < 500_000
     heads = [layer for layer in network.layers if layer.section.type == "yolo"]
@@ -129,7 +129,7 @@ def test_the_cfg_has_what_the_sample_has():
 
 
 def test_its_anchors_fit_the_sample(many_boxes):
-    head = Network(Cfg.load(ROOT / "cfg" / "digits.cfg")).layers[-1]
+    head = Network(Cfg.load(DIGITS[0])).layers[-1]
     anchors = np.array(head.section.options["anchors"].value.split(","), float).reshape(-1, 2)
     assert mean_iou(many_boxes[:, 3:] * 160, anchors) > 0.85
 

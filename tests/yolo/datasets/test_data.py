@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from darknet_library import ALEXEY_LIB
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +15,6 @@ from yolo.datasets.labels import label_path, read_labels
 from yolo.errors import DataError
 
 # a built library of AlexeyAB's Darknet, where one is at hand
-ALEXEY_LIB = os.environ.get("ALEXEY_LIB")
 
 
 def write(path: Path, text: str = "") -> Path:

@@ -11,92 +11,36 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
+from array_data import (
+    BIN,
+    IDX,
+    IMAGES,
+    LABELS,
+    TRAIN,
+    VALID,
+    converted,
+    load,
+    pack,
+    records,
+    write_batches,
+    write_digits,
+    write_folders,
+)
 from foreign_data import write_idx
 
-from yolo.cfg import Cfg
-from yolo.datasets import sources
-from yolo.datasets.batch import Batch
 from yolo.datasets.data import Data, Split
-from yolo.datasets.formats.cifar import cifar10
+from yolo.datasets.formats.cifar import NAMES, cifar10
 from yolo.datasets.formats.idx import mnist
-from yolo.datasets.formats.layout import Place, write
-from yolo.datasets.formats.pictures import Dataset
-from yolo.datasets.sources.arrays import Arrays
-from yolo.datasets.sources.cifar import NAMES
 from yolo.errors import DataError
-from yolo.evaluation.loader import evaluation_loader
-from yolo.training.loader import training_loader
-from yolo.training.settings import Settings
-from yolo.training.trainer import steps_per_epoch
 
-TRAIN, VALID = 13, 5
-IDX = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
-BIN = "cifar-10-batches-bin"
 SPLITS: tuple[Split, ...] = ("train", "valid")
-
-
-def write_digits(folder: Path, ends: tuple[str, str] = (".gz", ".gz"), dot: str = "-") -> Path:
-    """Noise of 28×28; the labels of train go up to 9."""
-    folder.mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(0)
-    for part, count in (("train", TRAIN), ("t10k", VALID)):
-        images = random.integers(0, 256, (count, 28, 28))
-        write_idx(folder / f"{part}-images{dot}idx3-ubyte{ends[0]}", images)
-        write_idx(folder / f"{part}-labels{dot}idx1-ubyte{ends[1]}", np.arange(count)[::-1] % 10)
-    return folder
-
-
-def records(count: int, seed: int) -> bytes:
-    random = np.random.default_rng(seed)
-    content = random.integers(0, 256, (count, 3073), np.uint8)
-    content[:, 0] = random.integers(0, 10, count)
-    return content.tobytes()
-
-
-def write_batches(folder: Path) -> Path:
-    (folder / BIN).mkdir(parents=True)
-    for name, count in (("data_batch_2", 4), ("data_batch_1", 9), ("test_batch", VALID)):
-        (folder / BIN / f"{name}.bin").write_bytes(records(count, count))
-    return folder
-
-
-def write_folders(folder: Path, sizes: tuple[int, ...] = (32,)) -> Path:
-    random = np.random.default_rng(0)
-    for split, count in (("train", TRAIN), ("test", VALID)):
-        for number in range(count):
-            side = sizes[number % len(sizes)]
-            image = random.integers(0, 256, (side, 32, 3), np.uint8)
-            path = folder / "x" / split / ("cat", "ant")[number % 2] / f"{number}.jpg"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(path), cv2.GaussianBlur(image, (5, 5), 0))
-    return folder
-
-
-def pack(folder: Path, name: str) -> Path:
-    """A .tar beside the folder, with its files in no order."""
-    path = folder.parent / name
-    with tarfile.open(path, "w:gz" if name.endswith("gz") else "w") as archive:
-        for file in sorted(folder.rglob("*"), reverse=True):
-            archive.add(file, file.relative_to(folder), recursive=False)
-    return path
-
-
-def load(folder: Path, train: str, valid: str, more: str = "") -> Data:
-    folder.mkdir(exist_ok=True)
-    (folder / "x.data").write_text(f"\ntrain = {train}\nvalid = {valid}\n{more}")
-    return sources.load(folder / "x.data")
-
-
-def converted(dataset: Dataset, folder: Path) -> Data:
-    return sources.load(write(dataset, Place(folder, folder)).data)
 
 
 def same_items(direct: Data, files: Data, channels: int) -> None:
     assert direct.names == files.names
     for split in SPLITS:
-        one, two = (sources.items(d, split) for d in (direct, files))
-        assert len(one) == len(two) == len(sources.images(direct, split))
+        one, two = direct.items(split), files.items(split)
+        assert len(one) == len(two) == len(direct.images(split))
         assert len(set(one.names)) == len(one)
         read, expected = one.reader(channels), two.reader(channels)
         for index in range(len(one)):
@@ -115,7 +59,7 @@ def test_idx(tmp_path: Path, ends: tuple[str, str], dot: str, channels: int) -> 
     train, valid = (f"{name.replace('-idx', f'{dot}idx')}{ends[0]}" for name in IDX)
     direct = load(folder, train, valid, "classes = 10\n")
     same_items(direct, converted(mnist(folder), tmp_path / "out"), channels)
-    assert sources.images(direct, "train")[7] == f"{folder}/{train}[7]"
+    assert direct.images("train")[7] == f"{folder}/{train}[7]"
 
 
 def as_folder(folder: Path) -> tuple[str, str]:
@@ -141,20 +85,18 @@ def test_cifar_binary(
     direct = load(tmp_path, *form(folder))
     assert direct.names == NAMES
     same_items(direct, files, channels)
-    assert sources.images(direct, "train")[9].endswith(f"{BIN}/data_batch_2.bin[0]")
+    assert direct.images("train")[9].endswith(f"{BIN}/data_batch_2.bin[0]")
 
 
 def test_a_single_batch_of_cifar(tmp_path: Path) -> None:
     folder = write_batches(tmp_path / "in") / BIN
     data = load(folder, "data_batch_1.bin", "data_batch_2.bin", "classes=10\n")
     assert data.names == NAMES
-    assert [len(sources.items(data, split)) for split in SPLITS] == [9, 4]
+    assert [len(data.items(split)) for split in SPLITS] == [9, 4]
     content = np.frombuffer(records(4, 4), np.uint8).reshape(4, -1)
     planes = content[2, 1:].reshape(3, 32, 32)
-    np.testing.assert_array_equal(
-        sources.items(data, "valid").reader(3)(2), planes.transpose(1, 2, 0)
-    )
-    assert sources.items(data, "valid").class_of(2) == content[2, 0]
+    np.testing.assert_array_equal(data.items("valid").reader(3)(2), planes.transpose(1, 2, 0))
+    assert data.items("valid").class_of(2) == content[2, 0]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -171,12 +113,12 @@ def test_names_say_which_class_a_folder_is(tmp_path: Path) -> None:
     path = pack(write_folders(tmp_path / "in"), "x.tar")
     (tmp_path / "x.names").write_text("dog\ncat\nant\n")
     data = load(tmp_path, str(path), str(path), "names = x.names\n")
-    items = sources.items(data, "train")
+    items = data.items("train")
     assert [items.class_of(index) for index in (0, len(items) - 1)] == [2, 1]
     (tmp_path / "x.names").write_text("dog\ncat\n")
     data = load(tmp_path, str(path), str(path), "names = x.names\n")
     with pytest.raises(DataError, match=r"x.data:2: .*/x/train/ant/1.jpg .*none of the classes"):
-        sources.items(data, "train")
+        data.items("train")
 
 
 @pytest.mark.parametrize(
@@ -198,150 +140,10 @@ def test_yaml_names_such_files_too(tmp_path: Path) -> None:
     names = "".join(f", d{number}" for number in range(10))[2:]
     path = tmp_path / "x.yaml"
     path.write_text(f"train: {IDX[0]}.gz\nval: [{IDX[1]}.gz]\nnames: [{names}]\n")
-    assert len(sources.items(sources.load(path), "valid")) == VALID
+    assert len(Data.load(path).items("valid")) == VALID
     path.write_text(f"val: a\ntrain: [{IDX[0]}.gz, {IDX[1]}.gz]\nnames: [{names}]\n")
     with pytest.raises(DataError, match=r"x.yaml:2: a file of many images can't be one"):
-        sources.items(sources.load(path), "train")
-
-
-def cfg(net: str, size: tuple[int, int] = (28, 28), channels: int = 1, head: str = "") -> Cfg:
-    lines = f"[net]\nwidth={size[0]}\nheight={size[1]}\nchannels={channels}\n{net}\n"
-    return Cfg(f"{lines}{head or '[softmax]'}\n".encode(), "x.cfg")
-
-
-def train(data: Data, how: Cfg, workers: int = 0, epoch: int = 0) -> list[Batch]:
-    options = {"batch": 4, "subdivisions": 2, "seed": 5, "epoch": epoch, "workers": workers}
-    return list(training_loader(data, how, **options))  # type: ignore[arg-type]
-
-
-def same(one: list[Batch], two: list[Batch]) -> bool:
-    """Bit for bit, but for the names"""
-    return len(one) == len(two) and all(
-        torch.equal(getattr(a, name), getattr(b, name)) and a.sizes == b.sizes
-        for a, b in zip(one, two, strict=True)
-        for name in ("images", "boxes", "labels")
-    )
-
-
-STILL = "flip=0\nmin_crop=28\nmax_crop=28\nlabel_smooth_eps=.1"
-NETS = {
-    "nothing varies": STILL,
-    "flip": "min_crop=28\nmax_crop=28",
-    "crop and angle": "min_crop=24\nmax_crop=40\nangle=10\naspect=1.2",
-    "colours": "hue=.1\nsaturation=1.5\nexposure=1.5",
-    "mixed": "mosaic=1\ncutmix=1\nblur=1",
-}
-
-
-@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
-@pytest.mark.parametrize("size", [(28, 28), (32, 32), (20, 28), (28, 20)])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_batches_are_those_of_the_files(
-    tmp_path: Path, net: str, size: tuple[int, int], channels: int
-) -> None:
-    folder = write_digits(tmp_path / "in")
-    direct = load(folder, *(f"{name}.gz" for name in IDX))
-    files = converted(mnist(folder), tmp_path / "out")
-    how = cfg(net, size, channels)
-    assert same(train(direct, how), train(files, how))
-    judged = [list(evaluation_loader(data, how, batch=3, workers=0)) for data in (direct, files)]
-    assert same(*judged)
-    assert judged[0][0].images.dtype == torch.float32
-
-
-@pytest.mark.parametrize("size", [(20, 32), (32, 20)])
-def test_images_that_are_not_square(tmp_path: Path, size: tuple[int, int]) -> None:
-    """An evaluation leaves them whole where their shorter side is the network's width"""
-    folder = write_digits(tmp_path / "in")
-    random = np.random.default_rng(1)
-    for part, count in (("train", TRAIN), ("t10k", VALID)):
-        images = random.integers(0, 256, (count, size[1], size[0]))
-        write_idx(folder / f"{part}-images-idx3-ubyte.gz", images)
-    direct = load(folder, *(f"{name}.gz" for name in IDX))
-    files = converted(mnist(folder), tmp_path / "out")
-    how = cfg(STILL, size)
-    assert same(train(direct, how), train(files, how))
-    one, two = (list(evaluation_loader(data, how, workers=0)) for data in (direct, files))
-    assert same(one, two)
-
-
-@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
-def test_workers_change_nothing(tmp_path: Path, net: str) -> None:
-    data = load(write_digits(tmp_path), *(f"{name}.gz" for name in IDX))
-    one, two = (train(data, cfg(net), workers) for workers in (0, 2))
-    assert same(one, two)
-    assert [batch.paths for batch in one] == [batch.paths for batch in two]
-
-
-def test_what_is_cut_out_of_memory_needs_no_workers(tmp_path: Path) -> None:
-    direct = load(write_digits(tmp_path / "in"), *(f"{name}.gz" for name in IDX))
-    files = converted(mnist(tmp_path / "in"), tmp_path / "out")
-    how = {"batch": 4, "subdivisions": 2, "seed": 5, "epoch": 0, "workers": 2}
-
-    def workers(data: Data, net: str, size: tuple[int, int]) -> tuple[int, int]:
-        training = training_loader(data, cfg(net, size), **how)  # type: ignore[arg-type]
-        return training.workers, evaluation_loader(data, cfg(net, size), workers=2).workers
-
-    assert workers(direct, STILL, (28, 28)) == (0, 0)
-    assert workers(direct, NETS["flip"], (28, 28)) == (2, 0)
-    assert workers(direct, STILL, (32, 32)) == workers(files, STILL, (28, 28)) == (2, 2)
-
-
-def test_epochs_differ_and_every_image_comes(tmp_path: Path) -> None:
-    data = load(write_digits(tmp_path), *(f"{name}.gz" for name in IDX))
-    orders = [
-        [path for batch in train(data, cfg(STILL), epoch=epoch) for path in batch.paths]
-        for epoch in (0, 1)
-    ]
-    assert orders[0] != orders[1]
-    assert set(orders[0][:TRAIN]) == set(orders[1][:TRAIN]) == set(sources.images(data, "train"))
-    assert steps_per_epoch(data, Settings.of(cfg("batch=4\nmax_batches=10"))) == 4
-
-
-def test_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = load(write_digits(tmp_path), *(f"{name}.gz" for name in IDX))
-    items = sources.items(data, "train")
-    assert isinstance(items, Arrays)
-    decode, asked = items.decoded, []
-    monkeypatch.setattr(items, "decoded", lambda c: asked.append(c) or decode(c))
-    for epoch in range(3):
-        train(data, cfg(NETS["flip"]), epoch=epoch)
-    list(evaluation_loader(data, cfg(""), "train", workers=2))
-    assert asked == [1]
-
-
-def test_the_cache_is_for_files(tmp_path: Path) -> None:
-    data = load(write_digits(tmp_path), *(f"{name}.gz" for name in IDX))
-    how = {"batch": 4, "subdivisions": 2, "seed": 5, "epoch": 0, "workers": 0}
-    cached = training_loader(data, cfg(""), cache=1, **how)  # type: ignore[arg-type]
-    assert same(list(cached), train(data, cfg("")))
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_broken_images_of_a_tar_are_skipped(tmp_path: Path, workers: int) -> None:
-    folder = write_folders(tmp_path / "in")
-    (folder / "x/train/ant/1.jpg").write_bytes(b"none")
-    (folder / "x/test/ant/3.jpg").write_bytes(b"")
-    path = pack(folder, "x.tar")
-    data = load(tmp_path, str(path), str(path))
-    how = cfg(STILL.replace("28", "32"), (32, 32), 3)
-    options = {"batch": TRAIN, "subdivisions": 1, "seed": 5, "epoch": 0, "workers": workers}
-    training = training_loader(data, how, **options)  # type: ignore[arg-type]
-    evaluation = evaluation_loader(data, how, workers=workers)
-    assert sum(len(batch) for batch in training) == TRAIN
-    assert sum(len(batch) for batch in evaluation) == VALID - 1
-    broken, empty = f"{path}/x/train/ant/1.jpg", f"{path}/x/test/ant/3.jpg"
-    assert training.skipped == [(broken, f"{broken}: not an image that OpenCV can decode")]
-    assert evaluation.skipped == [(empty, f"{empty}: the image file is empty")]
-
-
-def test_detectors_want_boxes(tmp_path: Path) -> None:
-    data = load(write_digits(tmp_path), *(f"{name}.gz" for name in IDX))
-    how = cfg("", head="[yolo]\nclasses=10")
-    with pytest.raises(DataError, match=r"x.data:2: its images have classes, but no boxes"):
-        train(data, how)
-    with pytest.raises(DataError, match=r"x.data:3: its images have classes, but no boxes"):
-        evaluation_loader(data, how)
+        Data.load(path).items("train")
 
 
 def short(path: Path) -> None:
@@ -356,7 +158,6 @@ def unpacked(path: Path, cut: int) -> None:
     path.write_bytes(gzip.decompress(path.read_bytes())[:cut])
 
 
-IMAGES, LABELS = f"{IDX[0]}.gz", "train-labels-idx1-ubyte.gz"
 BAD_IDX: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "no labels": (LABELS, Path.unlink, f"{LABELS[:-3]}: is not there, nor with .gz$"),
     "no images": (IMAGES, Path.unlink, f"x.data:2: there is no {IMAGES}$"),
@@ -384,7 +185,7 @@ def test_bad_idx(tmp_path: Path, name: str, spoil: Callable[[Path], object], mes
     spoil(write_digits(tmp_path) / name)
     data = load(tmp_path, *(f"{name}.gz" for name in IDX), "classes=10\n")
     with pytest.raises(DataError, match=message) as caught:
-        sources.items(data, "train")
+        data.items("train")
     assert "\n" not in str(caught.value)
 
 
@@ -392,7 +193,7 @@ def test_idx_files_that_are_not_images(tmp_path: Path) -> None:
     folder = write_digits(tmp_path)
     data = load(folder, LABELS, f"{IDX[1]}.gz", "classes=10\n")
     with pytest.raises(DataError, match=f"{LABELS}: expected NAME-images-idx3-ubyte"):
-        sources.items(data, "train")
+        data.items("train")
 
 
 def add_empty(path: Path) -> None:
@@ -421,7 +222,7 @@ def test_bad_cifar(
     (tmp_path / "x.names").write_text("".join(f"{name}\n" for name in NAMES))
     data = load(tmp_path, str(path), str(path), "names=x.names\n")
     with pytest.raises(DataError, match=message) as caught:
-        sources.items(data, "train")
+        data.items("train")
     assert "\n" not in str(caught.value)
 
 
@@ -429,9 +230,9 @@ def test_a_split_that_is_not_there(tmp_path: Path) -> None:
     folder = write_batches(tmp_path / "in")
     (folder / BIN / "test_batch.bin").unlink()
     data = load(tmp_path, str(folder), str(folder))
-    assert len(sources.items(data, "train")) == TRAIN
+    assert len(data.items("train")) == TRAIN
     with pytest.raises(DataError, match=r"x.data:3: valid has no images in it"):
-        sources.items(data, "valid")
+        data.items("valid")
 
 
 def test_classes_that_are_others(tmp_path: Path) -> None:
@@ -441,7 +242,7 @@ def test_classes_that_are_others(tmp_path: Path) -> None:
     (tmp_path / "x.names").write_text("a\nb\n")
     data = load(tmp_path, str(folder), str(folder), "names=x.names\n")
     with pytest.raises(DataError, match=r"x.data:2: labels up to \d, but 2 names"):
-        sources.items(data, "train")
+        data.items("train")
 
 
 def test_lists_need_names(tmp_path: Path) -> None:
@@ -451,22 +252,12 @@ def test_lists_need_names(tmp_path: Path) -> None:
         load(folder, f"{IDX[0]}.gz", "valid.txt")
 
 
-def test_mnist_itself(shared: Path, tmp_path: Path) -> None:
-    train, valid = (f"{shared}/data/mnist/{name}.gz" for name in IDX)
-    data = load(tmp_path, train, valid, "classes=10\n")
-    assert [len(sources.images(data, split)) for split in SPLITS] == [60_000, 10_000]
-    (batch, *_) = evaluation_loader(data, cfg(""), batch=10_000, workers=0)
-    # what is published of it: the first labels, and the mean grey of the test images
-    assert batch.labels.argmax(1)[:5].tolist() == [7, 2, 1, 0, 4]
-    assert batch.images.mean() == pytest.approx(0.1325, abs=1e-4)
-
-
 def test_cifar_itself(shared: Path, tmp_path: Path) -> None:
     """The subset of JPEG copies"""
     path = shared / "data/cifar10-jpeg.tar"
     data = load(tmp_path, str(path), str(path))
     assert data.names == NAMES
-    items = sources.items(data, "valid")
+    items = data.items("valid")
     assert len(items) == 2000
     assert np.bincount([items.class_of(index) for index in range(2000)]).tolist() == [200] * 10
     number = items.names.index(f"{path}/cifar10/test/frog/0003.jpg")

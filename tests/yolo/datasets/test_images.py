@@ -1,13 +1,13 @@
 """Decoding and Darknet's resizing; the oracles: its formulas in plain loops, and its library."""
 
 import ctypes
-import os
 import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from darknet_library import ALEXEY_LIB, CImage, with_library
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -16,9 +16,6 @@ from yolo.datasets.images import letterbox_placement, read_image
 from yolo.datasets.resize import center_crop_darknet, letterbox_darknet, resize_darknet
 from yolo.errors import DataError
 
-# a built library of AlexeyAB's Darknet, where one is at hand
-ALEXEY_LIB = os.environ.get("ALEXEY_LIB")
-with_library = pytest.mark.skipif(not ALEXEY_LIB, reason="needs ALEXEY_LIB, a Darknet library")
 Floats = NDArray[np.float32]
 SIZES = [(50, 37, 32, 32), (13, 20, 64, 48), (32, 9, 32, 17), (1, 5, 8, 8), (6, 1, 8, 8)]
 shapes = pytest.mark.parametrize(("width", "height", "new_width", "new_height"), SIZES)
@@ -109,15 +106,6 @@ def test_center_crop(width: int, height: int, new_width: int, new_height: int) -
                 min(max(column + x, 0), inner.shape[1] - 1),
             )
             assert out[row, column] == pytest.approx(inner[at], abs=1e-6)
-
-
-class CImage(ctypes.Structure):
-    _fields_ = (
-        ("w", ctypes.c_int),
-        ("h", ctypes.c_int),
-        ("c", ctypes.c_int),
-        ("data", ctypes.POINTER(ctypes.c_float)),
-    )
 
 
 def in_library(function: str, image: NDArray[np.uint8], *numbers: int) -> Floats:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from cfgs import net
 from paths import ROOT
 
 from yolo.cfg import Cfg
@@ -23,7 +24,7 @@ from yolo.evaluation.loader import evaluation_loader
 from yolo.training.loader import training_loader
 
 IMAGES = 11
-NET = "[net]\nwidth=32\nheight=64\nchannels=3\nhue=.1\nsaturation=1.5\nexposure=1.5\n"
+NET = net(32, 64, hue=".1", saturation=1.5, exposure=1.5)
 DETECTOR = NET + "[yolo]\nclasses=2\njitter=.3\nrandom=0\n"
 CLASSIFIER = NET + "label_smooth_eps=.2\n[avgpool]\n[softmax]\n"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cfgs import net, plain, yolo
 from foreign_data import labels, write_image, write_sets, write_voc
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,19 +25,8 @@ from yolo.inference.detections import Detections
 from yolo.models.load import load_model
 
 Box = tuple[int, float, float, float, float]  # class, centre x, y, width, height
-NET = "[net]\nwidth=32\nheight=32\nchannels=3\n"
-DETECTOR = f"""{NET}[convolutional]
-filters=14
-size=1
-stride=4
-pad=1
-activation=linear
-[yolo]
-mask=0,1
-anchors=8,8, 16,16
-classes=2
-num=2
-"""
+
+DETECTOR = net(32, 32) + plain(14, stride=4) + yolo(2, "0,1", "8,8, 16,16")
 
 
 def overlap(a: Box, b: Box) -> float:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cfgs import conv, net, plain, yolo
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import build
@@ -34,36 +35,8 @@ from yolo.evaluation.results import ClassifierEvaluation, DetectorEvaluation
 from yolo.inference.detections import Detections
 from yolo.models.load import load_model
 
-CLASSIFIER = """[net]
-width=4
-height=4
-channels=3
-[convolutional]
-filters=7
-size=1
-stride=1
-pad=1
-activation=leaky
-[avgpool]
-[softmax]
-"""
-DETECTOR = """[net]
-width=32
-height=32
-channels=3
-[convolutional]
-batch_normalize=1
-filters=14
-size=3
-stride=4
-pad=1
-activation=linear
-[yolo]
-mask=0,1
-anchors=6,8, 10,9
-classes=2
-num=2
-"""
+CLASSIFIER = net(4, 4) + plain(7, activation="leaky") + "[avgpool]\n[softmax]\n"
+DETECTOR = net(32, 32) + conv(14, stride=4, activation="linear") + yolo(2, "0,1", "6,8, 10,9")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from cfgs import net, plain
 from networks import build, keys_asked, random_input
 
 from yolo.layers import registered
@@ -17,10 +18,7 @@ HEADS.remove("ssd")  # has a file of its own
 
 
 def before(filters, size=1, stride=2):
-    return (
-        f"[net]\nwidth={2 * WIDTH}\nheight={2 * HEIGHT}\nchannels=3\n[convolutional]\n"
-        f"filters={filters}\nsize={size}\nstride={stride}\nactivation=linear\n"
-    )
+    return net(2 * WIDTH, 2 * HEIGHT) + plain(filters, size, stride=stride, pad=None)
 
 
 def sigmoid(x):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from cfgs import plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import build, random_input
@@ -10,10 +11,10 @@ from training_cases import (
     ANCHOR_CASES,
     BATCH,
     CLASSIFIERS,
-    CONV,
     NET,
     POOLED,
     REGION_CASES,
+    YOLO,
     gaussian,
     region,
     scene,
@@ -261,7 +262,7 @@ def test_descending_finds_certain_boxes():
 
 def test_a_step_changes_weights_by_delta_times_input():
     """lr / batch · Σ delta · input, in sign and size, for a 1×1 convolution before a head."""
-    text = yolo("iou_loss=giou", "iou_normalizer=.07").replace("size=3\nstride=4\npad=1", "size=1")
+    text = plain(16) + YOLO + "iou_loss=giou\niou_normalizer=.07\n"
     network = build(NET + text)
     images = random_input(network, BATCH)
     convolution = network.layers[0].conv
@@ -380,7 +381,7 @@ def test_trained_heads():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (CONV + "5\n", "x.cfg:11: [convolutional] no head and no [cost]"),
+        (plain(5, 3, stride=4), "x.cfg:11: [convolutional] no head and no [cost]"),
         (POOLED + "[softmax]\nnoloss=1\n", "x.cfg:19: [softmax] noloss=1"),
         (yolo("iou_loss=eiou"), "iou_loss=eiou: expected one of mse, iou, giou, diou, ciou"),
         (yolo("iou_thresh_kind=mse"), "iou_thresh_kind=mse: expected one of iou"),

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from cfgs import net, plain, route
+from cfgs import maxpool, net, plain, route
 from networks import build, keys_asked, random_input
 
 from yolo.cfg import Cfg
@@ -304,7 +304,7 @@ def test_the_surest_of_an_image_are_left():
 
 def test_l2norm():
     layer = "[l2norm]\nscale=20\neps=1e-10\n"
-    network = build("[net]\nwidth=4\nheight=3\nchannels=3\n" + layer)
+    network = build(net(4, 3) + layer)
     factors = torch.tensor([20.0, 5.0, -1.0])
     network.layers[0].store({"factors": factors})
     x = random_input(network)
@@ -325,7 +325,7 @@ def test_nothing_uses_a_list_of_boxes(behind):
 
 
 def test_l2norm_of_half_floats_and_doubles():
-    network = build("[net]\nwidth=4\nheight=3\nchannels=3\n[l2norm]\nscale=2\n")
+    network = build(net(4, 3) + "[l2norm]\nscale=2\n")
     network.layers[0].store({"factors": torch.full((3,), 2.0)})
     x = random_input(network)
     x[:, :, 0] = 0
@@ -339,7 +339,7 @@ def test_l2norm_of_half_floats_and_doubles():
 
 def test_preparation_of_the_input():
     """image_mean and image_scale of [net] are those of blobFromImage."""
-    plain = "[net]\nwidth=4\nheight=3\nchannels=3\n[maxpool]\nsize=1\nstride=1\n"
+    plain = net(4, 3) + maxpool(1, 1)
     prepared = plain.replace(
         "channels=3\n", "channels=3\nimage_mean=123,117,104\nimage_scale=0.017\n"
     )

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from cfgs import net, plain, region, yolo
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import build, random_input
@@ -24,10 +25,9 @@ from yolo.inference.detections import (
 )
 from yolo.nms import Nms
 
-CONV = "[convolutional]\nfilters={}\nsize=1\nstride=1\npad=1\nactivation=linear\n"
-YOLO = "[yolo]\nmask=0,1\nanchors=6,8, 10,9, 12,14\nclasses=3\nnum=3\n"
-NET = "[net]\nwidth=16\nheight=8\nchannels=3\n"
-REGION = "[region]\nanchors=1,2, 3,1\nclasses=3\nnum=2\nsoftmax=1\n"
+NET = net(16, 8)
+YOLO = yolo(3, "0,1", "6,8, 10,9, 12,14")
+REGION = region(3, "1,2, 3,1", softmax=1)
 
 
 def scene(seed: int, count: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -122,14 +122,14 @@ def test_boxes_of_other_classes_stay() -> None:
     ],
 )
 def test_the_last_head_chooses_the_kind_of_nms(keys: str, exponent: float | None) -> None:
-    head = CONV.format(16) + YOLO
+    head = plain(16) + YOLO
     other = head + "nms_kind=diounms\nbeta_nms=0.1\n"
-    assert suppression(build(NET + other + CONV.format(16) + YOLO + keys)) == Nms(0.45, exponent)
+    assert suppression(build(NET + other + plain(16) + YOLO + keys)) == Nms(0.45, exponent)
     assert suppression(build(NET + head + keys), 0.3) == Nms(0.3, exponent)
 
 
 def test_region_heads_take_plain_nms() -> None:
-    network = build(NET + CONV.format(16) + REGION)
+    network = build(NET + plain(16) + REGION)
     assert suppression(network) == Nms(0.45, None)
 
 
@@ -138,7 +138,7 @@ def test_region_heads_take_plain_nms() -> None:
 )
 def test_candidates(head: str, thresh: float) -> None:
     """get_yolo_detections and get_region_boxes, box by box."""
-    network = build(NET + CONV.format(16) + head)
+    network = build(NET + plain(16) + head)
     with torch.no_grad():
         outputs = network(3 * random_input(network))
     decoded = network.layers[1].decode(outputs[1])
@@ -169,7 +169,7 @@ def test_a_confidence_of_exactly_the_threshold_is_none(head: str) -> None:
 
 
 def test_numbers_that_are_not_finite_are_no_candidates() -> None:
-    network = build(NET + CONV.format(16) + YOLO)
+    network = build(NET + plain(16) + YOLO)
     outputs = {1: torch.full((1, 16, 8, 16), torch.nan)}
     assert [len(found) for found in detect(network, outputs, 0.005, Nms())] == [0]
 
@@ -187,11 +187,11 @@ def test_boxes_find_back_from_the_letterbox(size: tuple[int, int]) -> None:
 
 def test_heads_must_agree_on_the_classes() -> None:
     other = YOLO.replace("classes=3", "classes=2")
-    network = build(NET + CONV.format(16) + YOLO + CONV.format(14) + other)
-    with pytest.raises(CfgError, match=r"x\.cfg:22: \[yolo\] classes=2, but .* line 11 has 3"):
+    network = build(NET + plain(16) + YOLO + plain(14) + other)
+    with pytest.raises(CfgError, match=r"x\.cfg:20: \[yolo\] classes=2, but .* line 10 has 3"):
         box_classes(network)
 
 
 def test_a_network_without_boxes() -> None:
     with pytest.raises(DarknetError, match="has no head that gives boxes"):
-        suppression(build(NET + CONV.format(16)))
+        suppression(build(NET + plain(16)))

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from cfgs import net
 from networks import build, random_input
 
 from yolo.cfg import Cfg
@@ -18,7 +19,7 @@ from yolo.models.randomize import randomize
 from yolo.models.weights import load_weights, save_weights
 from yolo.network import Network
 
-NET = "[net]\nheight=6\nwidth=5\nchannels=3\n"
+NET = net(5, 6)
 CONV = "[bayesian_convolutional]\nprior={}\nfilters=4\nsize=3\npad=1\nactivation=linear\n"
 FULL = "[bayesian_connected]\nprior={}\noutput=7\nactivation=linear\n"
 SECTIONS = [CONV.format("gnj"), CONV.format("ghs"), FULL.format("gnj"), FULL.format("ghs")]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from cfgs import net
 from networks import build, keys_asked, random_input
 from reference import (
     SCALAR,
@@ -35,7 +36,7 @@ from yolo.layers import registered
 from yolo.layers.activations import ACROSS_CHANNELS, ACTIVATIONS
 from yolo.network import Network
 
-NET = "[net]\nwidth=6\nheight=8\nchannels=4\n"
+NET = net(6, 8, 4)
 CONV = "[convolutional]\nsize=1\nactivation=linear\nfilters="
 LAYERS = sorted(name for name, kind in registered().items() if not kind.is_head)
 

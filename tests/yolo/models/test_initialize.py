@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from cfgs import NET, conv, net, plain, route, yolo
 from networks import build
 from paths import ROOT
 from tiny_data import CLASSIFIER, DETECTOR, make_detection_data
@@ -34,8 +35,7 @@ def test_a_seed_makes_the_same_network():
 
 def test_activations_keep_their_size():
     """He: behind every leaky convolution the second moment stays about what it was."""
-    body = "[convolutional]\nbatch_normalize=1\nfilters=128\nsize=3\npad=1\nactivation=leaky\n"
-    network = fresh("[net]\nwidth=16\nheight=16\nchannels=64\n" + 6 * body)
+    network = fresh(net(16, 16, 64) + 6 * conv(128))
     x = torch.randn(4, 64, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         outputs = network(x, collect=range(6))
@@ -132,11 +132,8 @@ def test_a_classifier_gets_more_classes():
 
 
 def test_a_head_that_nothing_of_its_own_feeds():
-    text = (
-        "[net]\nwidth=8\nheight=8\nchannels=3\n[convolutional]\nfilters=6\nactivation=linear\n"
-        "[route]\nlayers=-1,-1\n[yolo]\nclasses=1\nnum=2\nanchors=1,1,2,2\nmask=0,1\n"
-    )
-    with pytest.raises(CfgError, match=r"x.cfg:8: \[route\] feeds a head"):
+    text = NET + plain(6) + route(-1, -1) + yolo(1, "0,1", "1,1, 2,2")
+    with pytest.raises(CfgError, match=r"x.cfg:10: \[route\] feeds a head"):
         with_classes(Cfg(text.encode(), "x.cfg"), 2)
 
 

@@ -6,6 +6,7 @@ import struct
 import numpy as np
 import pytest
 import torch
+from cfgs import net
 from networks import build, random_input
 from paths import SHARED
 
@@ -17,7 +18,7 @@ from yolo.models.weights import Header, load_weights, save_weights, weights_size
 from yolo.network import Network
 
 MODELS = sorted(path.stem for path in SHARED.glob("data/models/*.weights"))
-NET = "[net]\nwidth=4\nheight=3\nchannels=2\n"
+NET = net(4, 3, 2)
 CONV = "[convolutional]\nfilters=2\nactivation=linear\n"
 BN = "batch_normalize=1\n"
 # A section that stores tensors, and their shapes in the order of the file.

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from cfgs import net, plain
 from networks import build
 
 from yolo.cfg import Cfg
@@ -26,10 +27,8 @@ BOXES = torch.tensor(
 
 
 def cfg(filters, head, size=(8 * WIDTH, 8 * HEIGHT), before="", channels=3):
-    return (
-        f"[net]\nwidth={size[0]}\nheight={size[1]}\nchannels={channels}\n{before}"
-        f"[convolutional]\nfilters={filters}\nsize=8\nstride=8\nactivation=linear\n{head}"
-    )
+    last = plain(filters, 8, stride=8, pad=None)
+    return net(*size, channels) + before + last + head
 
 
 def yolo(options=""):
@@ -215,7 +214,7 @@ def network(text, path):
 
 
 def test_a_teacher_of_another_structure_and_size():
-    stem = "[convolutional]\nfilters=4\nsize=3\npad=1\nactivation=leaky\n"
+    stem = plain(4, 3, activation="leaky")
     head = f"[yolo]\nclasses=2\nmask=0,2\n{ANCHORS}"
     teacher = build(cfg(14, head, (64, 48), stem))
     student = build(yolo(), 1)

@@ -3,12 +3,13 @@
 import math
 
 import pytest
+from cfgs import net
 
 from yolo.cfg import Cfg
 from yolo.errors import CfgError
 from yolo.training.settings import POLICIES, Settings
 
-NET = "[net]\nwidth=8\nheight=8\nchannels=3\nlearning_rate=0.1\nmax_batches=100\n"
+NET = net(learning_rate=0.1, max_batches=100)
 
 
 def settings(text: str) -> Settings:
@@ -16,7 +17,7 @@ def settings(text: str) -> Settings:
 
 
 def test_darknets_defaults():
-    found = Settings.of(Cfg(b"[net]\nwidth=8\nheight=8\nchannels=3\n", "x.cfg"))
+    found = Settings.of(Cfg(net().encode(), "x.cfg"))
     assert (found.batch, found.subdivisions, found.learning_rate) == (1, 1, 0.001)
     assert (found.momentum, found.decay, found.policy, found.power) == (0.9, 0.0001, "constant", 4)
 

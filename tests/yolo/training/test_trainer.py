@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from cfgs import net
 from tiny_data import BODY, CLASSIFIER, DETECTOR, make_classification_data, make_detection_data
 from tiny_training import fresh, trainer
 
@@ -178,7 +179,7 @@ def test_nothing_left_to_train():
 
 def test_a_network_without_a_trained_head(data):
     with pytest.raises(CfgError, match="nothing that can be trained"):
-        trainer(data, "[net]\nwidth=32\nheight=32\nchannels=3\nbatch=2\n" + BODY)
+        trainer(data, net(32, 32, batch=2) + BODY)
 
 
 def test_adam_and_the_sections_own_rate():

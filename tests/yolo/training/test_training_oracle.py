@@ -1,22 +1,19 @@
 """Losses and a training step against AlexeyAB's Darknet, through the oracle beside the project."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from networks import build
-from paths import SHARED
+from oracle import ORACLE, ask
 from training_cases import BATCH, CLASSIFIERS, DETECTORS, scene
 
 from yolo.heads.region.loss import WARM_UP
 from yolo.heads.trained import trained_heads
 from yolo.models.weights import load_weights, save_weights
 
-ORACLE = SHARED / "oracle"
 TOLERANCE = 1e-5
 MOST_TRUTHS = 200
 SEEN = [WARM_UP - BATCH - 1, WARM_UP - BATCH]  # before these images: the last of the warm-up, none
@@ -93,15 +90,7 @@ def answers(tmp_path_factory):
         )
     source = Path(__file__).with_name("training_oracle.c")
     waiting = [named(number) for number in range(len(CASES))]
-    environment = os.environ | {"PYTHONPATH": str(ORACLE), "OMP_NUM_THREADS": "1"}
-    while waiting:
-        command = [sys.executable, "-c", WORKER, str(folder), str(source), *waiting]
-        process = subprocess.run(command, env=environment, capture_output=True, text=True)
-        done = [line for line in process.stdout.splitlines() if line in waiting]
-        if len(done) < len(waiting):
-            crashed = folder / f"{waiting[len(done)]}.crashed"
-            crashed.write_text(f"exit {process.returncode}: {process.stderr[-300:]}")
-        waiting = waiting[len(done) + 1 :]
+    ask(WORKER, [str(folder), str(source)], folder, waiting)
     return folder
 
 
