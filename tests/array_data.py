@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from foreign_data import write_idx
 
+from yolo.datasets import sources
 from yolo.datasets.data import Data
 from yolo.datasets.formats.layout import Place, write
 from yolo.datasets.formats.pictures import Dataset
@@ -68,8 +69,8 @@ def pack(folder: Path, name: str) -> Path:
 def load(folder: Path, train: str, valid: str, more: str = "") -> Data:
     folder.mkdir(exist_ok=True)
     (folder / "x.data").write_text(f"\ntrain = {train}\nvalid = {valid}\n{more}")
-    return Data.load(folder / "x.data")
+    return sources.load(folder / "x.data")
 
 
 def converted(dataset: Dataset, folder: Path) -> Data:
-    return Data.load(write(dataset, Place(folder, folder)).data)
+    return sources.load(write(dataset, Place(folder, folder)).data)

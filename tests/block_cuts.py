@@ -24,7 +24,7 @@ def layer(**more: object) -> Job:
     return digits("layer", percent=more.pop("percent", 0.0), **more)
 
 
-def measures(shorter, folding):
+def measures(shortened, folding):
     return Costs(folding.graph).measures()
 
 

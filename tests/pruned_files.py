@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from yolo.cfg import Cfg
 from yolo.models.weights import load_weights
 from yolo.network import Network
 
+OF_SPECS = set(inspect.signature(spec).parameters)
 FILES = {"cfg": Path("x.cfg"), "weights": Path("x.weights")}  # in the folder where a test is
 
 
@@ -26,12 +28,12 @@ class Model:
     cfg: str
     weights: str
 
-    def job(self, strategy: str = "shortcut", percent: float = 0.5, **more: object) -> Job:
-        wish = {k: more.pop(k) for k in list(more) if k in Wish.__dataclass_fields__}
+    def job(self, strategy: str = "shortcut", percent: float | None = 0.5, **more: object) -> Job:
+        own = {name: more.pop(name) for name in list(more) if name in OF_SPECS}
         return make_job(
             self.cfg,
             self.weights,
-            spec(strategy, percent, **wish),
+            spec(strategy, percent, **own),
             **{"verify": ("torch",), "runs": 0, **more},
         )
 

@@ -44,12 +44,12 @@ def cut(graph, fold):
     return Network.with_state(*operate(graph, graph.network.state(), fold))
 
 
-def finish(shorter, graph, fold):
+def finish(shortened, graph, fold):
     return cut(graph, fold)
 
 
 def whole(network):
-    return Shortened.of(network, ())
+    return Shortened.of(network)
 
 
 WHOLE = timed(sample(TIMED).network).ms

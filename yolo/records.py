@@ -14,6 +14,8 @@ T = TypeVar("T")
 # what a parser of somebody else's JSON raises
 WRONG = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
+UNNAMED = {"format", "strategy", "wish"}  # keys of our files from before they had a kind
+
 
 def record(kind: str, schema: int, content: Mapping[str, object], indent: int = 2) -> str:
     """The text of a file: `kind` names what it is, `schema` counts the forms that it has had."""
@@ -37,7 +39,7 @@ def read_record(
         found = data.get("kind"), data.get("schema")
     except WRONG as wrong:
         raise error(f"{path}: is not a {kind}; use another file name, or remove it") from wrong
-    if "schema" not in data and ({"format", "strategy", "families", "machines"} & data.keys()):
+    if found == (None, None) and UNNAMED & data.keys():
         raise error(f"{path}: is a {kind} of an older version; remove it and make it again")
     if found[0] != kind:
         raise error(f"{path}: is not a {kind}; use another file name, or remove it")

@@ -9,12 +9,14 @@ import pytest
 import torch
 from tiny_data import CLASSIFIER, DETECTOR, make_classification_data, make_detection_data
 
-from pruning.calibration.images import batches, calibration_images
-from pruning.proof.engines import OpenCV
-from pruning.proof.verify import noise_image, relative
+from pruning.calibration.images import calibration_images
+from pruning.measure.head_error import batches
+from pruning.proof.engines.opencv import OpenCV
+from pruning.proof.verify import relative
 from yolo.cfg import Cfg
 from yolo.errors import DataError
 from yolo.models.load import load_model
+from yolo.models.randomize import noise_image
 from yolo.network import Network
 
 
@@ -42,7 +44,7 @@ def test_weights_are_solved_anew_and_run_in_opencv(command):
     assert ended.code == 0, ended.err
     found = json.loads(Path("r.json").read_text())["recovery"]
     assert (found["method"], found["kept"]) == ("reconstruct", True)
-    assert (found["images"], found["witnesses"]) == (14, 2)
+    assert (found["images"], found["held_out"]) == (14, 2)
     assert found["after"] < 0.8 * found["before"]
     assert f"{found['before']:.3f} to {found['after']:.3f}" in ended.out
     stem = "out/x-shortcut-macs0.5"
@@ -76,8 +78,8 @@ def test_other_ways_to_recover(command, method):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--recover", "reconstruct"), "recover reconstruct: needs images: --calibrate"),
-        (("--importance", "taylor"), "importance taylor: needs images: --calibrate"),
+        (("--recover", "reconstruct"), "recover reconstruct: needs images (--calibrate)"),
+        (("--importance", "taylor"), "importance taylor: needs images (--calibrate)"),
         (("--calibrate", "nowhere"), "nowhere: can't read the image"),
         (("--calibrate", "empty"), "empty: no pictures or videos in this folder"),
         (("--calibrate", "x.cfg"), "x.cfg: "),

@@ -12,10 +12,13 @@ import pytest
 from command_line import CommandLine
 from good_model import GOOD, check_refused, content, here, prune
 
-from pruning import session as job
+from pruning import session
+from pruning.cut.folding import Fold
+from pruning.graph.channels import ChannelGraph
+from pruning.run import prune as run
 from yolo import files as yolo_files
-from yolo.cfg import Cfg
 from yolo.errors import ProofError
+from yolo.network import Network
 
 __all__ = ["here"]  # a fixture
 BAD_CFGS: dict[str, tuple[str | Callable[[str], str], str]] = {
@@ -147,11 +150,11 @@ BAD_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "section out of range": (("--spare", "5"), "--spare 5: sections are numbered from 0 to 4"),
     "section without number": (("--only", "first"), "expected section indices like 79,84"),
-    "keep nothing": (("--keep-min", "0"), "--keep-min 0: expected at least 1"),
+    "keep nothing": (("--keep-min", "0"), "keep-min 0: expected at least 1"),
     "round to nothing": (("--round", "0"), "--round 0: expected at least 1"),
     "points without images": (("--points", "11"), "--points 11: needs --data"),
     "minus one run": (("--runs", "-1"), "--runs -1: expected at least 0"),
-    "no plan there": (("--plan", "no.json"), "no.json: can't read the plan: no such file"),
+    "no plan there": (("--plan", "no.json"), "no.json: can't read the pruning plan: no such file"),
     "unknown option": (("--colour", "red"), "unrecognized arguments: --colour red"),
     "random without seed": (("--weights", "random:x"), "random:x: expected random or random:SEED"),
     "no weights there": (
@@ -163,10 +166,10 @@ BAD_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
     "cfg is a directory": (("--cfg", "."), ".: can't read the cfg: is a directory"),
 }
 BAD_PLANS = {  # a plan, or what it says to keep
-    "": "not a plan",
-    "[1]": "not a plan",
-    '{"keep": {"a": [1]}}': "not a plan",
-    '{"keep": {"0": 5}}': "not a plan",
+    "": "is not a pruning plan",
+    "[1]": "is not a pruning plan",
+    '{"keep": {"a": [1]}}': "is a damaged pruning plan",
+    '{"keep": {"0": 5}}': "is a damaged pruning plan",
     '{"keep": {"77": [0]}}': "section 77 of 5 doesn't exist",
     '{"keep": {"0": []}}': "x.cfg:6: [convolutional] plan: ",
     '{"keep": {"0": [0, 99]}}': "x.cfg:6: [convolutional] plan: ",
@@ -193,8 +196,8 @@ def test_files_are_named_for_the_wish(here: Path, command: CommandLine) -> None:
 
 
 def test_made_up_weights_are_said_to_be(here: Path, command: CommandLine) -> None:
-    assert "weights were made up" in prune(command, "--weights", "random:3").out
-    assert "made up" not in prune(command).out
+    assert "weights are random" in prune(command, "--weights", "random:3").out
+    assert "are random" not in prune(command).out
 
 
 def test_nothing_to_cut_is_said(here: Path, command: CommandLine) -> None:
@@ -248,7 +251,8 @@ def test_bad_arguments(here: Path, command: CommandLine, name: str) -> None:
 
 @pytest.mark.parametrize("plan", BAD_PLANS)
 def test_bad_plans(here: Path, command: CommandLine, plan: str) -> None:
-    Path("plan.json").write_text(plan.replace('{"k', '{"strategy": "x", "percent": 0.5, "k', 1))
+    head = '{"kind": "pruning plan", "schema": 2, "strategy": "x", "percent": 0.5, "k'
+    Path("plan.json").write_text(plan.replace('{"k', head, 1))
     before = content(here)
     check_refused(prune(command, "--plan", "plan.json"), BAD_PLANS[plan])
     assert content(here) == before
@@ -324,7 +328,7 @@ def test_a_failed_proof_writes_nothing(
         raise ProofError("x.cfg: the smaller network differs from the masked one by 0.5")
 
     before = content(here)
-    monkeypatch.setattr(job, "prove_cut", failing)
+    monkeypatch.setattr(run, "prove_cut", failing)
     ended = prune(command, "--save-plan", "plan.json", "--json", "report.json")
     check_refused(ended, "differs from the masked one", 1, "failed")
     assert content(here) == before
@@ -334,15 +338,15 @@ def test_a_cut_gone_wrong_fails_its_proof(
     here: Path, command: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not only the message: a wrong weight in the smaller model is found."""
-    operate = job.operate
+    compact_network = session.compact_network
 
-    def wrong(*given: object) -> tuple[Cfg, dict]:
-        cfg, state = operate(*given)
-        state[3]["weights"] = state[3]["weights"] * 1.001
-        return cfg, state
+    def wrong(graph: ChannelGraph, fold: Fold) -> Network:
+        network = compact_network(graph, fold)
+        network.state()[3]["weights"].mul_(1.001)
+        return network
 
     before = content(here)
-    monkeypatch.setattr(job, "operate", wrong)
+    monkeypatch.setattr(session, "compact_network", wrong)
     ended = prune(command)
     check_refused(ended, "[convolutional] its weights are off by 1.0e-03", 1, "failed")
     assert content(here) == before
@@ -353,7 +357,7 @@ def test_ctrl_c(here: Path, command: CommandLine, monkeypatch: pytest.MonkeyPatc
         raise KeyboardInterrupt
 
     before = content(here)
-    monkeypatch.setattr(job, "prove_cut", interrupted)
+    monkeypatch.setattr(run, "prove_cut", interrupted)
     check_refused(prune(command), "no file is left half-written", 130, "interrupted")
     assert content(here) == before
 
@@ -364,5 +368,5 @@ def test_too_little_memory(
     def failing(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
 
-    monkeypatch.setattr(job, "prove_cut", failing)
+    monkeypatch.setattr(run, "prove_cut", failing)
     check_refused(prune(command), "out of memory")

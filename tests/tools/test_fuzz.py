@@ -11,14 +11,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pruning.options import FOLDS
+from cfgs import connected, conv, maxpool, net, plain, region, route, section, shortcut, upsample
 
+from pruning.proof.verify import Proofs
+from pruning.registry import FOLDS
 from pruning.run.info import describe
-from pruning.selection import Wish
-from pruning.session import Job, prune
+from pruning.run.prune import prune
+from pruning.session import Inputs
+from pruning.spec import Percent, Ranking, Spec
 from yolo.cfg import Cfg
 from yolo.errors import DarknetError, ProofError, WeightsError
-from yolo.models.load import randomize
+from yolo.models import randomize
 from yolo.models.weights import save_weights
 from yolo.network import Network
 
@@ -27,70 +30,62 @@ SHARES = 10  # tests that they are spread over
 SECONDS, BYTES = 2.0, 2**30  # that one file may take
 
 
-def conv(filters: int, size: int = 3, more: str = "", activation: str = "leaky") -> str:
-    return (
-        f"[convolutional]\nbatch_normalize=1\nfilters={filters}\nsize={size}\nstride=1\npad=1\n"
-        f"activation={activation}\n{more}\n"
-    )
-
-
-def plain(filters: int) -> str:
-    return f"[convolutional]\nfilters={filters}\nsize=1\nstride=1\npad=1\nactivation=linear\n\n"
-
-
-NET = "[net]\n# a comment\nbatch=1\nwidth=16\nheight=16\nchannels=3\n\n"
-YOLO = "[yolo]\nmask = 0,1\nanchors = 1,2, 3,4, 5,6\nclasses=2\nnum=3\nscale_x_y=1.05\n\n"
+NET = net(16, 16, batch=1).replace("batch", "# a comment\nbatch")
+YOLO = "[yolo]\nmask = 0,1\nanchors = 1,2, 3,4, 5,6\nclasses=2\nnum=3\nscale_x_y=1.05\n"
 BASES = {
     "residual": NET
     + conv(8)
     + conv(4, 1)
     + conv(8, activation="mish")
-    + "[shortcut]\nfrom=-3\nactivation=linear\n\n"
-    + "[maxpool]\nsize=2\nstride=2\n\n"
-    + conv(8, more="groups=8\n")
-    + "[route]\nlayers=-1,-2\n\n"
+    + shortcut(-3)
+    + maxpool()
+    + conv(8, groups=8)
+    + route(-1, -2)
     + plain(14)
     + YOLO,
     "csp": NET
     + conv(8, activation="swish")
-    + "[route]\nlayers=-1\ngroups=2\ngroup_id=1\n\n"
+    + route(-1, groups=2, group_id=1)
     + conv(4)
-    + "[upsample]\nstride=2\n\n"
-    + "[maxpool]\nsize=3\nstride=2\n\n"
-    + "[route]\nlayers=-1, 0\n\n"
-    + conv(8, more="groups=2\n")
-    + "[local_avgpool]\nsize=2\nstride=2\n\n"
-    + "[dropout]\nprobability=.5\n\n"
+    + upsample()
+    + maxpool(3)
+    + "[route]\nlayers=-1, 0\n"
+    + conv(8, groups=2)
+    + "[local_avgpool]\nsize=2\nstride=2\n"
+    + "[dropout]\nprobability=.5\n"
     + plain(14)
-    + "[region]\nanchors=1,1, 2,2\nclasses=2\nnum=2\ncoords=4\nsoftmax=1\n",
+    + region(2, coords=4, softmax=1),
     "attention": NET
     + conv(6)
     + conv(6)
-    + "[avgpool]\n\n"
+    + "[avgpool]\n"
     + conv(4, 1)
     + conv(6, 1, activation="logistic")
-    + "[scale_channels]\nfrom=-4\n\n"
-    + "[implicit]\nfilters=6\n\n"
-    + "[scale_channels]\nfrom=-2\n\n"
-    + "[convolutional]\nshare_index=1\nbatch_normalize=1\nfilters=6\nsize=3\npad=1\n\n"
-    + "[sam]\nfrom=0\nactivation=relu\n\n"
-    + "[reorg3d]\nstride=2\n\n"
+    + "[scale_channels]\nfrom=-4\n"
+    + "[implicit]\nfilters=6\n"
+    + "[scale_channels]\nfrom=-2\n"
+    + conv(6, share_index=1, activation=None)
+    + "[sam]\nfrom=0\nactivation=relu\n"
+    + "[reorg3d]\nstride=2\n"
     + conv(6, activation="relu")
-    + "[shortcut]\nfrom=-1,-2\nweights_type=per_channel\nweights_normalization=softmax\n\n"
+    + section(
+        "shortcut", from_="-1,-2", weights_type="per_channel", weights_normalization="softmax"
+    )
     + plain(24)
     + "[Gaussian_yolo]\nmask=1,2\nanchors=1,2, 3,4, 5,6\nclasses=3\nnum=3\n",
     "classifier": NET
-    + "[crop]\ncrop_width=14\ncrop_height=14\n\n"
-    + conv(8, 3, "dilation=1\nstride_x=2\n")
-    + "[lrn]\nsize=3\nalpha=.001\n\n"
-    + "[batchnorm]\n\n"
-    + "[local]\nfilters=3\nsize=3\nstride=2\npad=1\nactivation=elu\n\n"
-    + "[activation]\nactivation=hardtan\n\n"
-    + "[reorg]\nstride=1\n\n"
-    + "[connected]\noutput=12\nbatch_normalize=1\nactivation=relu\n\n"
-    + "[connected]\noutput=10\nactivation=linear\n\n"
-    + "[softmax]\ngroups=2\ntemperature=2\n\n[cost]\ntype=sse\n",
+    + "[crop]\ncrop_width=14\ncrop_height=14\n"
+    + conv(8, dilation=1, stride_x=2)
+    + "[lrn]\nsize=3\nalpha=.001\n"
+    + "[batchnorm]\n"
+    + "[local]\nfilters=3\nsize=3\nstride=2\npad=1\nactivation=elu\n"
+    + "[activation]\nactivation=hardtan\n"
+    + "[reorg]\nstride=1\n"
+    + connected(12, batch_normalize=1, activation="relu")
+    + connected(10)
+    + "[softmax]\ngroups=2\ntemperature=2\n[cost]\ntype=sse\n",
 }
+BASES = {name: text.replace("\n[", "\n\n[") for name, text in BASES.items()}
 BAD_NUMBERS = (
     *("0", "1", "2", "3", "5", "7", "8", "16", "31", "64", "1000", "30000", "32768", "65536"),
     *("-1", "-2", "-3", "-9", "-99999999", "99999999", "2147483647", "2147483648"),
@@ -210,10 +205,11 @@ def bounded(what: str) -> Iterator[None]:
 def use(cfg: Path, weights: str, some: random.Random) -> None:
     """Prune it in one way or another, and prove it."""
     strategy = some.choice(("normal", "regular", "shortcut", "shortcut"))
-    wish = Wish(strategy, some.choice((0.0, 0.2, 0.4)), some.choice(("first", "mean", "union")))
-    job = Job(str(cfg), weights, wish, fold=some.choice(list(FOLDS)), verify=("torch",), runs=0)
+    percent = Percent(some.choice((0.0, 0.2, 0.4)))
+    ranking = Ranking(group=some.choice(("first", "mean", "union")))
+    spec = Spec(strategy, percent, ranking, fold=some.choice(list(FOLDS)))
     try:
-        prune(job)
+        prune(Inputs(str(cfg), weights), spec, Proofs(("torch",)), runs=0)
     except ProofError as error:
         raise AssertionError("a proof failed") from error
 

@@ -25,7 +25,10 @@ def pruned(command, monkeypatch, tmp_path) -> Callable[..., Ended]:
         (("layer", "--blocks", 2), "digits-layer-2"),
         (("layer", "--target", "macs=0.8"), "digits-layer-macs0.8"),
         (("slim+layer", "--blocks", 1), "digits-slim+layer-1-0.5"),
-        (("slim+layer", "--blocks", 2, "--target", "params=.3"), "digits-slim+layer-2-params.3"),
+        (
+            ("slim+layer", "--blocks", 2, "--target", "params=.3"),
+            "digits-slim+layer-2-parameters.3",
+        ),
     ],
 )
 def test_the_command(pruned, options, stem):
@@ -58,25 +61,40 @@ def test_a_dry_run_writes_the_plan_only(pruned):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("layer",), "layer: expected a number of blocks or a target"),
+        (("layer",), "layer doesn't take percent: use --blocks N, or --target"),
         (("layer", "--blocks", 9), "layer can remove 4"),
         (("layer", "--blocks", 0), "blocks 0: expected at least 1"),
         (("layer", "--blocks", "x"), "invalid int value"),
+        (("layer", "--blocks", 1, "--percent", 0.5), "layer doesn't take blocks and percent: use"),
         (
-            ("layer", "--blocks", 1, "--percent", 0.5),
-            "--percent 0.5: the strategy layer has",
+            ("layer", "--blocks", 1, "--compare", "layer"),
+            "--compare has no effect with --strategy layer",
         ),
-        (("layer", "--blocks", 1, "--compare", "layer"), "--compare layer: the strategy layer"),
-        (("layer", "--blocks", 1, "--per-mac"), "--per-mac: the strategy layer has no use"),
-        (("layer", "--blocks", 1, "--importance", "l1"), "--importance l1: the strategy layer"),
-        (("layer", "--blocks", 1, "--layer-keep", 0.1), "--layer-keep 0.1: the strategy layer"),
-        (("layer", "--blocks", 1, "--round", 8), "--round 8: the strategy layer has no use"),
-        (("layer", "--blocks", 1, "--thresholds", "auto"), "--thresholds auto: the strategy layer"),
-        (("layer", "--blocks", 1, "--keep-min", 2), "layer takes whole blocks"),
-        (("layer", "--blocks", 1, "--target", "macs=0.9"), "and not both"),
-        (("slim+layer",), "slim+layer: expected a number of blocks"),
-        (("normal", "--blocks", 1), "--blocks 1: the strategy normal has no use for it"),
-        (("bayesian", "--blocks", 1), "--blocks 1: the strategy bayesian has no use for it"),
+        (("layer", "--blocks", 1, "--per-mac"), "--per-mac has no effect with --strategy layer"),
+        (
+            ("layer", "--blocks", 1, "--importance", "l1"),
+            "--importance has no effect with --strategy layer",
+        ),
+        (
+            ("layer", "--blocks", 1, "--layer-keep", 0.1),
+            "--layer-keep has no effect with --strategy layer",
+        ),
+        (("layer", "--blocks", 1, "--round", 8), "--round has no effect with --strategy layer"),
+        (
+            ("layer", "--blocks", 1, "--thresholds", "auto"),
+            "--blocks has no effect with --thresholds auto",
+        ),
+        (
+            ("layer", "--blocks", 1, "--keep-min", 2),
+            "--keep-min has no effect with --strategy layer",
+        ),
+        (
+            ("layer", "--blocks", 1, "--target", "macs=0.9"),
+            "layer doesn't take blocks and targets: use",
+        ),
+        (("slim+layer",), "slim+layer doesn't take percent: use --blocks N"),
+        (("normal", "--blocks", 1), "normal doesn't take blocks: use --percent 0.5"),
+        (("bayesian", "--blocks", 1), "--blocks has no effect with --strategy bayesian"),
     ],
 )
 def test_what_the_command_refuses(pruned, options, message):

@@ -32,7 +32,7 @@ BRANCHED += upsample() + route(-1, 4) + LAST + route(-3) + LAST
 
 @pytest.fixture
 def command(command: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
-    monkeypatch.setattr(importlib.import_module("bench.select"), "IMAGES", 1)  # of a scan
+    monkeypatch.setattr(importlib.import_module("bench.budgets"), "IMAGES", 1)  # of a scan
     return command
 
 

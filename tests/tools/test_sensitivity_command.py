@@ -41,16 +41,19 @@ def test_the_command_scans_once_and_cuts_by_it(command: CommandLine) -> None:
     assert command.run("prune", *cut, *named).code == 0
     assert Path("one.json").read_bytes() == Path("two.json").read_bytes()
     ended = command.run("prune", *GIVEN, "--plan", "one.json", "--scan", "other.json", "--dry-run")
-    assert ended.code == 0
+    assert (ended.code, ended.err) == (
+        2,
+        "error: --scan has no effect with --plan: leave it out\n",
+    )
     assert not Path("other.json").exists()
 
 
 def test_digits_are_scanned_by_their_map(command: CommandLine, tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
-    from yolo.datasets.formats.layout import Place, write
+    from yolo.datasets.formats.layout import Destination, write
     from yolo.datasets.formats.sample import sample as digits
 
-    write(digits({"train": 2, "valid": 6}), Place(tmp_path / "digits", tmp_path))
+    write(digits({"train": 2, "valid": 6}), Destination(tmp_path / "digits", tmp_path))
     model = ("--cfg", DIGITS[0], "--weights", DIGITS[1])
     data = ("--data", "digits.data", "--calibrate", "digits.data", "--recover", "fold")
     data += ("--calibration-images", 2)
@@ -75,18 +78,21 @@ def test_digits_are_scanned_by_their_map(command: CommandLine, tmp_path: Path) -
     ("given_", "says"),
     [
         (("--importance", SENSITIVITY), "--importance sensitivity: needs a scan: --scan FILE"),
-        (("--importance", "l1", "--scan", "s.json"), "--importance l1: --scan is for sensitivity"),
+        (
+            ("--importance", "l1", "--scan", "s.json"),
+            "--scan can't be combined with --importance l1",
+        ),
         (
             ("--strategy", "layer", "--blocks", 1, "--scan", "s.json"),
-            "--scan s.json: the strategy layer has no use for it",
+            "--scan has no effect with --strategy layer",
         ),
         (
             ("--strategy", "bayesian", "--scan", "s.json"),
-            "--scan s.json: the strategy bayesian has no use for it",
+            "--scan has no effect with --strategy bayesian",
         ),
         (("--scan", "x.cfg"), "x.cfg: is read here, so it isn't written"),
         (("--scan", "s.png"), "s.png: can't write: another output goes there, too"),
-        (("--scan", "mine.json"), "mine.json: not a sensitivity scan: move it away"),
+        (("--scan", "mine.json"), "mine.json: is not a sensitivity scan; use another file name"),
         (("--scan", "x.cfg/s.json"), "x.cfg is not a directory"),
     ],
 )
@@ -103,4 +109,4 @@ def test_scans_are_not_compared(command: CommandLine) -> None:
     given_ = (*GIVEN[:6], "--targets", "macs=0.5", "--importances", f"bn,{SENSITIVITY}")
     ended = command.run("compare", *given_)
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err == "error: importance sensitivity: needs a scan: prune.py --scan\n"
+    assert ended.err == "error: importance sensitivity: use prune.py --scan for a single cut\n"

@@ -211,13 +211,8 @@ def spec_of(args: argparse.Namespace) -> Spec:
     if args.plan:
         return _saved(args)
     strategy = STRATEGIES[args.strategy]
-    if strategy.takes_posteriors:
-        _refuse(
-            args, f"--strategy {strategy.name}", {**_RANKING, "round": None, "layer_keep": None}
-        )
-    elif not strategy.ranks:
-        unused = {**_RANKING, "round": None, "layer_keep": None, "keep_min": 1}
-        _refuse(args, f"--strategy {strategy.name}", unused)
+    if not strategy.ranks:
+        _refuse(args, f"--strategy {strategy.name}", _RANKING)
     _check_scan(args)
     images = bool(args.calibrate) and not strategy.takes_posteriors
     return Spec(
@@ -269,6 +264,9 @@ def _amount(args: argparse.Namespace) -> Amount:
         _refuse(args, beside, dict.fromkeys(("percent", "target", "blocks")))
         return Thresholds.parse(args.thresholds or "auto", args.reduced)
     if args.blocks is not None:
+        strategy = STRATEGIES[args.strategy]
+        if strategy.takes_blocks and strategy.ranks:
+            channels = channels or Percent(PERCENT)
         return Blocks(args.blocks, channels)
     return channels or Percent(PERCENT)
 

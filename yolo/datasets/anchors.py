@@ -12,14 +12,14 @@ from yolo.datasets import sources
 from yolo.datasets.labels import read_labels
 from yolo.errors import DataError
 
-Sizes = NDArray[np.float64]  # (M, 2): widths and heights
+BoxSizes = NDArray[np.float64]  # (M, 2): widths and heights
 
 
 @dataclass(frozen=True)
 class Anchors:
     """Anchors in pixels of the network's input, by area, and how well they fit."""
 
-    sizes: Sizes  # (K, 2)
+    sizes: BoxSizes  # (K, 2)
     mean_iou: float  # of every box with its best anchor, centres aligned
     boxes: int  # that they were fitted to
 
@@ -28,7 +28,7 @@ def box_sizes(
     data: str,
     size: tuple[int, int],
     progress: Callable[[Iterable[str], int], Iterable[str]] = lambda images, _: images,
-) -> Sizes:
+) -> BoxSizes:
     """Widths and heights of the training boxes in pixels of an input of this width and height.
 
     Raises DataError for lists or labels that can't be read, or where there is no box.
@@ -42,7 +42,7 @@ def box_sizes(
     return boxes[:, 3:].astype(np.float64) * size
 
 
-def fit_anchors(sizes: Sizes, number: int, seed: int = 0, restarts: int = 10) -> Anchors:
+def fit_anchors(sizes: BoxSizes, number: int, seed: int = 0, restarts: int = 10) -> Anchors:
     """The best of several k-means (Redmon and Farhadi, YOLO9000, 2017, section 2).
 
     `sizes` are the boxes' widths and heights in pixels of the network's input. Raises DataError
@@ -58,17 +58,17 @@ def fit_anchors(sizes: Sizes, number: int, seed: int = 0, restarts: int = 10) ->
     return Anchors(best[np.argsort(best.prod(axis=1))], _fit(sizes, best), len(sizes))
 
 
-def _iou(sizes: Sizes, anchors: Sizes) -> NDArray[np.float64]:
+def _iou(sizes: BoxSizes, anchors: BoxSizes) -> NDArray[np.float64]:
     """(M, K) IoU of boxes and anchors with one centre."""
     shared = np.minimum(sizes[:, None], anchors[None]).prod(axis=2)
     return shared / (sizes.prod(axis=1)[:, None] + anchors.prod(axis=1)[None] - shared)
 
 
-def _fit(sizes: Sizes, anchors: Sizes) -> float:
+def _fit(sizes: BoxSizes, anchors: BoxSizes) -> float:
     return float(_iou(sizes, anchors).max(axis=1).mean())
 
 
-def _spread(sizes: Sizes, number: int, random: np.random.RandomState) -> Sizes:
+def _spread(sizes: BoxSizes, number: int, random: np.random.RandomState) -> BoxSizes:
     """First centres, far from each other (k-means++, Arthur and Vassilvitskii, 2007)."""
     chosen = sizes[[random.randint(len(sizes))]]
     while len(chosen) < number:
@@ -77,7 +77,7 @@ def _spread(sizes: Sizes, number: int, random: np.random.RandomState) -> Sizes:
     return chosen
 
 
-def _cluster(sizes: Sizes, anchors: Sizes, most: int = 300) -> Sizes:
+def _cluster(sizes: BoxSizes, anchors: BoxSizes, most: int = 300) -> BoxSizes:
     """Means of the boxes nearest to every anchor, until nothing changes."""
     nearest = None
     for _ in range(most):

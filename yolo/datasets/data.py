@@ -1,4 +1,4 @@
-"""What a .data file says: Darknet's own, or the YAML of the Ultralytics tools."""
+"""A .data file as data: Darknet's own, or the YAML of the Ultralytics tools."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPLITS: tuple[Split, ...] = ("train", "valid")
 
 
 @dataclass(frozen=True)
-class Value:
+class Setting:
     """The value of a key, and `where` it stands: file:line."""
 
     text: str
@@ -35,12 +35,12 @@ class Data:
     path: str
     names: tuple[str, ...]
     labels: tuple[str, ...]
-    sources: Mapping[str, tuple[Value, ...]] = field(repr=False)
+    sources: Mapping[str, tuple[Setting, ...]] = field(repr=False)
     folders: tuple[str, ...] = ()  # what paths may be relative to, behind the working directory
     top: int | None = None
     backup: str | None = None
-    difficult: Value | None = None
-    count: Value | None = None  # of classes, where the file says it
+    difficult: Setting | None = None
+    count: Setting | None = None  # of classes, where the file says it
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Data:
@@ -57,7 +57,7 @@ class Data:
         return len(self.names)
 
 
-def find(value: Value, folders: Iterable[str]) -> str:
+def find(value: Setting, folders: Iterable[str]) -> str:
     """Where a file or folder that the value names is; raises DataError."""
     place = resolve(value.text, folders)
     if place is None:
@@ -65,7 +65,7 @@ def find(value: Value, folders: Iterable[str]) -> str:
     return place
 
 
-def integer(value: Value, key: str) -> int:
+def integer(value: Setting, key: str) -> int:
     """The value of a key; raises DataError unless it is a positive integer."""
     if not value.text.isdecimal() or not 0 < int(value.text[:9]) < 2**20:
         raise DataError(f"{value.where}: {key}={value.text[:40]} is not a positive integer")
@@ -74,14 +74,14 @@ def integer(value: Value, key: str) -> int:
 
 def _read_data(path: str) -> Data:
     """read_data_cfg of option_list.c: the first of two equal keys counts."""
-    options: dict[str, Value] = {}
+    options: dict[str, Setting] = {}
     for number, line in read_lines(path, "data file"):
         if line[0] in "#;":
             continue
         key, equals, value = line.partition("=")
         if not equals or not value.strip():
             raise DataError(f"{path}:{number}: expected key = value, found {line[:60]!r}")
-        options.setdefault("".join(key.split()), Value(value.strip(), f"{path}:{number}"))
+        options.setdefault("".join(key.split()), Setting(value.strip(), f"{path}:{number}"))
     folders = (os.path.dirname(path) or ".",)
     names, labels = _names(path, options, folders)
     return Data(
@@ -98,7 +98,7 @@ def _read_data(path: str) -> Data:
 
 
 def _names(
-    path: str, options: Mapping[str, Value], folders: tuple[str, ...]
+    path: str, options: Mapping[str, Setting], folders: tuple[str, ...]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Detectors use `names`, classifiers `labels`; either stands for both (get_metadata)."""
     if "names" not in options and "labels" not in options:
@@ -115,7 +115,9 @@ def _names(
     return names, labels
 
 
-def _name_list(value: Value, folders: tuple[str, ...], classes: Value | None) -> tuple[str, ...]:
+def _name_list(
+    value: Setting, folders: tuple[str, ...], classes: Setting | None
+) -> tuple[str, ...]:
     place = find(value, folders)
     lines = read_lines(place, "list of names")
     for expected, (number, _) in enumerate(lines, 1):
@@ -190,9 +192,9 @@ def _yaml_names(path: str, content: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _yaml_sources(
     path: str, key: str, value: object, lines: Mapping[str, int]
-) -> tuple[Value, ...]:
+) -> tuple[Setting, ...]:
     texts = value if isinstance(value, list) else [value]
     where = f"{path}:{lines[key]}"
     if not all(isinstance(text, str) and text for text in texts):
         raise DataError(f"{where}: {key} is neither a path nor a list of paths")
-    return tuple(Value(str(text), where) for text in texts)
+    return tuple(Setting(str(text), where) for text in texts)

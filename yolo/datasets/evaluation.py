@@ -8,7 +8,7 @@ from yolo.datasets import sources
 from yolo.datasets.data import Data, Split
 from yolo.datasets.images import Floats, Pixels
 from yolo.datasets.labels import Problems
-from yolo.datasets.loading import Loaded, Loader, Skipped
+from yolo.datasets.loading import Loaded, Loader, Unreadable
 from yolo.datasets.resize import (
     center_crop_darknet,
     is_kept_whole,
@@ -56,7 +56,7 @@ class EvaluationLoader(Loader):
         return self._whole(indices) if self._is_whole else self._one_by_one(indices)
 
     def _comes_whole(self) -> bool:
-        """Whether images are in memory and none needs to be resized or cut."""
+        """True where images are in memory and none needs to be resized or cut."""
         if self.task.is_detector:
             return False
         first = self.items.stack([0], self.task.channels)
@@ -70,7 +70,7 @@ class EvaluationLoader(Loader):
 
     def _one_by_one(self, indices: Sequence[int]) -> Loaded:
         samples: list[Sample] = []
-        skipped: list[Skipped] = []
+        skipped: list[Unreadable] = []
         problems = Problems()
         for index in indices:
             try:

@@ -30,7 +30,7 @@ def read_image(path: str, channels: int = 3) -> Pixels:
 
 
 def decode(content: bytes, name: str, channels: int = 3) -> Pixels:
-    """What an image file contains, as read_image has it."""
+    """The image in the bytes of a file, as read_image has it."""
     if channels not in (1, 3):
         raise DataError(f"{name}: images are read with 1 or 3 channels, not {channels}")
     _check_whole(content, name)
@@ -84,7 +84,7 @@ def in_channels(images: Pixels, channels: int) -> Pixels:
 
 
 def as_pixels(image: object) -> Pixels:
-    """What OpenCV gave back as (H, W, C) again: it drops a last 1."""
+    """An image that OpenCV gave back, as (H, W, C) again: it drops a last 1."""
     array = np.asarray(image, np.uint8)
     return array if array.ndim == 3 else array[:, :, None]
 

@@ -19,7 +19,7 @@ from yolo.datasets.batch import Batch
 from yolo.datasets.labels import Problems
 from yolo.errors import DataError
 
-Skipped = tuple[str, str]  # path of an image, why it isn't used
+Unreadable = tuple[str, str]  # path of an image, why it isn't used
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Loaded:
     """
 
     batch: Batch | None
-    skipped: tuple[Skipped, ...] = ()
+    skipped: tuple[Unreadable, ...] = ()
     problems: Problems = field(default_factory=Problems)
     error: str | None = None
 
@@ -42,7 +42,7 @@ class Loader(ABC):
     had to be corrected. Both belong to the latest iteration and grow while it lasts.
     """
 
-    skipped: list[Skipped]
+    skipped: list[Unreadable]
     problems: Problems
 
     def __init__(self, workers: int) -> None:

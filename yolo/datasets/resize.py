@@ -39,7 +39,7 @@ def center_crop_darknet(image: Pixels, width: int, height: int) -> Floats:
 
 
 def is_kept_whole(image: Pixels, width: int, height: int) -> bool:
-    """Whether center_crop_darknet leaves all pixels where they are."""
+    """True where center_crop_darknet leaves all pixels where they are."""
     size = (image.shape[1], image.shape[0])
     return size == (width, height) == _shorter_side(image, width)
 

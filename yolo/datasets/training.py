@@ -11,7 +11,7 @@ from yolo.datasets.augment.settings import Augmentation
 from yolo.datasets.data import Data
 from yolo.datasets.images import Pixels
 from yolo.datasets.labels import Labels, Problems
-from yolo.datasets.loading import Loaded, Loader, Skipped
+from yolo.datasets.loading import Loaded, Loader, Unreadable
 from yolo.datasets.order import SAMPLE, Epoch, generator
 from yolo.datasets.sample import NO_BOXES, NO_LABELS, Sample, collate, one_hot, whole_batch
 from yolo.datasets.sizes import Sizes
@@ -57,7 +57,7 @@ class TrainingLoader(Loader):
         return self._one_by_one(positions, *size)
 
     def _comes_whole(self) -> bool:
-        """Whether images are in memory and nothing can change them."""
+        """True where images are in memory and nothing can change them."""
         size = (self.sizes.width, self.sizes.height)
         if self.task.is_detector or not self.settings.keeps(*size):
             return False
@@ -73,7 +73,7 @@ class TrainingLoader(Loader):
 
     def _one_by_one(self, positions: range, width: int, height: int) -> Loaded:
         samples: list[Sample] = []
-        skipped: list[Skipped] = []
+        skipped: list[Unreadable] = []
         problems = Problems()
         for position in positions:
             random = generator(self.epoch.seed, SAMPLE, self.epoch.number, position)
@@ -90,7 +90,7 @@ class TrainingLoader(Loader):
         width: int,
         height: int,
         random: np.random.Generator,
-        skipped: list[Skipped],
+        skipped: list[Unreadable],
     ) -> tuple[Sample, Labels | None]:
         own, found = self._stored(self.epoch.image(position), skipped)
 
@@ -99,7 +99,7 @@ class TrainingLoader(Loader):
 
         return self._vary(own, another, self.settings, width, height, random), found
 
-    def _stored(self, index: int, skipped: list[Skipped]) -> tuple[Sample, Labels | None]:
+    def _stored(self, index: int, skipped: list[Unreadable]) -> tuple[Sample, Labels | None]:
         """An image with its truth, or the next of the list that can be read: steps stay full."""
         for offset in range(len(self.items)):
             number = (index + offset) % len(self.items)

@@ -19,7 +19,7 @@ NO_TRUTHS = torch.zeros(0, 5)
 
 @dataclass(frozen=True)
 class Matches:
-    """What the detections of one image, or of several, found.
+    """Detections of one image, or of several, and the truths that they found.
 
     For every detection, in Darknet's order: `confidences` float32, `classes`, `truths` (which
     truth it overlaps most, or NONE) and `overlaps` (their IoU). `truth_classes` are the classes
@@ -143,7 +143,7 @@ def _best(found: Detections, truths: Tensor, iou_thresh: float) -> tuple[Tensor,
 
 
 def _first(truths: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether each is a truth that didn't come before."""
+    """Mask of the truths that didn't come before."""
     first = np.zeros(len(truths), bool)
     first[np.unique(truths, return_index=True)[1]] = True
     return first & (truths != NONE)

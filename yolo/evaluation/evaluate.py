@@ -114,7 +114,7 @@ def check_classes(network: Network, data: Data) -> None:
 def _outputs(
     network: Network, loader: Images, progress: Progress | None
 ) -> Iterator[tuple[dict[int, Tensor], Batch]]:
-    """What the heads say of every batch."""
+    """The outputs of the heads for every batch."""
     fused = network.fused()
     device = next(iter(network.parameters()), torch.empty(0)).device
     for batch in loader:

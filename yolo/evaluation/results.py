@@ -1,4 +1,4 @@
-"""What an evaluation found, as data and as tables."""
+"""Results of an evaluation, as data and as tables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class DetectorEvaluation:
-    """What `darknet detector map` says; all shares are in [0, 1].
+    """The numbers of `darknet detector map`; all shares are in [0, 1].
 
     Precision, recall, F1 and `iou` count the detections above `conf_thresh`; `iou` is the mean
     over all of them, 0 for the false ones. `coco` holds COCO's AP@[.5:.95] and its relatives.
@@ -40,7 +40,7 @@ class DetectorEvaluation:
 
     @property
     def score(self) -> float:
-        """What tells the better of two networks, in [0, 1]."""
+        """The number by which networks are compared, in [0, 1]."""
         return self.map
 
     @property
@@ -120,7 +120,7 @@ class ClassifierEvaluation:
 
     @property
     def score(self) -> float:
-        """What tells the better of two networks, in [0, 1]."""
+        """The number by which networks are compared, in [0, 1]."""
         return self.top1
 
     def to_json(self) -> dict[str, object]:

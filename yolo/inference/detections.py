@@ -18,7 +18,7 @@ from yolo.nms import Nms
 
 @dataclass(frozen=True)
 class Detections:
-    """What was found in an image: in Darknet's order, or, where NMS limits it, the surest first.
+    """Objects found in an image: in Darknet's order, or, where NMS limits them, the surest first.
 
     `boxes` (M, 4) are centre x, y, width, height relative to the image, `classes` (M,) int64,
     `confidences` (M,) objectness · probability. A box is there once for each of its classes.
@@ -88,7 +88,7 @@ class Candidates:
 
 
 def gives_boxes(network: Network) -> bool:
-    """Whether the network is a detector."""
+    """True for a detector."""
     return any(layer.gives_boxes for layer in network.layers)
 
 
@@ -101,7 +101,7 @@ def detecting_heads(network: Network) -> list[BoxHead]:
 
 
 def suppression(network: Network, thresh: float | None = None) -> Nms:
-    """What the last head asks for (detector.c); `thresh` takes the place of its own."""
+    """The NMS that the last head asks for (detector.c); `thresh` takes the place of its own."""
     return detecting_heads(network)[-1].suppression(thresh)
 
 

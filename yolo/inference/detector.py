@@ -55,7 +55,7 @@ class Detector:
 def described(
     found: Detections, names: Sequence[str], width: int, height: int
 ) -> list[dict[str, object]]:
-    """What was found in a picture, for JSON.
+    """The objects of a picture, for JSON.
 
     `relative` is a box's centre and size in shares of the picture, `box` its upper left corner and
     size in pixels; neither is cut off at the edges.

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from yolo.datasets.images import Pixels
 from yolo.inference.detections import Detections
 
-Pixels = NDArray[np.uint8]  # (H, W, 3)
-Color = tuple[int, int, int]
+Rgb = tuple[int, int, int]
 FONT = cv2.FONT_HERSHEY_DUPLEX
 GOLDEN = 0.618034  # of a turn: hues of neighbouring classes are far apart
 LEAST_TEXT, TEXT = 10, 1 / 35  # height of the text: pixels at least, share of the longer side
@@ -48,7 +47,7 @@ def corners(box: Sequence[float], shape: Sequence[int]) -> tuple[int, int, int, 
     return left, top, right, bottom
 
 
-def color(number: int) -> Color:
+def color(number: int) -> Rgb:
     """The RGB color of a class."""
     lightness = (0.42, 0.55, 0.3)[number % 3]
     r, g, b = colorsys.hls_to_rgb(number * GOLDEN % 1, lightness, 0.85)
@@ -56,13 +55,13 @@ def color(number: int) -> Color:
 
 
 def plain(text: str) -> str:
-    """What OpenCV's fonts can show: ASCII; accents go, other characters become question marks."""
+    """The text in ASCII, as OpenCV's fonts have it: without accents, ? for other characters."""
     base = unicodedata.normalize("NFKD", text)
     kept = "".join(c for c in base if not unicodedata.combining(c))
     return kept.encode("ascii", "replace").decode()
 
 
-def _label(picture: Pixels, text: str, corner: tuple[int, int], background: Color) -> None:
+def _label(picture: Pixels, text: str, corner: tuple[int, int], background: Rgb) -> None:
     """Text on a filled box on top of a corner, or below it at the upper edge."""
     height, width = picture.shape[:2]
     size = max(LEAST_TEXT, round(max(height, width) * TEXT))
@@ -79,6 +78,6 @@ def _label(picture: Pixels, text: str, corner: tuple[int, int], background: Colo
     cv2.putText(picture, text, place, FONT, scale, ink, thickness, cv2.LINE_AA)
 
 
-def _is_light(background: Color) -> bool:
+def _is_light(background: Rgb) -> bool:
     r, g, b = background
     return 0.299 * r + 0.587 * g + 0.114 * b > 140

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from cfgs import connected, conv, maxpool, net
-from jobs import make_job, prune
 from networks import build
 from sklearn.datasets import load_digits
-from specs import spec
 from tiny_data import BAYESIAN, make_classification_data
 
-from pruning.calibration.images import batches, calibration_images
+from pruning.calibration.images import calibration_images
+from pruning.measure.head_error import batches
+from pruning.spec import Limits, Percent, Ranking, Spec, Thresholds
 from yolo.cfg import Cfg
 from yolo.errors import PlanError
 from yolo.files import write_files
@@ -98,7 +98,7 @@ def test_the_whole_way_in_a_minute(command, digits):
     assert json.loads((digits / "t.json").read_text())["top1"] > 0.9
     report = json.loads((digits / "cut" / "c.json").read_text())
     assert report["bayesian"]["reduced"]["top-1"] > 0.9
-    assert report["bayesian"]["masked"] < 1e-5
+    assert report["proof"]["posterior"] < 1e-5
     assert report["proof"]["masked"] < 1e-5
     assert report["proof"]["opencv"] < 1e-4
     rates = report["bayesian"]["rates"]["weights"]
@@ -128,7 +128,7 @@ def test_rounded_weights_want_statistics_of_their_own(command, tmp_path):
     assert torch.equal(stored["weights"] * 2**12, (stored["weights"] * 2**12).round())
     wrong = command.run("prune", *asked, *written, "--calibrate", data, "--recover", "bn")
     assert wrong.code == 2
-    assert "recover bn: bayesian cuts what carries nothing" in wrong.err
+    assert "recover bn can't be combined with bayesian: what it cuts carries nothing" in wrong.err
 
 
 def test_wrong_thresholds_are_one_line(command, tmp_path):
@@ -140,7 +140,7 @@ def test_wrong_thresholds_are_one_line(command, tmp_path):
     assert "expected one for all or 2, not 3" in ended.err
     assert "0 bayesian_connected, 1 bayesian_connected" in ended.err
     ended = command.run("prune", *asked, "--thresholds=low")
-    assert "'low' is no number" in ended.err
+    assert "thresholds: 'low': expected auto, a number or inf" in ended.err
     assert ended.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
@@ -159,20 +159,20 @@ def test_a_plain_model_has_no_thresholds(command, tmp_path):
     assert "has no Bayesian section; tools/convert.py bayesian makes them" in ended.err
     ended = command.run("prune", *asked, "--reduced")
     assert ended.code == 2
-    assert "reduced precision is for strategy bayesian" in ended.err
+    assert "normal doesn't take thresholds: use --percent 0.5" in ended.err
 
 
 @pytest.mark.parametrize(
     ("strategy", "options", "message"),
     [
-        ("bayesian", ["--percent", 0.3], "--percent 0.3: the strategy bayesian has no use for it"),
-        ("bayesian", ["--percent", 0], "--percent 0"),
-        ("bayesian", ["--group", "first"], "--group first"),
-        ("bayesian", ["--round", 8], "--round 8"),
+        ("bayesian", ["--percent", 0.3], "--percent has no effect with --strategy bayesian"),
+        ("bayesian", ["--percent", 0], "--percent has no effect"),
+        ("bayesian", ["--group", "first"], "--group has no effect with --strategy bayesian"),
+        ("bayesian", ["--round", 8], "--round has no effect with --strategy bayesian"),
         ("bayesian", ["--only", 1], "--only 1: can't be cut"),
         ("bayesian", ["--spare", 2], "--spare 2: sections are numbered from 0 to 1"),
-        ("normal", ["--thresholds", "auto"], "--thresholds auto: the strategy normal has no use"),
-        ("normal", ["--reduced"], "reduced precision is for strategy bayesian"),
+        ("normal", ["--thresholds", "auto"], "normal doesn't take thresholds: use --percent"),
+        ("normal", ["--reduced"], "normal doesn't take thresholds: use --percent"),
     ],
 )
 def test_what_a_strategy_has_no_use_for(command, tmp_path, strategy, options, message):
@@ -187,19 +187,18 @@ def test_what_a_strategy_has_no_use_for(command, tmp_path, strategy, options, me
 
 
 @pytest.mark.parametrize(
-    ("wish", "more"),
+    ("strategy", "amount", "more", "message"),
     [
-        (spec("bayesian", 0.3), {}),
-        (spec("bayesian", 0.0, group="max"), {}),
-        (spec("bayesian", 0.0, rounding=8), {}),
-        (spec("normal", 0.3), {"thresholds": "auto"}),
+        ("bayesian", Percent(0.3), {}, "bayesian doesn't take percent: use --thresholds auto"),
+        ("bayesian", Thresholds(), {"ranking": Ranking(group="max")}, "ranks no channels"),
+        ("bayesian", Thresholds(), {"limits": Limits(round_to=8)}, "ranks no channels"),
+        ("bayesian", Thresholds(), {"limits": Limits(layer_keep=0.1)}, "ranks no channels"),
+        ("normal", Thresholds(), {}, "normal doesn't take thresholds: use --percent 0.5"),
     ],
 )
-def test_jobs_refuse_it_too(tmp_path, wish, more):
-    network = build(NET + "[bayesian_connected]\noutput=4\n" * 2)
-    write_files([(tmp_path / "x.pt", checkpoint_writer(checkpoint_of(network)))])
-    with pytest.raises(PlanError, match="thresholds"):
-        prune(make_job(None, str(tmp_path / "x.pt"), wish, runs=0, verify=(), **more))
+def test_specs_refuse_it_too(strategy, amount, more, message):
+    with pytest.raises(PlanError, match=message):
+        Spec(strategy, amount, **more)
 
 
 def test_a_cut_keeps_what_is_asked_for(command, tmp_path):

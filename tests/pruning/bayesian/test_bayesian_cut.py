@@ -7,19 +7,22 @@ import pytest
 import torch
 from cfgs import net
 from networks import build, random_input
-from specs import spec
 
-from pruning.bayesian.cut import BAYESIAN, BayesianCut, drop, excesses, undrop
+from pruning.bayesian.cut import BayesianCut, drop, excesses
 from pruning.bayesian.thresholds import Threshold
 from pruning.cut.folding import Folding
 from pruning.cut.surgery import operate
 from pruning.graph.channels import ChannelGraph
 from pruning.proof.verify import prove_cut, prove_plain, relative
+from pruning.spec import Limits, Thresholds
 from yolo.errors import PlanError
+from yolo.layers.bayesian import bayesian_layers
 from yolo.network import Network
 
 NET = net(5, 7)
-SECTION = object()  # in a wish: the first section that can be cut
+ALL, AUTO = Limits(), Thresholds()
+ZERO = Thresholds((0.0,))
+SECTION = object()  # in limits: the first section that can be cut
 BN = "batch_normalize=1\n"
 CONV = "[bayesian_convolutional]\nprior={}\nfilters={}\nsize=3\npad=1\nactivation=relu\n"
 FULL = "[bayesian_connected]\nprior={}\noutput={}\nactivation=linear\n"
@@ -67,20 +70,35 @@ def spread_out(text, seed):
 def test_a_cut_computes_what_the_masked_network_does(name, seed):
     """Exactly, with constant channels wherever zero padding is seen."""
     network, _, _ = spread_out(NETS[name], seed)
-    whole = {i: t.clone() for i, t in network(random_input(network)).items()}
-    check_exact(network, BayesianCut.of(network, "0"))
-    undrop(network)
-    again = network(random_input(network))
-    assert all(torch.equal(again[i], whole[i]) for i in whole)
+    check_exact(BayesianCut.of(network, ZERO))
 
 
-def check_exact(network, cut):
+@pytest.mark.parametrize("name", NETS)
+def test_the_given_network_stays_as_it_is(name):
+    """A twin, which shares its tensors, knows what is dropped."""
+    network, _, _ = spread_out(NETS[name], 0)
+    state = {i: {n: t.clone() for n, t in ts.items()} for i, ts in network.state().items()}
+    before = {i: t.clone() for i, t in network(random_input(network)).items()}
+    cut = BayesianCut.of(network, ZERO)
+    assert cut.network is not network
+    assert any(layer.dropped.any() for layer in bayesian_layers(cut.network.layers).values())
+    assert all(layer.dropped is None for layer in bayesian_layers(network.layers).values())
+    after = network(random_input(network))
+    assert all(torch.equal(after[i], before[i]) for i in before)
+    for i, tensors in network.state().items():
+        for key, tensor in tensors.items():
+            assert torch.equal(tensor, state[i][key])
+            assert tensor.data_ptr() == cut.network.state()[i][key].data_ptr()
+
+
+def check_exact(cut):
     """What is cut computes what the silenced network computes."""
+    network = cut.network
     plain = network.plain()
     prove_plain(network, plain)
     graph, state = ChannelGraph(plain), plain.state()
     folding = Folding(graph, state, "exact")
-    plan = cut.plan(graph)
+    plan = cut.plan(graph, "bayesian")
     fold = folding.fold(plan.alive(graph), plan.mean)
     cfg, small = operate(graph, state, fold)
     exact, _ = prove_cut(graph, state, fold, cfg, small)
@@ -98,7 +116,7 @@ def test_a_channel_goes_where_all_makers_or_all_users_drop_it(name, seed):
     """Brute force, channel by channel."""
     network, excess, thresholds = spread_out(NETS[name], seed)
     graph = ChannelGraph(network)
-    alive = drop(network, graph, excess, thresholds)
+    alive = drop(network, graph, excess, thresholds, ALL)
     makers, users = {}, {}
     for i, layer in enumerate(network.layers):
         kind = layer.section.type
@@ -128,15 +146,15 @@ def test_a_channel_goes_where_all_makers_or_all_users_drop_it(name, seed):
                 assert (kept == np.array(want)).all()
 
 
-def wished(name, seed, **wish):
-    """A graph, its first section that can be cut, a wish's cut, and what lives without the wish."""
+def limited(name, seed, **limits):
+    """A graph, its first section that can be cut, a limited cut, and what lives without limits."""
     network, excess, thresholds = spread_out(NETS[name], seed)
     graph = ChannelGraph(network)
-    free = drop(network, graph, excess, thresholds)
+    free = drop(network, graph, excess, thresholds, ALL)
     section = next(i for i in graph.producers if graph.prunable(i))
-    named = {key: (section,) if value is SECTION else value for key, value in wish.items()}
-    cut = BayesianCut.of(network, "0", spec(BAYESIAN, 0.0, **named))
-    check_exact(network, cut)
+    named = {key: (section,) if value is SECTION else value for key, value in limits.items()}
+    cut = BayesianCut.of(network, ZERO, Limits(**named))
+    check_exact(cut)
     return graph, section, cut, free
 
 
@@ -152,7 +170,7 @@ def families_of(graph, section):
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("seed", range(4))
 def test_what_is_spared_stays(name, seed):
-    graph, section, cut, free = wished(name, seed, spare=SECTION)
+    graph, section, cut, free = limited(name, seed, spare=SECTION)
     spared = families_of(graph, section)
     assert (cut.alive == (free | spared)).all()
     for i, channels in channels_of_groups(graph):
@@ -162,7 +180,7 @@ def test_what_is_spared_stays(name, seed):
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("seed", range(4))
 def test_only_what_is_named_goes(name, seed):
-    graph, section, cut, free = wished(name, seed, only=SECTION)
+    graph, section, cut, free = limited(name, seed, only=SECTION)
     named = families_of(graph, section)
     assert (cut.alive == (free | ~named)).all()
     for i, channels in channels_of_groups(graph):
@@ -173,7 +191,7 @@ def test_only_what_is_named_goes(name, seed):
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("seed", range(4))
 def test_every_section_keeps_its_least(name, seed):
-    graph, _, cut, free = wished(name, seed, keep_min=4)
+    graph, _, cut, free = limited(name, seed, keep_min=4)
     assert cut.alive[free].all()
     for family in graph.families:
         least = -(-4 // family.unit)
@@ -190,15 +208,15 @@ def channels_of_groups(graph):
             yield i, np.repeat(graph.inputs[i][0], layer.inputs[0].area)
 
 
-@pytest.mark.parametrize(("wish", "silent"), [({}, True), ({"spare": (0,)}, False)])
-def test_places_of_the_image_belong_to_the_section_that_uses_them(wish, silent):
+@pytest.mark.parametrize(("limits", "silent"), [(ALL, True), (Limits(spare=(0,)), False)])
+def test_places_of_the_image_belong_to_the_section_that_uses_them(limits, silent):
     network, _, _ = spread_out(FULL.format("gnj", 9) + HEAD, 0)
-    BayesianCut.of(network, "0", spec(BAYESIAN, 0.0, **wish))
-    assert network.layers[0].dropped.any() == silent
+    cut = BayesianCut.of(network, ZERO, limits)
+    assert cut.network.layers[0].dropped.any() == silent
 
 
 @pytest.mark.parametrize(
-    ("wish", "message"),
+    ("limits", "message"),
     [
         ({"spare": (9,)}, "--spare 9: sections are numbered from 0 to 2"),
         ({"spare": (2,)}, r"x.cfg:15: \[softmax\] --spare 2: has no filters to cut"),
@@ -206,10 +224,10 @@ def test_places_of_the_image_belong_to_the_section_that_uses_them(wish, silent):
         ({"only": (0,), "spare": (0,)}, "--only 0: can't be cut: it is spared"),
     ],
 )
-def test_sections_that_can_not_be_meant(wish, message):
+def test_sections_that_can_not_be_meant(limits, message):
     network = build(NET + CONV.format("gnj", 4) + HEAD)
     with pytest.raises(PlanError, match=message):
-        BayesianCut.of(network, "auto", spec(BAYESIAN, 0.0, **wish))
+        BayesianCut.of(network, AUTO, Limits(**limits))
 
 
 def test_a_family_keeps_its_best_channel():
@@ -219,9 +237,9 @@ def test_a_family_keeps_its_best_channel():
     layer.prior.z_logvar.data = torch.tensor([5.0, 3.0, 4.0, 6.0])
     network.layers[1].prior.z_mean.data.fill_(1.0)
     network.layers[1].prior.z_logvar.data.fill_(-9.0)
-    cut = BayesianCut.of(network, "0")
+    cut = BayesianCut.of(network, ZERO)
     assert cut.alive[cut_outputs(network)].tolist() == [False, True, False, False]
-    assert layer.dropped.tolist() == [True, False, True, True]
+    assert cut.network.layers[0].dropped.tolist() == [True, False, True, True]
 
 
 def cut_outputs(network):
@@ -231,8 +249,8 @@ def cut_outputs(network):
 def test_rates_count_what_is_left():
     """A LeNet in small: 2 of 6 filters, 3 of 9 units and a hundred of their places."""
     network = spread_out(NETS["odd"], 1)[0]
-    cut = BayesianCut.of(network, "0")
-    first, second, third, last = (network.layers[i] for i in (0, 1, 2, 3))
+    cut = BayesianCut.of(network, ZERO)
+    first, second, third, last = (cut.network.layers[i] for i in (0, 1, 2, 3))
     one = int((~first.dropped).sum())
     two = (~second.dropped).sum().item()
     graph = ChannelGraph(network)
@@ -249,20 +267,20 @@ def test_rates_count_what_is_left():
 
 def test_thresholds_that_keep_all_cut_nothing():
     network, _, _ = spread_out(NETS["bn"], 0)
-    cut = BayesianCut.of(network, "inf")
+    cut = BayesianCut.of(network, Thresholds((math.inf,)))
     assert cut.alive.all()
-    assert cut.plan(ChannelGraph(network.plain())).keep == {}
+    assert cut.plan(ChannelGraph(network.plain()), "bayesian").keep == {}
     assert cut.rates.weights.architecture == 1
 
 
 def test_a_plain_network_has_nothing_to_choose():
     network = build(NET + "[convolutional]\nactivation=linear\n")
     with pytest.raises(PlanError, match=r"no Bayesian section; tools/convert.py bayesian"):
-        BayesianCut.of(network, "auto")
+        BayesianCut.of(network, AUTO)
 
 
 def test_a_posterior_that_is_not_finite():
     network = build(NET + CONV.format("gnj", 4) + HEAD)
     network.layers[0].prior.z_logvar.data[2] = math.nan
     with pytest.raises(PlanError, match=r"x.cfg:5: \[bayesian_convolutional\] .* not finite"):
-        BayesianCut.of(network, "auto")
+        BayesianCut.of(network, AUTO)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pruning.bayesian.thresholds import Threshold, auto, choose, parse
+from pruning.bayesian.thresholds import Threshold, auto, choose, for_sections
+from pruning.spec import Thresholds
 from yolo.cfg import Cfg
 from yolo.errors import PlanError
 
@@ -214,14 +215,16 @@ def test_values_must_be_finite(wrong):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("auto", ["auto", "auto", "auto"]),
+        ("auto", [None, None, None]),
         ("-3", [-3, -3, -3]),
         ("-2.8,-3,-5", [-2.8, -3, -5]),
-        (" -2.8, auto ,inf", [-2.8, "auto", math.inf]),
+        (" -2.8, auto ,inf", [-2.8, None, math.inf]),
     ],
 )
 def test_what_is_asked_for(text, expected):
-    assert parse(text, SECTIONS) == dict(zip((0, 2, 3), expected, strict=True))
+    assert for_sections(Thresholds.parse(text), SECTIONS) == dict(
+        zip((0, 2, 3), expected, strict=True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -233,21 +236,27 @@ def test_what_is_asked_for(text, expected):
             "0 bayesian_convolutional, 2 bayesian_convolutional, 3 bayesian_connected",
         ),
         ("-3,-5,-7,-9", "expected one for all or 3, not 4"),
-        ("-3,,-5", "'' is no number"),
-        ("", "'' is no number"),
-        ("nan", "'nan' is no number; expected auto, a number or inf"),
-        ("1,2,-inf", "'-inf' is no number"),
-        ("otsu", "'otsu' is no number"),
+        ("-3,,-5", "thresholds: '': expected auto, a number or inf"),
+        ("", "thresholds: '': expected auto, a number or inf"),
+        ("nan", "'nan': expected auto, a number or inf"),
+        ("1,2,-inf", "'-inf': expected auto, a number or inf"),
+        ("otsu", "'otsu': expected auto, a number or inf"),
     ],
 )
 def test_what_cannot_be_asked_for(text, message):
     with pytest.raises(PlanError, match=message):
-        parse(text, SECTIONS)
+        for_sections(Thresholds.parse(text), SECTIONS)
+
+
+@pytest.mark.parametrize("text", ["auto", "-3", "-2.8,auto,inf"])
+def test_thresholds_are_written_as_they_are_read(text):
+    assert str(Thresholds.parse(text)) == text
 
 
 def test_each_section_gets_what_was_asked():
     two, one = piles(np.random.default_rng(0), 20, 20), np.linspace(-9, -8, 20)
-    found = choose({0: two, 2: one, 3: one}, parse("auto,auto,-8.5", SECTIONS))
+    wanted = for_sections(Thresholds.parse("auto,auto,-8.5"), SECTIONS)
+    found = choose({0: two, 2: one, 3: one}, wanted)
     assert found[0] == auto(two)
     assert -8 < found[0].value < 0
     assert found[2] == Threshold(math.inf, "one pile: kept")

@@ -13,7 +13,8 @@ from tiny_data import BAYESIAN, make_classification_data
 from tiny_training import fresh
 
 from pruning.bayesian.training import BayesianTraining
-from yolo.datasets.data import Data
+from pruning.spec import Thresholds
+from yolo.datasets import sources
 from yolo.files import write_files
 from yolo.layers.bayesian import bayesian_layers
 from yolo.models.checkpoint import checkpoint_writer, load_checkpoint
@@ -21,14 +22,15 @@ from yolo.training.optimizer import SPREAD_RATE, make_optimizer
 from yolo.training.run import Run
 from yolo.training.settings import Settings
 from yolo.training.trainer import Options, Trainer
-from yolo.training.variational import Bound, Variational, settle
+from yolo.training.variational import Bound, Variational, measure_statistics
 
 TRAIN = ROOT / "tools" / "train.py"
+ZERO = Thresholds((0.0,))
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return Data.load(make_classification_data(tmp_path_factory.mktemp("data")))
+    return sources.load(make_classification_data(tmp_path_factory.mktemp("data")))
 
 
 def trainer(data, bound=None, text=BAYESIAN, epochs=2, **settings):
@@ -131,7 +133,7 @@ def test_statistics_are_those_of_the_means():
     layer = network.layers[0]
     layer.weight_logvar.data.fill_(2)
     batches = torch.rand(3, 4, 3, 32, 32).unbind()
-    settle(network, batches)
+    measure_statistics(network, batches)
     with torch.no_grad():
         made = torch.cat([layer.conv(x) * layer.scales()[:, None, None] for x in batches])
     torch.testing.assert_close(layer.bn.running_mean, made.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
@@ -140,7 +142,7 @@ def test_statistics_are_those_of_the_means():
     assert not any(module.training for module in network.modules())
 
 
-def test_a_training_settles_its_average(data):
+def test_a_training_measures_the_statistics_of_its_average(data):
     """After an epoch the averaged network sees its own images with mean 0 and variance 1."""
     run = trainer(data, Bound(kl=0.01), epochs=1)
     next(run.run())
@@ -148,7 +150,7 @@ def test_a_training_settles_its_average(data):
     before = [
         t.clone() for t in (network.layers[0].bn.running_mean, network.layers[0].bn.running_var)
     ]
-    settle(network, [batch.images.float() / 255 for batch in run._loader(0, 0)])
+    measure_statistics(network, [batch.images.float() / 255 for batch in run._loader(0, 0)])
     after = network.layers[0].bn.running_mean, network.layers[0].bn.running_var
     for found, expected in zip(before, after, strict=True):
         torch.testing.assert_close(found, expected)
@@ -184,7 +186,7 @@ def test_two_processes_count_the_divergence_once(command, tmp_path):
 def test_a_look_changes_nothing():
     network = build(BAYESIAN)
     before = {i: {n: t.clone() for n, t in ts.items()} for i, ts in network.state().items()}
-    observer = BayesianTraining(network, "0")
+    observer = BayesianTraining(network, ZERO)
     row = observer.look(network)
     assert row["architecture"] >= 1
     assert row["maximum"] >= row["architecture"]
@@ -196,7 +198,7 @@ def test_a_look_changes_nothing():
 
 def test_the_history_has_the_learning_rate_and_the_compression_rates(data, tmp_path):
     run = trainer(data, epochs=1)
-    observer = BayesianTraining(run.network, "0")
+    observer = BayesianTraining(run.network, ZERO)
     assert observer.line() == ""
     (row,) = Run(run, tmp_path, "x", observer=observer).epochs()
     assert row["rate"] == 0.01

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from paths import ROOT
-from specs import spent
+from specs import cost_of
 from surgeries import cuts
 
 from pruning.cut.folding import Folding
@@ -24,7 +24,9 @@ CFGS = sorted(path.name for path in (ROOT / "cfg").glob("*.cfg") if "bayesian" n
 @given(cuts())
 def test_costs_are_those_of_the_built_network(cutting):
     for header in (Header(), Header(0, 1, 0)):
-        assert Costs(cutting.graph, header).of(cutting.fold.kept) == spent(cutting.compact, header)
+        assert Costs(cutting.graph, header).of(cutting.fold.kept) == cost_of(
+            cutting.compact, header
+        )
 
 
 @pytest.mark.parametrize("name", CFGS)
@@ -37,8 +39,8 @@ def test_costs_of_the_networks_that_we_bring(name):
     graph = ChannelGraph(network)
     alive = np.ones(graph.size, bool)
     costs = Costs(graph)
-    assert costs.of(alive) == spent(network)
+    assert costs.of(alive) == cost_of(network)
     for n, family in enumerate(graph.families):
         alive[family.groups[:, (family.slots + n) // 2 + 1 :]] = False
     fold = Folding(graph, state, "none").fold(alive)
-    assert costs.of(fold.kept) == spent(Network.with_state(*operate(graph, state, fold)))
+    assert costs.of(fold.kept) == cost_of(Network.with_state(*operate(graph, state, fold)))

@@ -7,8 +7,8 @@ from timed import TIMED, ready
 
 from pruning.measure.latency import (
     machine,
-    measure_for,
     opencv_profile,
+    profiler_for,
     section_times,
     torch_profile,
 )
@@ -22,24 +22,24 @@ def test_every_section_has_its_time(profile):
     text = TIMED.replace("filters=4", "filters=6")
     text += "[yolo]\nmask=0\nanchors=4,4\nnum=1\nclasses=1\n"
     network = ready(text)
-    told = profile(network, 2, 0)
-    assert list(told.sections) == list(range(len(network.layers)))
-    assert all(ms >= 0 for ms in told.sections.values())
-    assert min(told.sections[i] for i in (0, 1, 2, 5)) > 0
-    assert told.ms >= sum(told.sections.values()) * (1 - 1e-9)
-    assert told.engine.split()[0] in ("OpenCV", "torch")
+    found = profile(network, 2, 0)
+    assert list(found.sections) == list(range(len(network.layers)))
+    assert all(ms >= 0 for ms in found.sections.values())
+    assert min(found.sections[i] for i in (0, 1, 2, 5)) > 0
+    assert found.ms >= sum(found.sections.values()) * (1 - 1e-9)
+    assert found.engine.split()[0] in ("OpenCV", "torch")
 
 
 def test_torch_measures_what_opencv_cant_run():
     network = ready(NET + conv(8, activation="relu6") + conv(3))
     with pytest.raises(EngineError):
         opencv_profile(network, 1, 0)
-    assert measure_for(network) is torch_profile
+    assert profiler_for(network) is torch_profile
 
 
 def test_opencv_measures_the_rest():
     pytest.importorskip("cv2", reason="OpenCV is not installed")
-    assert measure_for(ready(TIMED)) is opencv_profile
+    assert profiler_for(ready(TIMED)) is opencv_profile
 
 
 def test_machines_are_told_apart():

@@ -1,6 +1,7 @@
 """Tables of latencies: what they fit, and their file."""
 
 import math
+import re
 
 import pytest
 from cfgs import NET, conv
@@ -8,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_cfg import sample
 
-from pruning.measure.latency_table import LatencyTable, SectionKind, cache_file, read_tables
+from pruning.measure.latency_table import (
+    KIND,
+    SCHEMA,
+    LatencyTable,
+    SectionKind,
+    cache_file,
+    read_tables,
+)
 from yolo.errors import DarknetError
 
 CONV = SectionKind("conv", True)
@@ -40,10 +48,10 @@ def test_one_measurement_is_laid_to_the_macs():
 )
 def test_narrower_is_never_slower(tmp_path_factory, known, widths, weighs):
     table = LatencyTable(tmp_path_factory.mktemp("t") / "t.json", "m")
-    form = SectionKind("x", weighs)
-    table.add({(form, key): ms for key, ms in known.items()})
-    wide = table.predict(form, widths)
-    assert 0 <= table.predict(form, (max(widths[0] - 1, 1), max(widths[1] - 1, 1))) <= wide
+    kind = SectionKind("x", weighs)
+    table.add({(kind, key): ms for key, ms in known.items()})
+    wide = table.predict(kind, widths)
+    assert 0 <= table.predict(kind, (max(widths[0] - 1, 1), max(widths[1] - 1, 1))) <= wide
 
 
 def test_a_table_is_kept(tmp_path):
@@ -64,35 +72,44 @@ def test_what_is_measured_again_replaces_the_old(tmp_path):
     assert len(read_tables(tmp_path / "t.json")["m"]["conv"]) == 64
 
 
-GARBAGE = [
-    b"",
-    b"\0\xff garbage",
-    b"[]",
-    b"{}",
-    b"null",
-    b'{"format": "something else", "machines": {}}',
-    b'{"format": "latencies of sections, 1", "machines": []}',
-    b'{"format": "latencies of sections, 1", "machines": {"m": {"conv": [[1, 2]]}}}',
-    b'{"format": "latencies of sections, 1", "machines": {"m": {"conv": [[1, 2, -3]]}}}',
-    b'{"format": "latencies of sections, 1", "machines": {"m": {"conv": [[1, 2, NaN]]}}}',
-    b'{"format": "latencies of sections, 1", "machines": {"m": {"conv": [[1, 2, "x"]]}}}',
-    b"[" * 10_000,
-]
+HEAD = f'"kind": "{KIND}", "schema": {SCHEMA}'
+GARBAGE = {
+    "": "is not",
+    "\0\xff garbage": "is not",
+    "[]": "is not",
+    "{}": "is not",
+    "null": "is not",
+    "[" * 10_000: "is not",
+    '{"kind": "something else", "machines": {}}': "is not",
+    '{"format": "latencies of sections, 1", "machines": {}}': "older version",
+    f'{{"kind": "{KIND}", "schema": {SCHEMA + 1}, "machines": {{}}}}': "make it again",
+    f'{{{HEAD}, "machines": []}}': "damaged",
+    f'{{{HEAD}, "machines": {{"m": {{"conv": [[1, 2]]}}}}}}': "damaged",
+    f'{{{HEAD}, "machines": {{"m": {{"conv": [[1, 2, -3]]}}}}}}': "damaged",
+    f'{{{HEAD}, "machines": {{"m": {{"conv": [[1, 2, NaN]]}}}}}}': "damaged",
+    f'{{{HEAD}, "machines": {{"m": {{"conv": [[1, 2, "x"]]}}}}}}': "damaged",
+}
+WRONG = {
+    "is not": "is not a table of latencies; use another file name, or remove it",
+    "older version": "is a table of latencies of an older version; remove it and make it again",
+    "make it again": f"is a table of latencies of form {SCHEMA + 1}, this version reads {SCHEMA}",
+    "damaged": "is a damaged table of latencies; remove it and make it again",
+}
 
 
-@pytest.mark.parametrize("content", GARBAGE)
-def test_a_file_that_is_no_table_is_left_alone(tmp_path, content):
+@pytest.mark.parametrize(("content", "wrong"), GARBAGE.items())
+def test_a_file_that_is_no_table_is_left_alone(tmp_path, content, wrong):
     path = tmp_path / "t.json"
-    path.write_bytes(content)
-    with pytest.raises(DarknetError, match="not a table of latencies: delete it"):
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(DarknetError, match=f"^{re.escape(f'{path}: {WRONG[wrong]}')}"):
         LatencyTable(path, "m")
-    assert path.read_bytes() == content
+    assert path.read_bytes() == content.encode("latin-1")
 
 
 @pytest.mark.parametrize("content", GARBAGE)
 def test_a_cache_that_is_no_table_is_made_anew(cache, content):
     cache.parent.mkdir(parents=True)
-    cache.write_bytes(content)
+    cache.write_bytes(content.encode("latin-1"))
     assert cache_file() == cache
     LatencyTable(None, "m").add({(CONV, (1, 2)): 3.0})
     assert read_tables(cache) == {"m": {"conv": {(1, 2): 3.0}}}
@@ -124,10 +141,10 @@ def test_a_failed_write_leaves_the_old_table(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_forms_tell_what_a_time_depends_on():
+def test_a_kind_is_all_that_a_time_depends_on_beside_widths():
     text = NET + conv(8) + conv(8) + conv(16) + conv(16, groups=16) + conv(16, groups=4)
     text += conv(16, stride=2) + conv(16, size=1, activation="mish") + "[maxpool]\nsize=2\n"
-    forms = [SectionKind.of(layer) for layer in sample(text).network.layers]
-    assert forms[0] == forms[1] == forms[2]
-    assert len(set(forms)) == 6
-    assert [form.weighs for form in forms[2:]] == [True, False, True, True, True, False]
+    kinds = [SectionKind.of(layer) for layer in sample(text).network.layers]
+    assert kinds[0] == kinds[1] == kinds[2]
+    assert len(set(kinds)) == 6
+    assert [kind.weighs for kind in kinds[2:]] == [True, False, True, True, True, False]

@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from jobs import Job, prune
+from jobs import make_job, prune
 from paths import DIGITS
 from pruned_files import FILES
 from specs import spec
 from timed import TIMED, WHOLE, ready, timed
 
-from pruning import session as job
+from pruning import session
 from pruning.measure.latency import machine
 from pruning.measure.latency_table import read_tables
 from pruning.proof.engines.base import Profile
@@ -25,15 +25,16 @@ pytestmark = pytest.mark.usefixtures("cache")
 def here(tmp_path, monkeypatch):
     """The current folder, with x.cfg and x.weights in it, and made-up times."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(job, "measure_for", lambda network: timed)
+    monkeypatch.setattr(session, "profiler_for", lambda network: timed)
     Path("x.cfg").write_text(TIMED)
     save_weights(ready(TIMED), "x.weights", Header(0, 1, 0))
     return tmp_path
 
 
 def test_a_job_for_milliseconds(here):
-    wish = spec("shortcut", target=f"ms={0.5 * WHOLE:.4f}")
-    result = prune(Job("x.cfg", "x.weights", wish, verify=("torch",), runs=0, latencies="t.json"))
+    asked = spec("shortcut", target=f"ms={0.5 * WHOLE:.4f}")
+    job = make_job("x.cfg", "x.weights", asked, verify=("torch",), runs=0, latencies="t.json")
+    result = prune(job)
     assert timed(result.cut.network).ms <= 0.5 * WHOLE * 1.001
     report = json.loads(result.report.to_json(FILES))
     # what decided is what is told
@@ -48,12 +49,12 @@ def test_a_job_for_milliseconds(here):
 
 
 def test_the_cache_is_the_default(here, cache):
-    prune(Job("x.cfg", "x.weights", spec("shortcut", target="ms=999"), verify=(), runs=0))
+    prune(make_job("x.cfg", "x.weights", spec("shortcut", target="ms=999"), verify=(), runs=0))
     assert list(read_tables(cache)) == [machine(Profile("Fake 1.0", 1, 1, {}))]
 
 
 def test_without_the_target_nothing_is_kept(here, cache):
-    result = prune(Job("x.cfg", "x.weights", spec("shortcut", 0.5), verify=(), runs=0))
+    result = prune(make_job("x.cfg", "x.weights", spec("shortcut", 0.5), verify=(), runs=0))
     assert result.report.times is None
     assert "sections_ms" not in json.loads(result.report.to_json(FILES))
     with pytest.raises(ValueError, match="no latencies"):
@@ -63,8 +64,8 @@ def test_without_the_target_nothing_is_kept(here, cache):
 
 def test_blocks_until_the_milliseconds_are_met(here):
     """The only block takes what sections 1 to 3 do."""
-    wish = spec("layer", target=f"ms={0.9 * WHOLE:.4f}")
-    result = prune(Job("x.cfg", "x.weights", wish, verify=("torch",), runs=0))
+    asked = spec("layer", target=f"ms={0.9 * WHOLE:.4f}")
+    result = prune(make_job("x.cfg", "x.weights", asked, verify=("torch",), runs=0))
     assert result.cut.plan.blocks == (3,)
     assert timed(result.cut.network).ms <= 0.9 * WHOLE
     gone = [s.index for s in result.report.times.sections if s.after is None]
@@ -74,10 +75,10 @@ def test_blocks_until_the_milliseconds_are_met(here):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--target", "map-drop=0.02"), "target map-drop=0.02: needs images that tell the accu"),
+        (("--target", "map-drop=0.02"), "target map-drop=0.02: needs labeled images (--data)"),
         (("--target", "ms=0.001"), "target ms=0.001 is out of reach: shortcut leaves at least ms="),
         (("--target", "ms=1", "--latencies", "x.cfg"), "x.cfg: is read here, so it isn't written"),
-        (("--target", "ms=1", "--latencies", "garbage"), "garbage: not a table of latencies"),
+        (("--target", "ms=1", "--latencies", "garbage"), "garbage: is not a table of latencies"),
     ],
 )
 def test_what_cant_be_done_is_said_in_a_line(here, command, options, message):
@@ -108,27 +109,27 @@ def test_a_real_network_in_a_real_engine(tmp_path):
     table = str(tmp_path / "t.json")
 
     def made(target):
-        wish = spec("shortcut", target=target)
-        return prune(Job(*map(str, DIGITS), wish, verify=(), runs=0, latencies=table))
+        asked = spec("shortcut", target=target)
+        return prune(make_job(*map(str, DIGITS), asked, verify=(), runs=0, latencies=table))
 
-    assert made("ms=100k").plan.keep == {}
+    assert made("ms=100k").cut.plan.keep == {}
     known = read_tables(tmp_path / "t.json")
-    ((name, forms),) = known.items()
+    ((name, kinds),) = known.items()
     assert "OpenCV" in name
-    assert sum(map(len, forms.values())) >= 10
+    assert sum(map(len, kinds.values())) >= 10
     with pytest.raises(PlanError, match="is out of reach: shortcut leaves at least ms="):
         made("ms=0.0001")
 
 
 def test_a_real_network_loses_no_more_than_asked_for(tmp_path):
     pytest.importorskip("sklearn")
-    from yolo.datasets.formats.layout import Place, write
+    from yolo.datasets.formats.layout import Destination, write
     from yolo.datasets.formats.sample import sample as scenes
 
-    write(scenes({"train": 16, "valid": 24}), Place(tmp_path / "digits", tmp_path))
+    write(scenes({"train": 16, "valid": 24}), Destination(tmp_path / "digits", tmp_path))
     steps = []
     result = prune(
-        Job(
+        make_job(
             *map(str, DIGITS),
             spec("shortcut", target="map-drop=0.05"),
             verify=(),
@@ -139,7 +140,7 @@ def test_a_real_network_loses_no_more_than_asked_for(tmp_path):
         )
     )
     report = result.report
-    assert report.before.accuracy.map - report.after.accuracy.map <= 0.05
+    assert report.before.score.value - report.after.score.value <= 0.05
     assert report.after.cost.macs < 0.9 * report.before.cost.macs
     assert "evaluating: 24 of 24 images" in steps
     assert report.asked == "map-drop=0.05"

@@ -11,7 +11,7 @@ from timed import TIMED, WHOLE, cut, finish, ready, timed, whole
 from pruning.cut.folding import Folding
 from pruning.cut.plan import Plan
 from pruning.graph.channels import ChannelGraph
-from pruning.measure import metric as judge
+from pruning.measure import metric
 from pruning.measure.latency import machine
 from pruning.measure.latency_table import LatencyTable, SectionKind
 from pruning.measure.measures import Latencies, Measures, MetricDrop
@@ -34,19 +34,19 @@ class Timing:
         self.network, self.measured = ready(text), []
         self.graph = ChannelGraph(self.network)
         self.folding = Folding(self.graph, self.network.state())
-        self.wish = spec("shortcut", target=target)
+        self.spec = spec("shortcut", target=target)
 
         def recorded(network, runs, seconds):
             self.measured.append(measure(network))
             return self.measured[-1]
 
-        self.stopwatch = Latencies(self.network, path, cut, recorded)
+        self.latencies = Latencies(self.network, path, cut, recorded)
 
     def plan(self):
-        tell = Measures(Header(), stopwatch=self.stopwatch)
+        measures_of = Measures(Header(), latencies=self.latencies)
         state = self.network.state()
-        measures = tell(whole(self.network), self.folding)
-        return select(Model(self.graph, state), self.wish, self.folding, measures=measures)
+        measures = measures_of(whole(self.network), self.folding)
+        return select(Model(self.graph, state), self.spec, self.folding, measures=measures)
 
     def built(self, plan):
         return cut(self.graph, self.folding.fold(plan.alive(self.graph), plan.mean))
@@ -73,9 +73,9 @@ def test_the_next_search_knows_more(tmp_path):
 
 def test_a_table_of_nonsense_is_corrected(tmp_path):
     """What another load of the machine left there."""
-    form = SectionKind.of(sample(TIMED).network.layers[1])
+    kind = SectionKind.of(sample(TIMED).network.layers[1])
     table = LatencyTable(tmp_path / "t.json", machine(timed(sample(TIMED).network)))
-    table.add({(form, (2, 2)): 500.0})
+    table.add({(kind, (2, 2)): 500.0})
     timing = Timing(f"ms={0.5 * WHOLE:.4f}", tmp_path / "t.json")
     ms = timed(timing.built(timing.plan())).ms
     assert 0.4 * WHOLE <= ms <= 0.55 * WHOLE
@@ -98,14 +98,14 @@ def _refused(timing):
 
 def test_nothing_is_measured_twice(tmp_path):
     timing = Timing("ms=1", tmp_path / "t.json")
-    timing.stopwatch.measured(timing.network)
+    timing.latencies.measured(timing.network)
     assert len(timing.measured) == 1
 
 
 def test_estimates_are_right_where_something_was_measured(tmp_path):
     timing = Timing("ms=1", tmp_path / "t.json")
-    ms = Measures(Header(), stopwatch=timing.stopwatch)
-    ms = ms(whole(timing.network), timing.folding)["ms"]
+    measures = Measures(Header(), latencies=timing.latencies)
+    ms = measures(whole(timing.network), timing.folding)["ms"]
     fold = timing.folding.fold(np.ones(timing.graph.size, bool))
     assert ms(Plan("x", 0, {}), fold) == pytest.approx(WHOLE)
 
@@ -129,7 +129,7 @@ class Scored:
 @pytest.fixture
 def scored(monkeypatch):
     found = Scored()
-    monkeypatch.setattr(judge, "evaluate", found)
+    monkeypatch.setattr(metric, "evaluate", found)
     return found
 
 
@@ -154,11 +154,11 @@ def test_the_largest_cut_that_loses_no_more(scored, drop):
     network = ready(TIMED)
     graph = ChannelGraph(network)
     folding = Folding(graph, network.state(), "none")
-    lost = MetricDrop(network, finish, Accuracy(Images()))
-    tell = Measures(Header(), lost=lost)
-    wish = spec("normal", target=f"map-drop={drop}", only=(1,))
+    drops = MetricDrop(network, finish, Accuracy(Images()))
+    measures = Measures(Header(), drop=drops)(whole(network), folding)
+    asked = spec("normal", target=f"map-drop={drop}", only=(1,))
     model = Model(graph, network.state())
-    plan = select(model, wish, folding, measures=tell(whole(network), folding))
+    plan = select(model, asked, folding, measures=measures)
     left = len(plan.keep.get(1, range(24)))
     assert left == max(math.ceil(24 * (1 - drop) - 1e-9), 1)
     assert len(scored.networks) <= 3 + math.ceil(math.log2(24))
@@ -175,5 +175,5 @@ def test_what_is_written_is_what_is_scored(scored):
     assert MetricDrop(network, finish, accuracy)(whole(network), graph, fold) == pytest.approx(
         1 / 24
     )
-    done = MetricDrop(network, lambda shorter, graph, fold: finished, accuracy)
+    done = MetricDrop(network, lambda shortened, graph, fold: finished, accuracy)
     assert done(whole(network), graph, fold) == 0

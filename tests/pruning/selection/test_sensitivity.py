@@ -36,6 +36,7 @@ from yolo.errors import PlanError
 from yolo.figures import png
 from yolo.network import Network
 
+COUNT = 64  # calibration images
 ASKED = spec("shortcut", 0.5)
 NARROW = NET + conv(12) + conv(8) + conv(8) + shortcut(-2) + conv(3)
 
@@ -304,7 +305,7 @@ def test_a_scan_of_something_else_stays(trial: Trial, change: dict, says: str) -
     [
         lambda text: "mine",
         lambda text: text[: len(text) // 2],
-        lambda text: text.replace("scan, 1", "scan, 9"),
+        lambda text: text.replace('"schema": 2', '"schema": 9'),
         lambda text: text.replace('"slots": 8', '"slots": 9'),
         lambda text: text.replace('"cut": 2', '"cut": 0'),
         lambda text: text.replace('"cut": 2', '"cut": 99'),
@@ -328,17 +329,17 @@ def test_images_have_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
     make_classification_data(tmp_path)
     found = [
-        stamps_key(None, 0, None),
-        stamps_key("x.data", 0, None),
-        stamps_key("x.data", 11, None),
-        stamps_key(None, 0, "train"),
+        stamps_key(None, 0, None, COUNT),
+        stamps_key("x.data", 0, None, COUNT),
+        stamps_key("x.data", 11, None, COUNT),
+        stamps_key(None, 0, "train", COUNT),
         stamps_key(None, 0, "train", 3),
-        stamps_key("x.data", 0, "train"),
+        stamps_key("x.data", 0, "train", COUNT),
     ]
     assert len(set(found)) == len(found)
     assert stamps_key(None, 0, None, 3) == found[0]
     (tmp_path / "train" / "0_red.png").unlink()
-    assert stamps_key(None, 0, "train") != found[3]
+    assert stamps_key(None, 0, "train", COUNT) != found[3]
 
 
 # The picture

@@ -2,7 +2,6 @@
 
 import copy
 import math
-from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -14,16 +13,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from matplotlib.image import imread
 from random_cfg import samples
+from specs import spec
 
 from pruning.cut.folding import Folding
 from pruning.cut.surgery import masked
 from pruning.graph.channels import ChannelGraph
 from pruning.proof.verify import relative
-from pruning.registry import SCHEDULES as NAMES
-from pruning.run.figures import gamma_history
-from pruning.selection import prunable, reachable, select
+from pruning.registry import SCHEDULES
+from pruning.selection.families import prunable
 from pruning.selection.importance import Model
-from pruning.sparse.penalty import CHANGE, SCHEDULES, Look, Penalty, look, strength
+from pruning.selection.select import reachable, select
+from pruning.sparse.figures import gamma_history
+from pruning.sparse.penalty import CHANGE, Penalty, SparsityProgress, look, strength
+from pruning.sparse.training import SparseTraining
 from yolo.cfg import Cfg
 from yolo.errors import PlanError
 from yolo.figures import png
@@ -32,6 +34,7 @@ from yolo.network import Network
 
 SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=25)
 NET = net(16, 16)
+NORMAL, SHORTCUT = spec("normal", 0.0), spec("shortcut", 0.0)
 amounts = st.sampled_from((0.0, 1e-3, 0.2, 0.7, 5.0))
 
 
@@ -59,9 +62,9 @@ def snapshot(found):
     return {(i, n): t.clone() for i, tensors in found.state().items() for n, t in tensors.items()}
 
 
-def gammas_of_groups(graph, state, wish):
+def gammas_of_groups(graph, state, asked):
     """Section and channel of every γ of every prunable group, channel by channel."""
-    allowed, found = prunable(graph, wish), {}
+    allowed, found = prunable(graph, asked), {}
     for i in graph.producers:
         for channel, group in enumerate(graph.outputs[i].tolist()):
             if "scales" in state[i] and allowed[group]:
@@ -77,16 +80,16 @@ def norm(state, places):
 @given(samples(), st.sampled_from(("normal", "shortcut")), amounts)
 def test_a_step_group_by_group(found, strategy, amount):
     """Random networks against loops: groups shrink by √n·amount, all else stays to the bit."""
-    net, wish = found.network, spec(strategy, 0.0)
+    net, asked = found.network, spec(strategy, 0.0)
     state = {i: {n: t.clone() for n, t in tensors.items()} for i, tensors in found.state.items()}
     net.store(state)
     graph = ChannelGraph(net)
-    groups = gammas_of_groups(graph, found.state, wish)
+    groups = gammas_of_groups(graph, found.state, asked)
     if not groups:
         with pytest.raises(PlanError, match=f"nothing to make sparse: {strategy} finds no"):
-            Penalty.of(graph, strategy)
+            Penalty.of(graph, asked)
         return
-    penalty = Penalty.of(graph, strategy)
+    penalty = Penalty.of(graph, asked)
     assert penalty.groups == len(groups)
     expected = {i: dict(tensors) for i, tensors in found.state.items()}
     for places in groups:
@@ -114,7 +117,7 @@ def test_a_single_gamma_is_soft_thresholded(amount):
     net = network(PLAIN)
     net.layers[0].bn.weight.data[::2] *= -1
     before = snapshot(net)
-    Penalty.of(ChannelGraph(net), "normal").shrink(net, amount)
+    Penalty.of(ChannelGraph(net), NORMAL).shrink(net, amount)
     for (i, name), tensor in snapshot(net).items():
         expected = before[i, name]
         if name == "scales":
@@ -126,7 +129,7 @@ def test_a_single_gamma_is_soft_thresholded(amount):
 def test_a_step_is_the_proximal_operator():
     """No other point has a smaller ½‖x − γ‖² + amount·penalty."""
     net, amount = network(RESIDUAL), 0.3
-    penalty = Penalty.of(ChannelGraph(net), "shortcut")
+    penalty = Penalty.of(ChannelGraph(net), SHORTCUT)
     start = torch.cat(penalty._scales(net)).detach().clone().double()
 
     def cost():
@@ -144,7 +147,7 @@ def test_a_step_is_the_proximal_operator():
 
 def test_each_group_has_its_own_amount():
     net = network(RESIDUAL)
-    penalty = Penalty.of(ChannelGraph(net), "shortcut")
+    penalty = Penalty.of(ChannelGraph(net), SHORTCUT)
     assert penalty.groups == 14
     before = penalty.sizes(net)
     amount = torch.linspace(0, 0.2, 14)
@@ -154,7 +157,7 @@ def test_each_group_has_its_own_amount():
 
 def test_coupled_gammas_vanish_together():
     net = network(RESIDUAL)
-    penalty = Penalty.of(ChannelGraph(net), "shortcut")
+    penalty = Penalty.of(ChannelGraph(net), SHORTCUT)
     for _ in range(300):
         penalty.shrink(net, 0.002)
         first, second = (net.layers[i].bn.weight == 0 for i in (0, 2))
@@ -165,14 +168,14 @@ def test_coupled_gammas_vanish_together():
 def test_normal_leaves_what_shortcuts_couple():
     net = network(RESIDUAL)
     before = snapshot(net)
-    Penalty.of(ChannelGraph(net), "normal").shrink(net, 0.05)
+    Penalty.of(ChannelGraph(net), NORMAL).shrink(net, 0.05)
     changed = {key for key, tensor in snapshot(net).items() if not torch.equal(tensor, before[key])}
     assert changed == {(1, "scales")}
 
 
 def test_a_copy_of_the_network_can_be_shrunk():
     net = network(PLAIN)
-    penalty, twin = Penalty.of(ChannelGraph(net), "normal"), copy.deepcopy(net)
+    penalty, twin = Penalty.of(ChannelGraph(net), NORMAL), copy.deepcopy(net)
     before = snapshot(net)
     penalty.shrink(twin, 0.1)
     assert all(torch.equal(tensor, before[key]) for key, tensor in snapshot(net).items())
@@ -183,7 +186,7 @@ def test_a_copy_of_the_network_can_be_shrunk():
 
 def test_training_with_the_penalty_makes_gammas_zero():
     net = network(RESIDUAL).train()
-    penalty = Penalty.of(ChannelGraph(net), "shortcut")
+    penalty = Penalty.of(ChannelGraph(net), SHORTCUT)
     before = penalty.value(net)
     optimiser = torch.optim.SGD(net.parameters(), 0.01)
     x = torch.rand(4, 3, 16, 16)
@@ -199,32 +202,60 @@ def test_training_with_the_penalty_makes_gammas_zero():
 
 def test_schedules():
     sizes = torch.arange(1.0, 101)
-    assert tuple(SCHEDULES) == tuple(NAMES)
+
+    def strengths(name, epoch, found=sizes):
+        return strength(SCHEDULES[name], 2.0, epoch, 8, lambda: found)
+
     for epoch in (0, 3, 4, 7):
         late = epoch >= 4
-        assert strength("constant", 2.0, epoch, 8) == 2
-        assert strength("global-decay", 2.0, epoch, 8) == (0.02 if late else 2)
-        local = torch.as_tensor(strength("local-decay", 2.0, epoch, 8, sizes)).expand(100)
+        assert strengths("constant", epoch) == 2
+        assert strengths("global-decay", epoch) == (0.02 if late else 2)
+        local = torch.as_tensor(strengths("local-decay", epoch)).expand(100)
         torch.testing.assert_close(local[:85], torch.full((85,), 2.0))
         torch.testing.assert_close(local[85:], torch.full((15,), 0.02 if late else 2.0))
-    with pytest.raises(ValueError, match="local-decay needs the sizes"):
-        strength("local-decay", 2.0, 0, 8)
     # groups of equal sizes are treated alike
-    assert torch.equal(strength("local-decay", 2.0, 7, 8, torch.ones(9)), torch.full((9,), 2.0))
+    equal = torch.ones(9)
+    assert torch.equal(strengths("local-decay", 7, equal), torch.full((9,), 2.0))
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_sizes_are_computed_only_where_a_schedule_needs_them(name):
+    asked = []
+
+    def sizes():
+        asked.append(True)
+        return torch.ones(9)
+
+    for epoch in (0, 7):
+        strength(SCHEDULES[name], 2.0, epoch, 8, sizes)
+    assert asked == ([True] if name == "local-decay" else [])
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_training_shrinks_by_its_schedule(name):
+    net, twin = network(RESIDUAL), network(RESIDUAL)
+    sparsity = SparseTraining(net, "shortcut", 0.5, SCHEDULES[name], images(net))
+    penalty = Penalty.of(ChannelGraph(twin), SHORTCUT)
+    for progress in (0.0, 0.5):
+        sparsity.shrink(net, 0.1, progress)
+        sizes = penalty.sizes(twin)
+        penalty.shrink(twin, 0.1 * strength(SCHEDULES[name], 0.5, progress, 1, lambda s=sizes: s))
+        torch.testing.assert_close(penalty.sizes(net), penalty.sizes(twin))
+    assert sparsity.value(net) == pytest.approx(penalty.value(twin))
 
 
 def images(net, count=2):
     return smooth_noise(net.image, count, torch.Generator().manual_seed(5))
 
 
-def changes(net, wish, x):
+def changes(net, asked, x):
     """Relative L2 at the heads for every percent that can be reached, one after the other."""
     graph, state = ChannelGraph(net), net.state()
     folding = Folding(graph, state)
     with torch.no_grad():
         whole = net(x, collect=net.head_inputs)
-        for percent in range(int(100 * reachable(graph, state, wish, folding)) + 1):
-            plan = select(Model(graph, state), replace(wish, percent=percent / 100), folding)
+        for percent in range(int(100 * reachable(graph, state, asked, folding)) + 1):
+            plan = select(Model(graph, state), asked.at_percent(percent / 100), folding)
             fold = folding.fold(plan.alive(graph), plan.mean)
             silenced = Network.with_state(net.cfg, masked(graph, state, fold, False))
             yield relative(silenced(x, collect=net.head_inputs), whole)
@@ -232,13 +263,13 @@ def changes(net, wish, x):
 
 @pytest.mark.parametrize(("strategy", "share"), [("normal", 0.5), ("shortcut", 0.25)])
 def test_the_free_percent_against_all_percents(strategy, share):
-    net = network(RESIDUAL)
+    net, asked = network(RESIDUAL), spec(strategy, 0.0)
     for i in (0, 1, 2):
         scales = net.layers[i].bn.weight.data
         scales[: int(share * len(scales))] *= 1e-4
-    penalty = Penalty.of(ChannelGraph(net), strategy)
-    found = look(net, penalty, strategy, images(net))
-    free = [change < CHANGE for change in changes(net, spec(strategy, 0.0), images(net))]
+    penalty = Penalty.of(ChannelGraph(net), asked)
+    found = look(net, penalty, asked, images(net))
+    free = [change < CHANGE for change in changes(net, asked, images(net))]
     assert found.percent == pytest.approx((free.index(False) - 1) / 100)
     assert found.percent >= 0.9 * share - 0.1
     assert found.small == pytest.approx((penalty.gammas(net) < 0.1).double().mean().item())
@@ -247,10 +278,10 @@ def test_the_free_percent_against_all_percents(strategy, share):
 
 def test_a_look_changes_nothing():
     net = network(RESIDUAL).train()
-    penalty = Penalty.of(ChannelGraph(net), "shortcut")
+    penalty = Penalty.of(ChannelGraph(net), SHORTCUT)
     before = snapshot(net)
     parameters = [id(p) for p in net.parameters()]
-    look(net, penalty, "shortcut", images(net))
+    look(net, penalty, SHORTCUT, images(net))
     assert net.training
     assert all(layer.training for layer in net.layers)
     assert [id(p) for p in net.parameters()] == parameters
@@ -260,16 +291,16 @@ def test_a_look_changes_nothing():
 
 def test_verdicts():
     net = network(PLAIN)
-    penalty, x = Penalty.of(ChannelGraph(net), "normal"), images(net)
-    assert look(net, penalty, "normal", x).verdict == "not sparse yet"
+    penalty, x = Penalty.of(ChannelGraph(net), NORMAL), images(net)
+    assert look(net, penalty, NORMAL, x).verdict == "not sparse yet"
     net.layers[1].bn.weight.data[:6] = 0
-    assert look(net, penalty, "normal", x).verdict.startswith("enough for percent 0.3")
-    # what the wish asks for decides what is enough
+    assert look(net, penalty, NORMAL, x).verdict.startswith("enough for percent 0.3")
+    # what the spec asks for decides what is enough
     assert look(net, penalty, spec("normal", 0.6), x).verdict == "not sparse yet"
     state = snapshot(net)
     # one layer gone, the others as loud as ever: nothing of the image comes through
     net.layers[1].bn.weight.data.zero_()
-    found = look(net, penalty, "normal", x)
+    found = look(net, penalty, NORMAL, x)
     assert found.verdict.startswith("over-regularised: a head hardly depends on the image")
     # all of them quiet, though BN makes up for it
     for i in (0, 1):
@@ -277,12 +308,12 @@ def test_verdicts():
     net.layers[1].bn.running_var *= 1e-4
     net.layers[1].bn.bias.data.mul_(0.02)
     net.layers[2].conv.bias.data.zero_()
-    found = look(net, penalty, "normal", x)
+    found = look(net, penalty, NORMAL, x)
     assert found.verdict.startswith("over-regularised: the largest γ are only 0.0")
 
 
 def test_a_look_in_one_line():
-    line = Look(0.256, 0.47, "enough for percent 0.47").line()
+    line = SparsityProgress(0.256, 0.47, "enough for percent 0.47").line()
     assert line == (
         "26 % of γ below 1 % of the largest; --percent 0.47 would change the heads by under 1 %; "
         "enough for percent 0.47"
@@ -295,7 +326,7 @@ def test_a_look_in_one_line():
 )
 def test_nothing_to_make_sparse(text):
     with pytest.raises(PlanError, match=r"x.cfg: nothing to make sparse: shortcut finds no"):
-        Penalty.of(ChannelGraph(network(text)), "shortcut")
+        Penalty.of(ChannelGraph(network(text)), SHORTCUT)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 30])

@@ -18,14 +18,16 @@ from array_data import (
     write_folders,
 )
 from foreign_data import write_idx
-from yolo.datasets.arrays import Arrays
-from yolo.datasets.loader import evaluation_loader, training_loader
 
 from yolo.cfg import Cfg
+from yolo.datasets import sources
 from yolo.datasets.batch import Batch
 from yolo.datasets.data import Data, Split
 from yolo.datasets.formats.idx import mnist
+from yolo.datasets.sources.arrays import Arrays
 from yolo.errors import DataError
+from yolo.evaluation.loader import evaluation_loader
+from yolo.training.loader import training_loader
 from yolo.training.settings import Settings
 from yolo.training.trainer import steps_per_epoch
 
@@ -121,13 +123,13 @@ def test_epochs_differ_and_every_image_comes(tmp_path: Path) -> None:
         for epoch in (0, 1)
     ]
     assert orders[0] != orders[1]
-    assert set(orders[0][:TRAIN]) == set(orders[1][:TRAIN]) == set(data.images("train"))
+    assert set(orders[0][:TRAIN]) == set(orders[1][:TRAIN]) == set(sources.images(data, "train"))
     assert steps_per_epoch(data, Settings.of(cfg("batch=4\nmax_batches=10"))) == 4
 
 
 def test_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = load(write_digits(tmp_path), *(f"{name}.gz" for name in IDX))
-    items = data.items("train")
+    items = sources.items(data, "train")
     assert isinstance(items, Arrays)
     decode, asked = items.decoded, []
     monkeypatch.setattr(items, "decoded", lambda c: asked.append(c) or decode(c))
@@ -174,7 +176,7 @@ def test_detectors_want_boxes(tmp_path: Path) -> None:
 def test_mnist_itself(shared: Path, tmp_path: Path) -> None:
     train, valid = (f"{shared}/data/mnist/{name}.gz" for name in IDX)
     data = load(tmp_path, train, valid, "classes=10\n")
-    assert [len(data.images(split)) for split in SPLITS] == [60_000, 10_000]
+    assert [len(sources.images(data, split)) for split in SPLITS] == [60_000, 10_000]
     (batch, *_) = evaluation_loader(data, cfg(""), batch=10_000, workers=0)
     # what is published of it: the first labels, and the mean grey of the test images
     assert batch.labels.argmax(1)[:5].tolist() == [7, 2, 1, 0, 4]

@@ -19,14 +19,14 @@ from yolo.datasets import sources
 from yolo.datasets.formats import FORMATS
 from yolo.datasets.formats import folder as folder_module
 from yolo.datasets.formats.common import random_split, target_paths
-from yolo.datasets.formats.layout import Place, row_text, write
-from yolo.datasets.formats.pictures import Boxes, Dataset, Picture, relative
+from yolo.datasets.formats.layout import Destination, row_text, write
+from yolo.datasets.formats.pictures import CheckedBoxes, Dataset, Picture, relative
 from yolo.datasets.labels import read_labels
 from yolo.errors import DataError
 
 
 def tiny(splits: tuple[str, ...] = ("train", "valid"), name: str = "x") -> Dataset:
-    boxes = Boxes(np.array([[0, 0.5, 0.5, 0.25, 0.5]], np.float32), 1, 2)
+    boxes = CheckedBoxes(np.array([[0, 0.5, 0.5, 0.25, 0.5]], np.float32), 1, 2)
     pictures = [Picture(f"images/{i}.jpg", b"image", splits, boxes) for i in range(3)]
     return Dataset(name, ("a thing",), pictures, 3)
 
@@ -35,7 +35,7 @@ def tiny(splits: tuple[str, ...] = ("train", "valid"), name: str = "x") -> Datas
 
 
 def test_lists_and_names_move_with_the_folder(tmp_path, monkeypatch):
-    write(tiny(), Place(tmp_path / "here", tmp_path / "here"))
+    write(tiny(), Destination(tmp_path / "here", tmp_path / "here"))
     (tmp_path / "here").rename(tmp_path / "there")
     monkeypatch.chdir("/")
     data = sources.load(tmp_path / "there" / "x.data")
@@ -46,7 +46,7 @@ def test_lists_and_names_move_with_the_folder(tmp_path, monkeypatch):
 
 def test_a_data_file_above_the_folder(tmp_path, monkeypatch):
     (tmp_path / "README.md").write_text("stays")
-    summary = write(tiny(name="x"), Place(tmp_path / "x", tmp_path))
+    summary = write(tiny(name="x"), Destination(tmp_path / "x", tmp_path))
     assert (summary.images, summary.boxes) == ({"train": 3, "valid": 3}, 3)
     assert (summary.clipped, summary.dropped) == (3, 6)
     assert sorted(os.listdir(tmp_path)) == ["README.md", "x", "x.data", "x.names"]
@@ -55,7 +55,7 @@ def test_a_data_file_above_the_folder(tmp_path, monkeypatch):
 
 
 def test_absolute_paths_and_labels_where_darknet_looks(tmp_path):
-    write(tiny(), Place(tmp_path / "x", tmp_path / "x", absolute=True))
+    write(tiny(), Destination(tmp_path / "x", tmp_path / "x", absolute=True))
     listed = (tmp_path / "x" / "train.txt").read_text().split()
     assert listed[0] == str(tmp_path / "x" / "images" / "0.jpg")
     beside = tmp_path / "x" / "images" / "0.txt"
@@ -75,14 +75,14 @@ def test_an_image_is_no_copy_where_links_work(tmp_path, monkeypatch):
         relative([0], [(0, 0, 1, 1)], 1, 1),
     )
     dataset = Dataset("x", ("a",), [picture], 1)
-    write(dataset, Place(tmp_path / "linked", tmp_path / "linked"))
+    write(dataset, Destination(tmp_path / "linked", tmp_path / "linked"))
     assert (tmp_path / "linked" / "images" / "a.png").samefile(tmp_path / "a.png")
 
     def no_links(*_: object) -> None:
         raise OSError(1, "not permitted")
 
     monkeypatch.setattr(folder_module.os, "link", no_links)
-    write(dataset, Place(tmp_path / "copied", tmp_path / "copied"))
+    write(dataset, Destination(tmp_path / "copied", tmp_path / "copied"))
     copy = tmp_path / "copied" / "images" / "a.png"
     assert not copy.samefile(tmp_path / "a.png")
     assert copy.read_bytes() == (tmp_path / "a.png").read_bytes()
@@ -93,14 +93,14 @@ def test_a_failure_leaves_nothing(tmp_path):
         yield from tiny().pictures
         raise KeyboardInterrupt
 
-    place = Place(tmp_path / "new" / "x", tmp_path / "new" / "x")
+    place = Destination(tmp_path / "new" / "x", tmp_path / "new" / "x")
     with pytest.raises(KeyboardInterrupt):
         write(Dataset("x", ("a",), pictures(), 3), place)
     assert os.listdir(tmp_path) == []
 
 
 def test_a_failure_keeps_what_was_there(tmp_path):
-    place = Place(tmp_path / "x", tmp_path / "x")
+    place = Destination(tmp_path / "x", tmp_path / "x")
     write(tiny(), place)
     with pytest.raises(DataError, match=r"no usable image for valid\.txt"):
         write(tiny(splits=("train",)), place)
@@ -114,7 +114,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(folder_module.Path, "write_bytes", full)
     with pytest.raises(DataError, match="can't write: no space left"):
-        write(tiny(), Place(tmp_path / "x", tmp_path / "x"))
+        write(tiny(), Destination(tmp_path / "x", tmp_path / "x"))
     assert os.listdir(tmp_path) == []
 
 

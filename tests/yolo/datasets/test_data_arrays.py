@@ -28,6 +28,7 @@ from array_data import (
 )
 from foreign_data import write_idx
 
+from yolo.datasets import sources
 from yolo.datasets.data import Data, Split
 from yolo.datasets.formats.cifar import NAMES, cifar10
 from yolo.datasets.formats.idx import mnist
@@ -39,8 +40,8 @@ SPLITS: tuple[Split, ...] = ("train", "valid")
 def same_items(direct: Data, files: Data, channels: int) -> None:
     assert direct.names == files.names
     for split in SPLITS:
-        one, two = direct.items(split), files.items(split)
-        assert len(one) == len(two) == len(direct.images(split))
+        one, two = sources.items(direct, split), sources.items(files, split)
+        assert len(one) == len(two) == len(sources.images(direct, split))
         assert len(set(one.names)) == len(one)
         read, expected = one.reader(channels), two.reader(channels)
         for index in range(len(one)):
@@ -59,7 +60,7 @@ def test_idx(tmp_path: Path, ends: tuple[str, str], dot: str, channels: int) -> 
     train, valid = (f"{name.replace('-idx', f'{dot}idx')}{ends[0]}" for name in IDX)
     direct = load(folder, train, valid, "classes = 10\n")
     same_items(direct, converted(mnist(folder), tmp_path / "out"), channels)
-    assert direct.images("train")[7] == f"{folder}/{train}[7]"
+    assert sources.images(direct, "train")[7] == f"{folder}/{train}[7]"
 
 
 def as_folder(folder: Path) -> tuple[str, str]:
@@ -85,18 +86,19 @@ def test_cifar_binary(
     direct = load(tmp_path, *form(folder))
     assert direct.names == NAMES
     same_items(direct, files, channels)
-    assert direct.images("train")[9].endswith(f"{BIN}/data_batch_2.bin[0]")
+    assert sources.images(direct, "train")[9].endswith(f"{BIN}/data_batch_2.bin[0]")
 
 
 def test_a_single_batch_of_cifar(tmp_path: Path) -> None:
     folder = write_batches(tmp_path / "in") / BIN
     data = load(folder, "data_batch_1.bin", "data_batch_2.bin", "classes=10\n")
     assert data.names == NAMES
-    assert [len(data.items(split)) for split in SPLITS] == [9, 4]
+    assert [len(sources.items(data, split)) for split in SPLITS] == [9, 4]
     content = np.frombuffer(records(4, 4), np.uint8).reshape(4, -1)
     planes = content[2, 1:].reshape(3, 32, 32)
-    np.testing.assert_array_equal(data.items("valid").reader(3)(2), planes.transpose(1, 2, 0))
-    assert data.items("valid").class_of(2) == content[2, 0]
+    items = sources.items(data, "valid")
+    np.testing.assert_array_equal(items.reader(3)(2), planes.transpose(1, 2, 0))
+    assert items.class_of(2) == content[2, 0]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -113,12 +115,12 @@ def test_names_say_which_class_a_folder_is(tmp_path: Path) -> None:
     path = pack(write_folders(tmp_path / "in"), "x.tar")
     (tmp_path / "x.names").write_text("dog\ncat\nant\n")
     data = load(tmp_path, str(path), str(path), "names = x.names\n")
-    items = data.items("train")
+    items = sources.items(data, "train")
     assert [items.class_of(index) for index in (0, len(items) - 1)] == [2, 1]
     (tmp_path / "x.names").write_text("dog\ncat\n")
     data = load(tmp_path, str(path), str(path), "names = x.names\n")
     with pytest.raises(DataError, match=r"x.data:2: .*/x/train/ant/1.jpg .*none of the classes"):
-        data.items("train")
+        sources.items(data, "train")
 
 
 @pytest.mark.parametrize(
@@ -140,10 +142,10 @@ def test_yaml_names_such_files_too(tmp_path: Path) -> None:
     names = "".join(f", d{number}" for number in range(10))[2:]
     path = tmp_path / "x.yaml"
     path.write_text(f"train: {IDX[0]}.gz\nval: [{IDX[1]}.gz]\nnames: [{names}]\n")
-    assert len(Data.load(path).items("valid")) == VALID
+    assert len(sources.items(sources.load(path), "valid")) == VALID
     path.write_text(f"val: a\ntrain: [{IDX[0]}.gz, {IDX[1]}.gz]\nnames: [{names}]\n")
     with pytest.raises(DataError, match=r"x.yaml:2: a file of many images can't be one"):
-        Data.load(path).items("train")
+        sources.items(sources.load(path), "train")
 
 
 def short(path: Path) -> None:
@@ -185,7 +187,7 @@ def test_bad_idx(tmp_path: Path, name: str, spoil: Callable[[Path], object], mes
     spoil(write_digits(tmp_path) / name)
     data = load(tmp_path, *(f"{name}.gz" for name in IDX), "classes=10\n")
     with pytest.raises(DataError, match=message) as caught:
-        data.items("train")
+        sources.items(data, "train")
     assert "\n" not in str(caught.value)
 
 
@@ -193,7 +195,7 @@ def test_idx_files_that_are_not_images(tmp_path: Path) -> None:
     folder = write_digits(tmp_path)
     data = load(folder, LABELS, f"{IDX[1]}.gz", "classes=10\n")
     with pytest.raises(DataError, match=f"{LABELS}: expected NAME-images-idx3-ubyte"):
-        data.items("train")
+        sources.items(data, "train")
 
 
 def add_empty(path: Path) -> None:
@@ -222,7 +224,7 @@ def test_bad_cifar(
     (tmp_path / "x.names").write_text("".join(f"{name}\n" for name in NAMES))
     data = load(tmp_path, str(path), str(path), "names=x.names\n")
     with pytest.raises(DataError, match=message) as caught:
-        data.items("train")
+        sources.items(data, "train")
     assert "\n" not in str(caught.value)
 
 
@@ -230,9 +232,9 @@ def test_a_split_that_is_not_there(tmp_path: Path) -> None:
     folder = write_batches(tmp_path / "in")
     (folder / BIN / "test_batch.bin").unlink()
     data = load(tmp_path, str(folder), str(folder))
-    assert len(data.items("train")) == TRAIN
+    assert len(sources.items(data, "train")) == TRAIN
     with pytest.raises(DataError, match=r"x.data:3: valid has no images in it"):
-        data.items("valid")
+        sources.items(data, "valid")
 
 
 def test_classes_that_are_others(tmp_path: Path) -> None:
@@ -242,7 +244,7 @@ def test_classes_that_are_others(tmp_path: Path) -> None:
     (tmp_path / "x.names").write_text("a\nb\n")
     data = load(tmp_path, str(folder), str(folder), "names=x.names\n")
     with pytest.raises(DataError, match=r"x.data:2: labels up to \d, but 2 names"):
-        data.items("train")
+        sources.items(data, "train")
 
 
 def test_lists_need_names(tmp_path: Path) -> None:
@@ -257,7 +259,7 @@ def test_cifar_itself(shared: Path, tmp_path: Path) -> None:
     path = shared / "data/cifar10-jpeg.tar"
     data = load(tmp_path, str(path), str(path))
     assert data.names == NAMES
-    items = data.items("valid")
+    items = sources.items(data, "valid")
     assert len(items) == 2000
     assert np.bincount([items.class_of(index) for index in range(2000)]).tolist() == [200] * 10
     number = items.names.index(f"{path}/cifar10/test/frog/0003.jpg")

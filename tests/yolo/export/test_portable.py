@@ -11,7 +11,7 @@ from networks import build
 from pruning.proof.engines.base import EngineError
 from pruning.proof.engines.darknet import Darknet
 from pruning.proof.engines.opencv import OpenCV
-from pruning.proof.verify import noise_image, relative
+from pruning.proof.verify import relative
 from yolo.cfg import Cfg
 from yolo.errors import CfgError
 from yolo.export.portable import portable
@@ -20,7 +20,7 @@ from yolo.files import write_files
 from yolo.inference.detections import detect, suppression
 from yolo.inference.opencv import OpenCVNetwork
 from yolo.models.checkpoint import Checkpoint, checkpoint_writer
-from yolo.models.randomize import randomize
+from yolo.models.randomize import noise_image, randomize
 from yolo.network import Network
 
 # two maps, of which the first one is normalised

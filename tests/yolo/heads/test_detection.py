@@ -9,11 +9,13 @@ import pytest
 import torch
 from trained_models import trained_model
 
-from pruning.proof.verify import noise_image
-from pruning.selection import Wish
-from pruning.session import Job, prune
+from pruning.proof.verify import Proofs
+from pruning.run.prune import prune
+from pruning.session import Inputs
+from pruning.spec import Percent, Spec
 from yolo.cfg import Cfg
 from yolo.models.load import load_model
+from yolo.models.randomize import noise_image
 from yolo.models.weights import load_weights
 from yolo.network import Network
 
@@ -89,7 +91,7 @@ def test_the_smaller_model_sees(
     tmp_path: Path,
 ) -> None:
     """From the written files; with nothing cut it is the same to the last bit."""
-    result = prune(Job(*model, Wish("normal", percent), verify=("torch",), runs=0))
+    result = prune(Inputs(*model), Spec("normal", Percent(percent)), Proofs(("torch",)), runs=0)
     files = result.write(tmp_path, "x")
     smaller = Network(Cfg.load(files["cfg"]))
     load_weights(smaller, files["weights"])
@@ -97,7 +99,7 @@ def test_the_smaller_model_sees(
     if percent == 0:
         assert after == before
     else:
-        assert result.report.after.channels < result.report.before.channels
+        assert result.report.after.cost.channels < result.report.before.cost.channels
         assert all(CONFIDENCE <= score <= 1 for _, score, _ in after)
         with torch.no_grad():
             outputs = smaller(noise_image(smaller)).values()

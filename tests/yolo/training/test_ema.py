@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import build
+from networks import build
 
 from yolo.network import Network
 from yolo.training.ema import Ema

@@ -12,7 +12,7 @@ from typing import Any
 from common.command import Steps, check_outputs
 from common.convert import Converter
 from common.convert.progress import progress_bar
-from yolo.datasets.formats.layout import Place, Summary, check_place, write
+from yolo.datasets.formats.layout import Destination, Summary, check_place, write
 from yolo.datasets.formats.options import DatasetFormat
 from yolo.files import write_file
 
@@ -57,16 +57,16 @@ def _run(form: DatasetFormat, args: Namespace) -> int:
     return 0
 
 
-def _place(form: DatasetFormat, args: Namespace) -> Place:
+def _place(form: DatasetFormat, args: Namespace) -> Destination:
     """The folder to make; sets args.name."""
     top = Path(args.destination)
     if top.name in ("", ".."):
         top = top.resolve()
     if form.made:
         args.name = form.made
-        return Place(top / form.made, top, args.absolute)
+        return Destination(top / form.made, top, args.absolute)
     args.name = args.name or top.name or args.form
-    return Place(top, top, args.absolute)
+    return Destination(top, top, args.absolute)
 
 
 def _rows(summary: Summary) -> list[tuple[str, int]]:

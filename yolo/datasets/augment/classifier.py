@@ -93,7 +93,7 @@ def _view(image: Pixels, size: int, settings: Augmentation, random: np.random.Ge
 def draw_view(
     width: int, height: int, size: int, settings: Augmentation, random: np.random.Generator
 ) -> View:
-    """What random_augment_image of image.c draws, for view_matrix."""
+    """Draw the numbers of view_matrix as random_augment_image of image.c does."""
     aspect = draw_scale(settings.aspect, random)
     side = draw_integer(settings.min_crop, settings.max_crop, random)
     scale = side / (height if height < width * aspect else width * aspect)

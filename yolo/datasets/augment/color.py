@@ -77,7 +77,7 @@ class Color:
 
 
 def draw_color(settings: Augmentation, random: np.random.Generator) -> Color:
-    """What load_data_detection of data.c draws for an image."""
+    """Draw the colours of an image as load_data_detection of data.c does."""
     color = draw_hsv(settings, random)
     blur, sharp = 0, False
     if settings.blur:

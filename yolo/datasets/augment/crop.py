@@ -41,7 +41,7 @@ class Crop:
 
     @property
     def shows_image(self) -> bool:
-        """Whether there is anything left, and not only padding."""
+        """True where anything of the image is left, and not only padding."""
         across = min(self.width - self.left, self.width - self.right)
         down = min(self.height - self.top, self.height - self.bottom)
         return min(*self.size, across, down) > 0
@@ -72,7 +72,7 @@ class Crop:
         return from_corners(boxes[:, 0], low.clip(0, 1), high.clip(0, 1), width, height)
 
     def into_corner(self, right: bool, below: bool) -> Crop:
-        """What is cut off or added goes to one side each, so that a mosaic shows most of the image.
+        """Cut off or add on one side each, so that a mosaic shows most of the image.
 
         `right`, `below`: where the image stands in the mosaic.
         """
@@ -143,7 +143,7 @@ def draw_crop(
     aspect: float,
     random: np.random.Generator,
 ) -> Crop:
-    """What load_data_detection of data.c draws; `aspect`: width / height of the network's input.
+    """Draw as load_data_detection of data.c does; `aspect`: width / height of the network's input.
 
     With an [ssd] head it is a region that SsdCrops draws for these boxes.
     """

@@ -77,7 +77,7 @@ class Augmentation:
         )
 
     def keeps(self, width: int, height: int) -> bool:
-        """Whether a classifier's image of this size comes out as it is, whatever is drawn."""
+        """True where a classifier's image of this size comes out as it is, whatever is drawn."""
         color = (self.hue, self.saturation, self.exposure, self.blur) == (0, 1, 1, 0)
         place = (self.flip, self.angle, self.aspect, self.mixing) == (False, 0, 1, NONE)
         return color and place and self.min_crop == self.max_crop == width == height

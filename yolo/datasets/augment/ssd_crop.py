@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from yolo.cfg import Section
 from yolo.datasets.order import draw_integer
 
-Region = tuple[
+Rectangle = tuple[
     int, int, int, int
 ]  # left, top, right, bottom in pixels of the image; may lie outside
-Regions = NDArray[np.int64]  # (…, 4)
+Rectangles = NDArray[np.int64]  # (…, 4)
 
 WHOLE, ANY = 1.0, 0.0  # least IoUs that stand for the whole canvas and for a patch as it comes
 USUAL = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -59,8 +59,8 @@ class SsdCrops:
 
     def draw(
         self, width: int, height: int, boxes: NDArray[np.float32], random: np.random.Generator
-    ) -> Region:
-        """What is seen of an image of this size with boxes (M, 5).
+    ) -> Rectangle:
+        """Draw the part that is seen of an image of this size with boxes (M, 5).
 
         Options are tried in random order until one succeeds, as the whole canvas always does. So
         all that can succeed are equally likely: Caffe draws a patch for each, then one of those.
@@ -77,7 +77,7 @@ class SsdCrops:
                 return left, top, right, bottom
         return canvas
 
-    def _canvas(self, width: int, height: int, random: np.random.Generator) -> Region:
+    def _canvas(self, width: int, height: int, random: np.random.Generator) -> Rectangle:
         """The image somewhere on a larger one, every second time (ExpandImage of Caffe)."""
         if self.expand <= 1 or random.random() < 0.5:
             return 0, 0, width, height
@@ -87,7 +87,7 @@ class SsdCrops:
         return left, top, left + wide, top + high
 
 
-def draw_patches(canvas: Region, random: np.random.Generator) -> Regions:
+def draw_patches(canvas: Rectangle, random: np.random.Generator) -> Rectangles:
     """Up to TRIALS regions inside the canvas (T, 4), without those that are too long."""
     low, high = np.array(canvas[:2]), np.array(canvas[2:])
     sizes, places = random.random((2, TRIALS, 2))
@@ -98,16 +98,16 @@ def draw_patches(canvas: Region, random: np.random.Generator) -> Regions:
 
 
 def shows_center(
-    regions: Regions, boxes: NDArray[np.float32], width: int, height: int
+    regions: Rectangles, boxes: NDArray[np.float32], width: int, height: int
 ) -> NDArray[np.bool_]:
-    """Whether the centres of boxes (M, 5) of an image lie in regions (…, 4): (…, M)"""
+    """Mask of the boxes (M, 5) of an image whose centres lie in regions (…, 4): (…, M)"""
     centers = boxes[:, 1:3] * np.array([width, height])
     low, high = regions[..., None, :2], regions[..., None, 2:]
     return ((low <= centers) & (centers <= high)).all(-1)
 
 
 def overlaps(
-    regions: Regions, boxes: NDArray[np.float32], width: int, height: int
+    regions: Rectangles, boxes: NDArray[np.float32], width: int, height: int
 ) -> NDArray[np.float64]:
     """IoU of regions (…, 4) with boxes (M, 5) of an image: (…, M)"""
     scale = np.array([width, height])
@@ -119,8 +119,8 @@ def overlaps(
 
 
 def _suitable(
-    patches: Regions, boxes: NDArray[np.float32], width: int, height: int, least: float
-) -> Regions:
+    patches: Rectangles, boxes: NDArray[np.float32], width: int, height: int, least: float
+) -> Rectangles:
     """Those patches (T, 4) that overlap some box so much, and show the centre of some."""
     enough = (overlaps(patches, boxes, width, height) >= least).any(1)
     return patches[enough & shows_center(patches, boxes, width, height).any(1)]

@@ -10,7 +10,7 @@ from yolo.datasets.augment.ssd_crop import SsdCrops
 
 @dataclass(frozen=True)
 class Views:
-    """What the last head with boxes says; the defaults are a classifier's.
+    """Settings of the last head with boxes; the defaults are a classifier's.
 
     `patches` take the place of `jitter` and `resize` where there are any; `random` is the largest
     factor by which the input's size changes, 1 for Darknet's own and 0 for none.

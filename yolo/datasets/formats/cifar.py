@@ -14,7 +14,6 @@ from yolo.datasets.formats.options import DatasetFormat, no_options
 from yolo.datasets.formats.pictures import Dataset, Picture, Skipped
 from yolo.datasets.sources.cifar import (
     NAMES,
-    Array,
     Files,
     batches_of,
     class_folder,
@@ -25,6 +24,7 @@ from yolo.datasets.sources.cifar import (
     read_files,
     split_of,
 )
+from yolo.datasets.sources.packed import Array
 from yolo.errors import DataError
 
 

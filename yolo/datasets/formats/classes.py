@@ -13,7 +13,7 @@ def class_path(split: str, number: int, name: str, ending: str) -> str:
 
 
 def class_label(name: str) -> str:
-    """What a path contains for this class and for no other: _man. isn't in 00001_woman.png"""
+    """The part of a path that tells this class from all others: _man. isn't in 00001_woman.png"""
     return f"_{name}."
 
 

@@ -20,7 +20,14 @@ from yolo.datasets.formats.common import (
     target_paths,
 )
 from yolo.datasets.formats.options import DatasetFormat, add_split_options
-from yolo.datasets.formats.pictures import Boxes, Dataset, Picture, Polygon, Skipped, relative
+from yolo.datasets.formats.pictures import (
+    CheckedBoxes,
+    Dataset,
+    Picture,
+    Polygon,
+    Skipped,
+    relative,
+)
 from yolo.errors import DataError
 
 
@@ -195,7 +202,7 @@ def _pictures(
 
 def _boxes(
     instances: Sequence[Mapping[str, Any]], order: Mapping[int, int], size: tuple[int, int]
-) -> Boxes:
+) -> CheckedBoxes:
     corners = [_corners(item.get("bbox")) for item in instances]
     return relative([order[item["category_id"]] for item in instances], corners, *size)
 

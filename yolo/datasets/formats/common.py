@@ -1,4 +1,4 @@
-"""What the formats share: finding files, sizes of images, names that don't collide, a split."""
+"""Steps of several formats: finding files, sizes of images, names that don't collide, a split."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import cv2
 import numpy as np
 
-from yolo.datasets.formats.pictures import Picture, Skipped, Split
+from yolo.datasets.formats.pictures import Picture, Skipped
 from yolo.datasets.images import read_image
 from yolo.datasets.lists import IMAGES, read_lines, read_text
 from yolo.errors import DataError
@@ -93,9 +93,7 @@ def target_paths(images: Iterable[Path]) -> dict[Path, str]:
     return result
 
 
-def random_split(
-    items: Sequence[str], valid_share: float, seed: int
-) -> dict[str, tuple[Split, ...]]:
+def random_split(items: Sequence[str], valid_share: float, seed: int) -> dict[str, tuple[str, ...]]:
     """A share of the items is for valid, by chance; with 0 all are in both lists."""
     if not 0 <= valid_share < 1:
         raise DataError(f"--valid-share {valid_share:g}: expected a share in [0, 1)")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from yolo.datasets.formats.common import image_size, images_in, in_parallel, skipped, target_paths
 from yolo.datasets.formats.options import DatasetFormat
-from yolo.datasets.formats.pictures import Boxes, Dataset, Picture, Skipped, relative
+from yolo.datasets.formats.pictures import CheckedBoxes, Dataset, Picture, Skipped, relative
 from yolo.errors import DataError
 
 CORNERS = ("a", "b", "c", "d")  # of a rotated rectangle, each y, x in pixels
@@ -60,7 +60,7 @@ def _pictures(images: list[tuple[Path, str]]) -> Iterator[Picture | Skipped]:
     return in_parallel(picture, images)
 
 
-def hand_boxes(annotation: Path, size: tuple[int, int]) -> Boxes:
+def hand_boxes(annotation: Path, size: tuple[int, int]) -> CheckedBoxes:
     """Upright boxes of an image of this width and height; raises DataError."""
     corners = _corners(annotation)
     y, x = corners[..., 0], corners[..., 1]

@@ -10,8 +10,8 @@ from yolo.datasets.formats.classes import check_names, class_path
 from yolo.datasets.formats.common import encoded_png, read_names
 from yolo.datasets.formats.options import DatasetFormat
 from yolo.datasets.formats.pictures import Dataset, Picture
-from yolo.datasets.sources.idx import Array, class_names, find_idx, read_pair
-from yolo.datasets.sources.packed import check_named
+from yolo.datasets.sources.idx import class_names, find_idx, read_pair
+from yolo.datasets.sources.packed import Array, check_named
 
 PARTS = {"train": "train", "valid": "t10k"}
 

@@ -20,7 +20,7 @@ DIFFICULT = "difficult"  # the key, its list and the folder of its label files
 
 
 @dataclass(frozen=True)
-class Place:
+class Destination:
     """Where a data set goes.
 
     `top` has its .data and .names files, relative to which it names its lists. With `absolute`
@@ -44,7 +44,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Summary:
-    """What was written."""
+    """Counts of a data set that was written."""
 
     data: Path
     images: dict[str, int]  # by split
@@ -55,7 +55,7 @@ class Summary:
     notes: dict[str, int]
 
 
-def check_place(place: Place, name: str, force: bool) -> None:
+def check_place(place: Destination, name: str, force: bool) -> None:
     """Say before the work that a data set of this name can't go there; raises DataError."""
     lists = {f"{key}.txt" for key in (*SPLITS, DIFFICULT)}
     files = {f"{name}.{ending}" for ending in ("data", "names", "labels")}
@@ -63,7 +63,7 @@ def check_place(place: Place, name: str, force: bool) -> None:
     check_target(place.folder, place.top / f"{name}.data", known, force)
 
 
-def write(dataset: Dataset, place: Place, progress: Progress = lambda p, _: p) -> Summary:
+def write(dataset: Dataset, place: Destination, progress: Progress = lambda p, _: p) -> Summary:
     """Write the data set, whole or not at all; raises DataError where a split has no image."""
     with replaced(place.folder) as folder:
         written = _Written(folder, beside=place.absolute)
@@ -155,7 +155,7 @@ def _polygon_row(polygon: Polygon) -> np.ndarray:
 
 
 def _texts(
-    dataset: Dataset, place: Place, lists: Iterable[str], is_classifier: bool
+    dataset: Dataset, place: Destination, lists: Iterable[str], is_classifier: bool
 ) -> dict[str, str]:
     """The files that go to the top: their names and contents."""
     name, count = dataset.name, len(dataset.names)

@@ -11,16 +11,12 @@ from numpy.typing import NDArray
 
 from yolo.errors import DataError
 
-Split = str  # "train" or "valid"
-
 
 @dataclass(frozen=True)
-class Boxes:
+class CheckedBoxes:
     """Boxes of one image, with what was wrong with them."""
 
-    rows: NDArray[
-        np.float32
-    ]  # (M, 5): class, then centre x, y, width, height relative to the image
+    rows: NDArray[np.float32]  # (M, 5): class, centre x, y, width, height relative to the image
     clipped: int = 0
     dropped: int = 0
 
@@ -39,10 +35,10 @@ class Picture:
 
     path: str  # inside the data set's folder
     content: Path | bytes  # the file it is, or an encoded image
-    splits: tuple[Split, ...]
-    boxes: Boxes | None = None
+    splits: tuple[str, ...]  # "train", "valid"
+    boxes: CheckedBoxes | None = None
     polygons: tuple[Polygon, ...] | None = None
-    difficult: Boxes | None = None  # objects that mAP ignores
+    difficult: CheckedBoxes | None = None  # objects that mAP ignores
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ class Dataset:
 
 def relative(
     classes: Sequence[int], corners: Sequence[Sequence[float]], width: int, height: int
-) -> Boxes:
+) -> CheckedBoxes:
     """Boxes of corners x1, y1, x2, y2 in pixels, clipped to the image.
 
     Dropped are those with a coordinate that is no number and those of no area inside the image.
@@ -86,4 +82,4 @@ def relative(
     low, high = inside[:, :2] / limits[:2], inside[:, 2:] / limits[2:]
     rows = np.hstack([number, (low + high) / 2, high - low]).astype(np.float32)
     good = finite & (rows[:, 3:] > 0).all(axis=1)
-    return Boxes(rows[good], int((moved & good).sum()), int((~good).sum()))
+    return CheckedBoxes(rows[good], int((moved & good).sum()), int((~good).sum()))

@@ -20,7 +20,7 @@ from yolo.datasets.formats.common import (
     target_paths,
 )
 from yolo.datasets.formats.options import DatasetFormat, add_split_options
-from yolo.datasets.formats.pictures import Boxes, Dataset, Picture, Skipped, Split, relative
+from yolo.datasets.formats.pictures import CheckedBoxes, Dataset, Picture, Skipped, relative
 from yolo.datasets.lists import read_lines
 from yolo.errors import DataError
 from yolo.files import read_bytes
@@ -55,7 +55,7 @@ class _Object:
 
 @dataclass
 class _Found:
-    """What the annotations say, before an image is read."""
+    """Objects of all annotations, before an image is read."""
 
     objects: dict[str, list[_Object]] = field(default_factory=dict)
     difficult: dict[str, list[_Object]] = field(default_factory=dict)
@@ -83,7 +83,7 @@ def voc(folder: Path, options: VocOptions, name: str = "voc") -> Dataset:
 
 def _splits(
     folder: Path, images: Mapping[str, Path], options: VocOptions
-) -> dict[str, tuple[Split, ...]]:
+) -> dict[str, tuple[str, ...]]:
     """The splits of every image, by its name without ending."""
     sets = folder / "ImageSets" / "Main"
     if not sets.is_dir():
@@ -91,7 +91,7 @@ def _splits(
             raise DataError(f"{sets}: is not there, so there are no sets to choose from")
         return random_split(sorted(images), options.valid_share, options.seed)
     chosen = {"train": options.train, "valid": options.valid}
-    result: dict[str, tuple[Split, ...]] = {}
+    result: dict[str, tuple[str, ...]] = {}
     for split, wanted in chosen.items():
         for each in wanted or _default_sets(sets, split):
             for _, line in read_lines(str(sets / f"{each}.txt"), "image set"):
@@ -101,7 +101,7 @@ def _splits(
     return result
 
 
-def _default_sets(sets: Path, split: Split) -> tuple[str, ...]:
+def _default_sets(sets: Path, split: str) -> tuple[str, ...]:
     """trainval and test, as Darknet trains on VOC; where there is no test, train and val."""
     has_test = (sets / "test.txt").exists()
     choices = SETS[split] if has_test or split == "valid" else (("train",), ("trainval",))
@@ -169,7 +169,7 @@ def _number(text: str | None) -> float:
 
 def _pictures(
     images: Mapping[str, Path],
-    splits: Mapping[str, tuple[Split, ...]],
+    splits: Mapping[str, tuple[str, ...]],
     found: _Found,
     names: tuple[str, ...],
     offset: float,
@@ -195,7 +195,7 @@ def _pictures(
 
 def _boxes(
     objects: Sequence[_Object], names: tuple[str, ...], offset: float, size: tuple[int, int]
-) -> Boxes:
+) -> CheckedBoxes:
     """Of the objects that have one of these names."""
     known = [each for each in objects if each.name in names]
     corners = [[value - offset for value in each.corners] for each in known]

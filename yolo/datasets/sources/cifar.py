@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from yolo.datasets.data import SPLITS, Split
 from yolo.datasets.items import Items
 from yolo.datasets.lists import IMAGES
 from yolo.datasets.sources.arrays import of_files, of_pixels
-from yolo.datasets.sources.packed import Packed, check_named, numbered
+from yolo.datasets.sources.packed import Array, Packed, check_named, numbered
 from yolo.errors import DataError
 from yolo.files import read_bytes
 
@@ -32,7 +31,6 @@ ARCHIVE = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz)$")
 BATCHES = ("*_batch*.bin", "cifar-10-batches-bin/*_batch*.bin")  # in a folder
 FOLDERS: dict[str, Split] = {"train": "train", "test": "valid", "valid": "valid", "val": "valid"}
 Files = dict[str, Path | bytes]
-Array = NDArray[np.uint8]
 
 
 class Cifar(Packed):

@@ -8,12 +8,11 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from yolo.datasets.data import Split
 from yolo.datasets.items import Items
 from yolo.datasets.sources.arrays import of_pixels
-from yolo.datasets.sources.packed import Packed, check_named, numbered
+from yolo.datasets.sources.packed import Array, Packed, check_named, numbered
 from yolo.errors import DataError
 from yolo.files import read_bytes
 
@@ -21,7 +20,6 @@ NAMED = re.compile(r"[-.]idx\d-ubyte(\.gz)?$")
 IMAGES = re.compile(r"images[-.]idx3-ubyte(\.gz)?$")
 GZIP = b"\x1f\x8b"
 UNSIGNED_BYTES = 8
-Array = NDArray[np.uint8]
 
 
 class Idx(Packed):

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from yolo.datasets.data import Data, Split, Value, find
+from yolo.datasets.data import Data, Setting, Split, find
 from yolo.datasets.images import Pixels, read_image
 from yolo.datasets.items import Items, Reader
 from yolo.datasets.labels import Labels, check_labels, label_path, read_labels
@@ -101,7 +101,7 @@ def _items(place: str, folders: Sequence[str]) -> list[Item]:
     return [(resolve(line, folders) or line, line) for line in lines]
 
 
-def _read_difficult(value: Value, folders: Sequence[str], count: int) -> list[str]:
+def _read_difficult(value: Setting, folders: Sequence[str], count: int) -> list[str]:
     """The images of `difficult=`; raises DataError where they aren't as many as those of valid."""
     place = find(value, folders)
     folders = (os.path.dirname(place) or ".", *folders)

@@ -15,6 +15,8 @@ from yolo.datasets.data import Split
 from yolo.datasets.items import Items
 from yolo.errors import DataError
 
+Array = NDArray[np.uint8]
+
 
 @dataclass(frozen=True)
 class Packed(ABC):
@@ -37,7 +39,7 @@ class Packed(ABC):
         """Its images for this split; raises DataError."""
 
 
-def check_named(labels: NDArray[np.uint8], names: Sequence[str], where: str) -> None:
+def check_named(labels: Array, names: Sequence[str], where: str) -> None:
     """Raises DataError for a label without a name."""
     if labels.max() >= len(names):
         raise DataError(f"{where}: labels up to {labels.max()}, but {len(names)} names")
