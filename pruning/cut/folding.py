@@ -109,7 +109,7 @@ class Folding:
         # groups whose constant a padded consumer sees, and those that couldn't carry it there
         self.seen = np.zeros(graph.size, bool)
         self.strength = np.full(graph.size, np.inf)
-        self.constraints = _constraints(graph)
+        self.constraints = graph.constraints
         self.weighers = _weighers(self.constraints)
         self.constrained = np.zeros(graph.size, bool)
         for constraint in self.constraints:
@@ -206,15 +206,6 @@ class Folding:
         for i, layer in enumerate(self.graph.network.layers):
             if needs_channel(layer, self.weighers) and layer.mixes:
                 yield i, layer
-
-
-def _constraints(graph: ChannelGraph) -> tuple[Constraint, ...]:
-    network = graph.network
-    asked = (
-        rule_of(layer).constraint(network, i, graph.inputs[i])
-        for i, layer in enumerate(network.layers)
-    )
-    return tuple(constraint for constraint in asked if constraint)
 
 
 def needs_channel(layer: Layer, weighers: Collection[int]) -> TypeGuard[Convolutional]:
