@@ -19,7 +19,7 @@ from torch import Tensor
 from pruning.calibration.statistics import Statistics
 from pruning.cut.folding import tensors_of
 from pruning.graph.channels import ChannelGraph, Family
-from pruning.graph.coupling import Ids
+from pruning.graph.rules.coupling import Ids
 from yolo.network import State
 
 Losses = NDArray[np.float64]

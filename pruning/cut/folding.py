@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pruning.graph.channels import ChannelGraph, Family, Mask
-from pruning.graph.coupling import Ids
 from pruning.graph.rules import Constraint, Producer, Tensors, Weighted, rule_of, taps
+from pruning.graph.rules.coupling import Ids
 from yolo.layers import IMAGE, Layer
 from yolo.layers.convolutional import Convolutional
 from yolo.network import Network, State

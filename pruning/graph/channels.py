@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pruning.graph.coupling import Coupling, Ids
 from pruning.graph.rules import Constraint, has_filters, rule_of
+from pruning.graph.rules.coupling import Coupling, Ids
 from yolo.layers import IMAGE
 from yolo.network import Network
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from pruning.cut.folding import Fold
 from pruning.cut.plan import Plan
 from pruning.graph.channels import ChannelGraph, Mask
-from pruning.graph.coupling import Ids
 from pruning.graph.rules import has_filters
+from pruning.graph.rules.coupling import Ids
 from yolo.layers import IMAGE, Layer
 from yolo.models.weights import FLOAT, Header, weights_size
 from yolo.network import Network

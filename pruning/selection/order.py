@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from pruning.graph.coupling import Ids
+from pruning.graph.rules.coupling import Ids
 from pruning.registry import COMPARISONS
 from pruning.selection.importance import Model, Scores
 from pruning.selection.ranking import Candidate, Ranked

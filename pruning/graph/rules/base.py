@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from pruning.graph.coupling import Coupling, Ids
+from pruning.graph.rules.coupling import Coupling, Ids
 from yolo.layers import Layer
 from yolo.network import Network
 

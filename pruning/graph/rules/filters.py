@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pruning.graph.coupling import Coupling, Ids
 from pruning.graph.rules.base import Change, Edits, Kept, L, Rule, Tensors
+from pruning.graph.rules.coupling import Coupling, Ids
 from yolo.layers.connected import Connected
 from yolo.layers.convolutional import Convolutional
 from yolo.layers.local import Local

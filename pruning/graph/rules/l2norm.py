@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from pruning.graph.coupling import Coupling, Ids
 from pruning.graph.rules.base import Constraint, Rule, Tensors
+from pruning.graph.rules.coupling import Coupling, Ids
 from yolo.layers import Layer
 from yolo.layers.convolutional import Convolutional
 from yolo.layers.l2norm import L2Norm

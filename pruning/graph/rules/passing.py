@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pruning.graph.coupling import Coupling, Ids
 from pruning.graph.rules.base import Change, Edits, Kept, Pinned, Rule, Tensors
+from pruning.graph.rules.coupling import Coupling, Ids
 from yolo.layers.batchnorm import BatchNorm
 from yolo.layers.combining import Route, Sam, ScaleChannels, Shortcut, normalised
 from yolo.layers.convolutional import BN_EPSILON
