@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from common.command import Parser, check_outputs, run
+from common.command import Parser, check_outputs, listed, run
 
 from yolo.errors import DarknetError
+from yolo.export.formats import FORMATS
 
 KINDS = {(".pt", ".weights"), (".weights", ".pt")}
 
@@ -20,28 +21,29 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--cfg", help="the network of a .weights file")
     parser.add_argument(
-        "--engine",
-        choices=("darknet", "opencv"),
-        help="in sections that it knows: [ssd], [l2norm], image_mean= and image_scale= become "
-        "others, or what OUT's .json says how to compute; AlexeyAB's Darknet, or OpenCV's DNN",
+        "--engine", choices=FORMATS, help=f"in a form for an engine. {listed(FORMATS)}"
     )
     return parser.parse_args()
+
+
+def _check_kinds(engine: str | None, source: Path, target: Path) -> None:
+    """Raises DarknetError for a file that can't be made of another."""
+    if engine:
+        suffix, sources = FORMATS[engine].suffix, {".pt", ".weights"}
+        if target.suffix != suffix:
+            raise DarknetError(f"{target}: --engine {engine} reads {suffix}")
+        if source.suffix not in sources:
+            raise DarknetError(f"{source} to {target}: expected .pt or .weights to {suffix}")
+    elif (source.suffix, target.suffix) not in KINDS:
+        raise DarknetError(f"{source} to {target}: expected .pt to .weights, or .weights to .pt")
 
 
 def main() -> int:
     args = arguments()
     source, target = Path(args.source), Path(args.target)
-    kinds = source.suffix, target.suffix
-    if kinds not in KINDS | ({(".weights", ".weights")} if args.engine else set()):
-        raise DarknetError(
-            f"{source} to {target}: expected .pt to .weights, or .weights to .pt"
-            + (" or .weights" if args.engine else "")
-        )
+    _check_kinds(args.engine, source, target)
     if source.suffix == ".weights" and not args.cfg:
         raise DarknetError(f"{source}: --cfg is needed to read weights")
-    if target.suffix == ".pt" and args.engine:
-        raise DarknetError(f"{target}: --engine {args.engine} reads .weights")
-    from yolo.export.deployment import Deployment
     from yolo.files import Writer, content_writer, write_files
     from yolo.models.checkpoint import Checkpoint, checkpoint_writer
     from yolo.models.load import load_model
@@ -51,8 +53,7 @@ def main() -> int:
     cfg = network.cfg.to_bytes()
     writers: list[tuple[Path, Writer]]
     if args.engine:
-        made = Deployment.of(network, args.engine, target.stem)
-        writers = made.writers(target.parent, header)
+        writers = FORMATS[args.engine].load()(network, header, target)
     elif target.suffix == ".pt":
         checkpoint = Checkpoint(network.cfg, network.state(), header)
         writers = [(target, checkpoint_writer(checkpoint))]

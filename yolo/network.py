@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 import yolo.heads  # noqa: F401  registers the heads
 from yolo.cfg import Cfg
+from yolo.held import Held
 from yolo.layers import IMAGE, Layer, Shape, kind_of
 
+Visit = Callable[[Layer, list[Tensor]], Tensor | None]
 State = dict[int, dict[str, Tensor]]  # section index → its tensors in file order
 PREPARATION = ("image_mean", "image_scale")  # keys of [net]; Darknet has a scale= of its own
 MOST_CHANNELS = 2**20  # of all sections together; the largest networks have a tenth of it
@@ -93,20 +95,26 @@ class Network(nn.Module):
         outputs are freed as soon as nothing needs them.
         """
         wanted = set(self.heads if collect is None else collect)
-        uses = {i: len(users) for i, users in self.consumers.items()}
-        outputs = {IMAGE: self.prepared(x)}
         found: dict[int, Tensor] = {}
-        for i, layer in enumerate(self.layers):
-            outputs[i] = layer(*(outputs[source] for source in layer.sources))
+        for i, output in self.walk(x, lambda layer, inputs: layer(*inputs)):
             if i in wanted:
-                found[i] = outputs[i]
+                found[i] = output
                 if len(found) == len(wanted):
                     break
-            for source in layer.sources:
-                uses[source] -= 1
-                if not uses[source]:
-                    del outputs[source]
         return found
+
+    def walk(self, x: Tensor, visit: Visit) -> Iterator[tuple[int, Tensor]]:
+        """Index and output of every section in order, for x (N, C, H, W) in [0, 1].
+
+        `visit` computes a section from what feeds it; None leaves out one that feeds no other. An
+        output is freed as soon as no later section needs it.
+        """
+        held = Held(self.consumers, self.prepared(x))
+        for i, layer in enumerate(self.layers):
+            output = visit(layer, held.inputs(layer))
+            held.keep(layer, output)
+            if output is not None:
+                yield i, output
 
     def prepared(self, x: Tensor) -> Tensor:
         """What the first section sees of an image in [0, 1]."""

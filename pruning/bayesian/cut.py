@@ -14,7 +14,7 @@ from pruning.bayesian.precision import Compression, Posterior, compacted, compre
 from pruning.bayesian.thresholds import Threshold, Wanted, choose, for_sections
 from pruning.cut.plan import Plan
 from pruning.graph.channels import ChannelGraph, Family, Mask
-from pruning.graph.rules import Weighted, depthwise, rule_of
+from pruning.graph.rules import Weighted, rule_of
 from pruning.selection.families import prunable
 from pruning.spec import Limits, Spec, Thresholds
 from yolo.errors import PlanError
@@ -184,7 +184,7 @@ def _used(graph: ChannelGraph, network: Network, margins: Excess) -> NDArray[np.
     """As _made, of all that uses a group."""
     least = np.full(graph.size, np.inf)
     for i, layer in enumerate(network.layers):
-        if isinstance(rule_of(layer), Weighted) and not depthwise(layer):
+        if layer.mixes:
             drops = isinstance(layer, BayesianConnected)
             ids = _ids(graph, layer, i) if drops else graph.inputs[i][0]
             np.minimum.at(least, ids, margins[i] if drops else -np.inf)

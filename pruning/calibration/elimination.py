@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pruning.calibration.statistics import Statistics, mixes
+from pruning.calibration.statistics import Statistics
 from pruning.cut.folding import tensors_of
 from pruning.graph.channels import ChannelGraph, Family
-from pruning.graph.coupling import Ids
+from pruning.graph.rules.coupling import Ids
 from yolo.network import State
 
 Losses = NDArray[np.float64]
@@ -97,13 +97,11 @@ def _systems(
     slot_of = np.full(graph.size, -1)
     slot_of[family.groups] = np.arange(family.slots)
     found = []
-    for i, layer in enumerate(graph.network.layers):
-        if not mixes(layer):
-            continue
+    for i, covariance in statistics.covariance.items():
         slots = slot_of[graph.inputs[i][0]]
         if (slots < 0).all():
             continue
-        covariance, effect = statistics.covariance[i], statistics.effect[i]
+        effect = statistics.effect[i]
         groups, channels = covariance.shape[:2]
         weights = (
             tensors_of(graph.network, state, i)["weights"]

@@ -217,8 +217,7 @@ def _made_up(
         sums[held_out] = sums[held_out] + moments if held_out in sums else moments
     tensors = dict(layer.stored())
     weights, alive = tensors["weights"], ~target.constant
-    groups = getattr(layer, "groups", 1)
-    first = weights.double().flatten(1).unflatten(0, (groups, -1)).mT
+    first = weights.double().flatten(1).unflatten(0, (layer.groups, -1)).mT
     found = method(sums[False], sums.get(True), first)
     total = sums[False] + sums[True] if True in sums else sums[False]
     bias = total.bias(found).flatten().to(weights)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from pruning.calibration.images import split
 from pruning.calibration.samples import some_places
-from pruning.graph.rules import depthwise, has_filters
+from pruning.graph.rules import has_filters
 from pruning.measure.head_error import batches
-from yolo.layers import IMAGE, Layer
+from yolo.layers import Layer
 from yolo.layers.connected import Connected
 from yolo.layers.convolutional import Convolutional
 from yolo.network import Network
@@ -37,11 +37,6 @@ class Statistics:
     effect: dict[int, Tensor]
     energy: dict[int, Tensor]
     taylor: dict[int, Tensor]
-
-
-def mixes(layer: Layer) -> bool:
-    """Whether every output of a section with weights sees several of its input's channels."""
-    return isinstance(layer, Convolutional | Connected) and not depthwise(layer)
 
 
 def statistics_of(
@@ -94,35 +89,21 @@ class _Run:
         self.network, self.images = network, images
         self.mixed: dict[int, tuple[Tensor, Tensor]] = {}  # input, output before BN
         self.made: dict[int, Tensor] = {}  # behind the activation
+        wanted = network.head_inputs
         with torch.enable_grad():
-            self.heads = self._forward()
+            self.heads = {i: y for i, y in network.walk(images, self._section) if i in wanted}
 
-    def _forward(self) -> dict[int, Tensor]:
-        network, wanted = self.network, self.network.head_inputs
-        uses = {i: len(users) for i, users in network.consumers.items()}
-        outputs = {IMAGE: network.prepared(self.images)}
-        heads: dict[int, Tensor] = {}
-        for i, layer in enumerate(network.layers):
-            if layer.is_head and not network.consumers[i]:
-                continue
-            xs = [outputs[source] for source in layer.sources]
-            outputs[i] = self._section(i, layer, xs)
-            if i in wanted:
-                heads[i] = outputs[i]
-            for source in layer.sources:
-                uses[source] -= 1
-                if not uses[source]:
-                    del outputs[source]
-        return heads
-
-    def _section(self, i: int, layer: Layer, xs: list[Tensor]) -> Tensor:
+    def _section(self, layer: Layer, xs: list[Tensor]) -> Tensor | None:
+        i = layer.section.index
+        if layer.is_head and not self.network.consumers[i]:
+            return None
         if not isinstance(layer, Convolutional | Connected):
             return layer(*xs)
         flat = isinstance(layer, Connected)
         y = layer.weigh(xs[0].flatten(1) if flat else xs[0])
         if not y.requires_grad:
             y.requires_grad_()
-        if mixes(layer):
+        if layer.mixes:
             self.mixed[i] = xs[0].detach(), y
         # never in place: y is needed as it is
         out = layer.activation(layer.normalize(y))
@@ -167,7 +148,7 @@ class _Sums:
         """Moments of inputs and outputs."""
         self.images += len(run.images)
         for i, (x, _) in run.mixed.items():
-            seen = some_places(x, getattr(run.network.layers[i], "groups", 1), random)
+            seen = some_places(x, run.network.layers[i].groups, random)
             _add(self.places, i, seen.shape[1])
             _add(self.first, i, seen.double().sum(1))
             _add(self.second, i, (seen.mT @ seen).double())

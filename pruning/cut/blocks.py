@@ -20,7 +20,8 @@ from yolo.cfg import Cfg
 from yolo.errors import PlanError
 from yolo.layers import IMAGE, Layer
 from yolo.layers.combining import Route, Shortcut, normalised
-from yolo.layers.references import depthwise, references, renumbered, route
+from yolo.layers.references import references, renumbered
+from yolo.layers.written import depthwise, route
 from yolo.network import Network, State
 
 IDEMPOTENT = ("linear", "relu", "relu6", "hardtan")  # activations that change nothing twice

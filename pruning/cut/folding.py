@@ -8,7 +8,7 @@ kept, which outputs act(1), and the consumer's weight for it is Σ c_i·W[:, i] 
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pruning.graph.channels import ChannelGraph, Family, Mask
-from pruning.graph.coupling import Ids
-from pruning.graph.norms import behind, norms
-from pruning.graph.rules import Producer, Tensors, Weighted, depthwise, rule_of, taps
+from pruning.graph.rules import Constraint, Producer, Tensors, Weighted, rule_of, taps
+from pruning.graph.rules.coupling import Ids
 from yolo.layers import IMAGE, Layer
 from yolo.layers.convolutional import Convolutional
 from yolo.network import Network, State
@@ -70,29 +69,35 @@ class Fold:
     constants: Constants = field(repr=False)
     seen: Mask = field(repr=False)  # groups whose constant only a constant channel can carry
     ignored: bool = False  # constants are taken as zero
-    norms: tuple[tuple[int, Ids], ...] = ()  # what feeds an [l2norm], and its groups (C,)
-    behind: frozenset[int] = frozenset()  # sections that weigh an [l2norm]'s output
+    constraints: tuple[Constraint, ...] = ()  # what sections ask of the constants
 
     @property
     def kept(self) -> Mask:
         return self.alive | self.carriers
 
     @functools.cached_property
+    def weighers(self) -> frozenset[int]:
+        """Sections that can't take up constants in a shift, as a constraint says."""
+        return _weighers(self.constraints)
+
+    @functools.cached_property
     def emission(self) -> NDArray[np.float64]:
         """How large each group's constant is where it is a constant channel, 1 in general.
 
-        In front of an [l2norm] all its constant channels are so large that their squares add up to
-        those of all that is cut.
+        Where a section constrains them, they are as large as it asks.
         """
         sizes = np.ones(len(self.alive))
-        for source, ids in self.norms:
-            carriers = torch.from_numpy(self.carriers[ids])
+        for constraint in self.constraints:
+            ids, source = constraint.ids, constraint.source
+            carriers = self.carriers[ids]
             cut = self.constants.silenced[source][torch.from_numpy(~self.alive[ids])]
-            emitted = self.constants.emitted[source][carriers]
-            wanted, given = (float(v.double().square().sum()) for v in (cut, emitted))
-            if given:
-                sizes[ids[carriers.numpy()]] = (wanted / given) ** 0.5
+            emitted = self.constants.emitted[source][torch.from_numpy(carriers)]
+            sizes[ids[carriers]] = constraint.scale(cut, emitted)
         return sizes
+
+
+def _weighers(constraints: Iterable[Constraint]) -> frozenset[int]:
+    return frozenset(user for constraint in constraints for user in constraint.weighers)
 
 
 class Folding:
@@ -104,14 +109,13 @@ class Folding:
         # groups whose constant a padded consumer sees, and those that couldn't carry it there
         self.seen = np.zeros(graph.size, bool)
         self.strength = np.full(graph.size, np.inf)
-        layers = graph.network.layers
-        indices = norms(graph.network)
-        self.norms = tuple((layers[i].sources[0], graph.inputs[i][0]) for i in indices)
-        self.behind = frozenset(user for i in indices for user in behind(graph.network, i))
-        self.normed = np.zeros(graph.size, bool)
-        for source, ids in self.norms:
-            self.normed[ids[(self.constants.silenced[source] != 0).numpy()]] = True
-        self.seen |= self.normed
+        self.constraints = graph.constraints
+        self.weighers = _weighers(self.constraints)
+        self.constrained = np.zeros(graph.size, bool)
+        for constraint in self.constraints:
+            silenced = self.constants.silenced[constraint.source]
+            self.constrained[constraint.ids[(silenced != 0).numpy()]] = True
+        self.seen |= self.constrained
         for i, layer in self._padded():
             (ids,), (source,) = graph.inputs[i], layer.sources
             # a group may have several channels here
@@ -132,23 +136,25 @@ class Folding:
                 continue
             kept = int(alive[family.groups[0]].sum()) + 1
             without = self.narrow(family, kept) if mean is None else family.name in mean
-            if self.mode == "exact" or not without or self._enters_norm(family, alive):
+            if self.mode == "exact" or not without or self._constrained(family, alive):
                 for part in family.groups:
                     carriers[self._carrier(part[~alive[part]])] = True
-        for source, ids in self.norms:  # where all that is cut is 0, so must be what stands for it
-            if not self.constants.silenced[source][torch.from_numpy(~alive[ids])].any():
-                carriers[ids] = False
+        for constraint in self.constraints:
+            # where all that is cut is 0, so must be what stands for it
+            cut = torch.from_numpy(~alive[constraint.ids])
+            if not self.constants.silenced[constraint.source][cut].any():
+                carriers[constraint.ids] = False
         ignored = self.mode == "none"
-        return Fold(alive, carriers, self.constants, self.seen, ignored, self.norms, self.behind)
+        return Fold(alive, carriers, self.constants, self.seen, ignored, self.constraints)
 
     def needs(self, family: Family, alive: Mask) -> bool:
         """Whether the family's cut asks for a constant channel that can do its work."""
-        by_mean = self.mode == "mean" and not self._enters_norm(family, alive)
+        by_mean = self.mode == "mean" and not self._constrained(family, alive)
         if by_mean or self.mode == "none":
             return False
         dropped, weak = ~alive[family.groups], self.weak[family.groups]
         seen = self.seen[family.groups] & dropped
-        able = (dropped & ~weak).any(1).all() or self._enters_norm(family, alive)
+        able = (dropped & ~weak).any(1).all() or self._constrained(family, alive)
         return bool(seen.any() and able)
 
     def _carrier(self, groups: Ids) -> int:
@@ -156,9 +162,9 @@ class Folding:
         strong = groups[~self.weak[groups]]
         return int(strong[0] if len(strong) else groups[self.strength[groups].argmax()])
 
-    def _enters_norm(self, family: Family, alive: Mask) -> bool:
-        """Whether the family's cut leaves constants in an [l2norm], which has no mean for them."""
-        return bool((self.normed & ~alive)[family.groups].any())
+    def _constrained(self, family: Family, alive: Mask) -> bool:
+        """Whether the family's cut leaves constants to a section that has no mean for them."""
+        return bool((self.constrained & ~alive)[family.groups].any())
 
     def narrow(self, family: Family, kept: int) -> bool:
         """Whether a constant channel among `kept` slots would eat much of what the cut saves."""
@@ -198,15 +204,15 @@ class Folding:
     def _padded(self) -> Iterator[tuple[int, Convolutional]]:
         """The sections that `needs_channel` is true of, but for depthwise ones."""
         for i, layer in enumerate(self.graph.network.layers):
-            if needs_channel(layer, self.behind) and not depthwise(layer):
+            if needs_channel(layer, self.weighers) and layer.mixes:
                 yield i, layer
 
 
-def needs_channel(layer: Layer, behind: Collection[int]) -> TypeGuard[Convolutional]:
-    """Whether no shift makes up for constants that enter: padding is seen, or a norm divides."""
+def needs_channel(layer: Layer, weighers: Collection[int]) -> TypeGuard[Convolutional]:
+    """Whether no shift makes up for constants that enter: padding or a constrained section."""
     if not isinstance(layer, Convolutional):
         return False
-    return layer.padding > 0 or layer.section.index in behind
+    return layer.padding > 0 or layer.section.index in weighers
 
 
 def _inside(layer: Convolutional, axis: int) -> Tensor:
@@ -254,7 +260,7 @@ def absorb(layer: Layer, tensors: Tensors, ids: Ids, fold: Fold, source: int) ->
     exact = np.zeros_like(dropped)
     values = fold.constants.silenced[source] * torch.from_numpy(dropped)
     rule, weights = rule_of(layer), tensors["weights"]
-    if needs_channel(layer, fold.behind):
+    if needs_channel(layer, fold.weighers):
         emitted = fold.constants.emitted[source]
         emitted = emitted * torch.from_numpy(fold.emission[ids]).to(emitted)
         return _absorb_padded(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from pruning.cut.folding import Absorbed, Fold, absorb
 from pruning.graph.channels import ChannelGraph, Mask
-from pruning.graph.rules import Edits, Kept, Producer, Tensors, Weighted, depthwise, rule_of
+from pruning.graph.rules import Edits, Kept, Producer, Tensors, Weighted, rule_of
 from yolo.cfg import Cfg
 from yolo.layers import Layer
 from yolo.network import Network, State
@@ -50,14 +52,14 @@ def masked(graph: ChannelGraph, state: State, fold: Fold, folded: bool) -> State
         if not tensors:
             continue
         rule = rule_of(layer)
-        if folded and isinstance(rule, Weighted) and not depthwise(layer):
+        if folded and isinstance(rule, Weighted) and layer.mixes:
             absorbed = absorb(layer, tensors, graph.inputs[i][0], fold, layer.sources[0])
             if absorbed.forgotten.any():
                 tensors = _forgetting(rule, tensors, absorbed, fold.alive[graph.outputs[i]])
         silent = _indices(~fold.alive[graph.outputs[i]])
         if isinstance(rule, Producer) and len(silent):
             tensors = rule.silence(layer, tensors, silent)
-            if folded and fold.ignored:  # an [l2norm] forgets a constant only if there is none
+            if folded and fold.ignored:  # only what isn't there is ignored behind a constraint
                 tensors = rule.mute(tensors, silent)
         out[i] = dict(tensors)
     return out
@@ -67,7 +69,7 @@ def _cut(
     graph: ChannelGraph, layer: Layer, tensors: Tensors, kept: Kept, fold: Fold
 ) -> tuple[Edits, dict[str, Tensor]]:
     rule, index = rule_of(layer), layer.section.index
-    if tensors and isinstance(rule, Weighted) and not depthwise(layer):
+    if tensors and isinstance(rule, Weighted) and layer.mixes:
         (ids,) = graph.inputs[index]
         absorbed = absorb(layer, tensors, ids, fold, layer.sources[0])
         if absorbed.shift is not None:
@@ -84,7 +86,7 @@ def _cut(
 
 
 def _rewire(
-    rule: Weighted,
+    rule: Weighted[Any],
     layer: Layer,
     small: dict[str, Tensor],
     kept: Kept,
@@ -102,14 +104,14 @@ def _rewire(
 
 def _rows_of_part(layer: Layer, kept: Kept, channel: int) -> Tensor:
     """The kept outputs, counted within its part, of the part that an input channel belongs to."""
-    groups = getattr(layer, "groups", 1)
+    groups = layer.groups
     rows = layer.out_shape.channels // groups
     part = channel // (layer.inputs[0].channels // groups)
     return kept.outputs.reshape(groups, -1)[part] - part * rows
 
 
 def _forgetting(
-    rule: Weighted, tensors: Tensors, absorbed: Absorbed, alive: Mask
+    rule: Weighted[Any], tensors: Tensors, absorbed: Absorbed, alive: Mask
 ) -> dict[str, Tensor]:
     """Tensors that see the shift instead of the forgotten inputs; silenced outputs see nothing."""
     out = {**tensors, "weights": tensors["weights"].clone()}

@@ -6,15 +6,15 @@ Groups that appear in the same sections form a family: it is the family's count 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pruning.graph.coupling import Coupling, Ids
-from pruning.graph.norms import pin_unfit
-from pruning.graph.rules import has_filters, rule_of
+from pruning.graph.rules import Constraint, has_filters, rule_of
+from pruning.graph.rules.coupling import Coupling, Ids
 from yolo.layers import IMAGE
 from yolo.network import Network
 
@@ -66,7 +66,8 @@ class ChannelGraph:
             coupling.inputs[i] = sources
             coupling.outputs[i] = rule_of(layer).couple(layer, sources, coupling)
         self._pin_results(coupling)
-        pin_unfit(network, coupling)
+        for i, layer in enumerate(network.layers):
+            rule_of(layer).pin(network, i, coupling)
         self.size = len(coupling)
         self.outputs = {i: coupling.find(ids) for i, ids in coupling.outputs.items()}
         self.inputs = {
@@ -80,6 +81,15 @@ class ChannelGraph:
         self.pinned = self._pinned(coupling)
         equal = self._resolve(coupling)
         self.families = self._families(equal)
+
+    @functools.cached_property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """What sections ask of a cut among their inputs, beside what is pinned."""
+        asked = (
+            rule_of(layer).constraint(self.network, i, self.inputs[i])
+            for i, layer in enumerate(self.network.layers)
+        )
+        return tuple(constraint for constraint in asked if constraint)
 
     def touched(self, *types: str) -> Mask:
         """The groups that enter a section of these types."""

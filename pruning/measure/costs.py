@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from pruning.cut.folding import Fold
 from pruning.cut.plan import Plan
 from pruning.graph.channels import ChannelGraph, Mask
-from pruning.graph.coupling import Ids
-from pruning.graph.rules import Weighted, depthwise, has_filters, rule_of
+from pruning.graph.rules import has_filters
+from pruning.graph.rules.coupling import Ids
 from yolo.layers import IMAGE, Layer
 from yolo.models.weights import FLOAT, Header, weights_size
 from yolo.network import Network
@@ -131,7 +131,7 @@ def _of_tensors(layer: Layer, learned: bool) -> _Terms:
     for name, tensor in layer.stored().items():
         if learned and not isinstance(tensor, nn.Parameter):
             continue
-        if name == "weights" and weighs(layer):
+        if name == "weights" and layer.mixes:
             pair += _pair(layer, tensor.numel())
         elif _per_channel(layer, tensor):
             each += tensor.numel() // layer.out_shape.channels
@@ -141,19 +141,14 @@ def _of_tensors(layer: Layer, learned: bool) -> _Terms:
 
 
 def _of_macs(layer: Layer) -> _Terms:
-    if weighs(layer):
+    if layer.mixes:
         return 0, 0, _pair(layer, layer.macs())
     each, fixed = divmod(layer.macs(), layer.out_shape.channels)
     return fixed, each, 0
 
 
-def weighs(layer: Layer) -> bool:
-    """Whether every output has weights for every input of its part."""
-    return isinstance(rule_of(layer), Weighted) and not depthwise(layer)
-
-
 def _groups(layer: Layer) -> int:
-    return getattr(layer, "groups", 1) if weighs(layer) else 1
+    return layer.groups if layer.mixes else 1
 
 
 def _pair(layer: Layer, number: int) -> int:

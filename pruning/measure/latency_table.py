@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from pruning.measure.costs import weighs
 from yolo.errors import DarknetError
 from yolo.files import write_file
 from yolo.layers import Layer
@@ -41,8 +40,8 @@ class SectionKind:
     @classmethod
     def of(cls, layer: Layer) -> SectionKind:
         """That of a section."""
-        groups = getattr(layer, "groups", 1)
-        full, before, after = weighs(layer), layer.inputs[:1], layer.out_shape
+        groups = layer.groups
+        full, before, after = layer.mixes, layer.inputs[:1], layer.out_shape
         shape = [f"{key}={getattr(layer, key)}" for key in SHAPING if hasattr(layer, key)]
         shape += [f"groups={groups}" if full else "depthwise"] if groups > 1 else []
         maps = [f"{s.height}x{s.width}" for s in (*before, after)]

@@ -17,7 +17,6 @@ from pruning.calibration.elimination import group_losses
 from pruning.calibration.statistics import Statistics
 from pruning.cut.folding import tensors_of
 from pruning.graph.channels import ChannelGraph
-from pruning.graph.rules import Weighted, depthwise, rule_of
 from pruning.registry import BN, IMPORTANCES, LEAST_SQUARES, SENSITIVITY
 from yolo.errors import PlanError
 from yolo.layers import Layer
@@ -194,7 +193,7 @@ def bn_next(model: Model) -> ChannelScores:
     graph = model.graph
     energy = np.zeros(graph.size)
     for i, layer in enumerate(graph.network.layers):
-        if isinstance(rule_of(layer), Weighted) and not depthwise(layer):
+        if layer.mixes:
             np.add.at(energy, graph.inputs[i][0], _input_energy(layer, model.weights(i)))
     outgoing = np.sqrt(energy)
     return {i: values * outgoing[graph.outputs[i]] for i, values in bn(model).items()}

@@ -6,8 +6,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from pruning.graph.coupling import Ids
-from pruning.graph.rules import Weighted, depthwise, rule_of
+from pruning.graph.rules.coupling import Ids
 from pruning.registry import COMPARISONS
 from pruning.selection.importance import Model, Scores
 from pruning.selection.ranking import Candidate, Ranked
@@ -33,7 +32,7 @@ def by_shape(model: Model, candidates: Sequence[Candidate]) -> Forms:
         owner[candidate.family.groups] = n
     uses: list[list[Hashable]] = [[] for _ in candidates]
     for i, layer in enumerate(layers):
-        if isinstance(rule_of(layer), Weighted) and not depthwise(layer):
+        if layer.mixes:
             found, count = np.unique(owner[model.graph.inputs[i][0]], return_counts=True)
             for n, channels in zip(found.tolist(), count.tolist(), strict=True):
                 if n >= 0:

@@ -10,7 +10,7 @@ import numpy as np
 
 from pruning.cut.folding import Folding
 from pruning.graph.channels import ChannelGraph, Family
-from pruning.graph.coupling import Ids
+from pruning.graph.rules.coupling import Ids
 from pruning.measure.costs import Costs
 from pruning.registry import IMPORTANCES
 from pruning.selection.families import families

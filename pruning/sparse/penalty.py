@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pruning.cut.folding import Folding
 from pruning.cut.surgery import masked
 from pruning.graph.channels import ChannelGraph, Mask
-from pruning.graph.coupling import Ids
+from pruning.graph.rules.coupling import Ids
 from pruning.proof.verify import relative
 from pruning.selection.families import prunable
 from pruning.selection.importance import Model

@@ -73,7 +73,7 @@ def match(
     One that finds none, but so overlaps a `difficult` object of its class, is dropped. (Darknet
     drops it from mAP, and yet counts it as wrong in its precision at a confidence.)
     """
-    found = Detections(found.boxes.cpu(), found.classes.cpu(), found.confidences.cpu())
+    found = found.cpu()
     truths = truths.cpu()
     overlaps, which = _best(found, truths, iou_thresh)
     _, excuse = _best(found, difficult.cpu(), iou_thresh)

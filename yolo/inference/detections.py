@@ -33,8 +33,58 @@ class Detections:
 
     def surest(self, count: int | None = None) -> Detections:
         """The `count` most confident ones, all for None, by falling confidence."""
-        order = self.confidences.argsort(descending=True, stable=True)[:count]
-        return Detections(self.boxes[order], self.classes[order], self.confidences[order])
+        return self.part(self.confidences.argsort(descending=True, stable=True)[:count])
+
+    def part(self, which: Tensor) -> Detections:
+        """Those of these indices (K,), in their order."""
+        return Detections(self.boxes[which], self.classes[which], self.confidences[which])
+
+    def cpu(self) -> Detections:
+        """The same in main memory."""
+        return Detections(self.boxes.cpu(), self.classes.cpu(), self.confidences.cpu())
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The boxes of an image before NMS.
+
+    `boxes` (M, 4) are relative to the network's input or, once placed, to the image, `confidences`
+    (M, classes) are 0 where a box isn't of a class.
+    """
+
+    boxes: Tensor
+    confidences: Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence[Candidates]) -> Candidates:
+        """Those of all heads, one behind the other."""
+        boxes, confidences = zip(*((p.boxes, p.confidences) for p in parts), strict=True)
+        return cls(torch.cat(boxes), torch.cat(confidences))
+
+    def part(self, which: Tensor) -> Candidates:
+        """Those of these indices (K,), in their order, or of a mask (M,)."""
+        return Candidates(self.boxes[which], self.confidences[which])
+
+    def placed(self, placement: Placement) -> Candidates:
+        """Relative to the image that lies there in the network's input."""
+        x, y, width, height = placement
+        corner, size = self.boxes.new_tensor((x, y)), self.boxes.new_tensor((width, height))
+        boxes = torch.cat(((self.boxes[:, :2] - corner) / size, self.boxes[:, 2:] / size), 1)
+        return Candidates(boxes, self.confidences)
+
+    def suppressed(self, nms: Nms | None) -> Detections:
+        """Without the boxes that overlap one of the same class with more confidence that stays."""
+        found = self
+        if nms is None or not nms.per_class:
+            found = self.part(_order(self.confidences))
+        kept = found.confidences > 0
+        if nms is not None:
+            kept &= nms.kept(found.boxes, found.confidences)
+        which, classes = kept.nonzero(as_tuple=True)
+        left = Detections(found.boxes[which], classes, found.confidences[which, classes])
+        if nms and (nms.per_class or nms.per_image):
+            return left.surest(nms.per_image or None)
+        return left
 
 
 def gives_boxes(network: Network) -> bool:
@@ -82,17 +132,12 @@ def detect(
     """
     found = candidates(network, outputs, thresh)
     if placements is not None:
-        found = [
-            (relative_to_image(boxes, place), confidences)
-            for (boxes, confidences), place in zip(found, placements, strict=True)
-        ]
-    return [suppress(boxes, confidences, nms) for boxes, confidences in found]
+        found = [image.placed(place) for image, place in zip(found, placements, strict=True)]
+    return [image.suppressed(nms) for image in found]
 
 
-def candidates(
-    network: Network, outputs: Mapping[int, Tensor], thresh: float
-) -> list[tuple[Tensor, Tensor]]:
-    """For every image the boxes (M, 4) that have any confidence (M, classes) above `thresh`.
+def candidates(network: Network, outputs: Mapping[int, Tensor], thresh: float) -> list[Candidates]:
+    """For every image the boxes that have any confidence above `thresh`.
 
     Boxes are relative to the network's input. Confidences that aren't above it are 0
     (get_network_boxes of network.c).
@@ -102,43 +147,14 @@ def candidates(
         _confident(head, head.decode(outputs[head.section.index].float()), thresh)
         for head in detecting_heads(network)
     ]
-    images = [zip(*parts, strict=True) for parts in zip(*heads, strict=True)]
-    return [(torch.cat(boxes), torch.cat(confidences)) for boxes, confidences in images]
+    return [Candidates.joined(parts) for parts in zip(*heads, strict=True)]
 
 
-def relative_to_image(boxes: Tensor, placement: Placement) -> Tensor:
-    """Boxes (M, 4) relative to the network's input → relative to the image that lies there."""
-    x, y, width, height = placement
-    corner, size = boxes.new_tensor((x, y)), boxes.new_tensor((width, height))
-    return torch.cat(((boxes[:, :2] - corner) / size, boxes[:, 2:] / size), 1)
-
-
-def suppress(boxes: Tensor, confidences: Tensor, nms: Nms | None) -> Detections:
-    """Drop every box that overlaps one of the same class with more confidence that stays.
-
-    Boxes (M, 4), confidences (M, classes), 0 where a box isn't of a class.
-    """
-    if nms is None or not nms.per_class:
-        order = _order(confidences)
-        boxes, confidences = boxes[order], confidences[order]
-    found = confidences > 0
-    if nms is not None:
-        found &= nms.kept(boxes, confidences)
-    which, classes = found.nonzero(as_tuple=True)
-    kept = Detections(boxes[which], classes, confidences[which, classes])
-    if nms and (nms.per_class or nms.per_image):
-        return kept.surest(nms.per_image or None)
-    return kept
-
-
-def _confident(head: BoxHead, decoded: Tensor, thresh: float) -> list[tuple[Tensor, Tensor]]:
-    """Per image boxes (M, 4) and confidences (M, classes) of one head."""
+def _confident(head: BoxHead, decoded: Tensor, thresh: float) -> list[Candidates]:
+    """Per image what one head finds."""
     confidences = head.confidences(decoded, thresh)
-    any_ = (confidences > 0).any(2)
-    return [
-        (image[rows, :4], confidence[rows])
-        for image, confidence, rows in zip(decoded, confidences, any_, strict=True)
-    ]
+    images = zip(decoded[..., :4], confidences, (confidences > 0).any(2), strict=True)
+    return [Candidates(boxes, found).part(rows) for boxes, found, rows in images]
 
 
 def _order(confidences: Tensor) -> Tensor:

@@ -49,8 +49,7 @@ class Detector:
             x = torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy())
             outputs = self.forward(x.to(self.device))
             found = detect(self.network, outputs, self.thresh, self.nms, [placement])[0]
-        found = found.surest()
-        return Detections(found.boxes.cpu(), found.classes.cpu(), found.confidences.cpu())
+        return found.surest().cpu()
 
 
 def described(

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from yolo.errors import DarknetError
-from yolo.export.portable import Floats, Portable, computed, without_norms
+from yolo.export.assembly import Portable
+from yolo.export.split import computed, split
 from yolo.layers.activations import ACTIVATIONS
+from yolo.layers.written import Floats
 from yolo.models.weights import Header, weights_writer
 from yolo.network import Network
 
@@ -26,7 +28,7 @@ class OpenCVNetwork:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self.first, self.tails = without_norms(network)
+        self.first, self.tails = split(network)
         self.wanted = [*network.head_inputs, *(tail.source for tail in self.tails)]
         forms = [self.first, *(tail.portable for tail in self.tails)]
         self.parts = {id(form): _Part(form, self.wanted) for form in forms}

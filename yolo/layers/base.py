@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from yolo.cfg import Section
+from yolo.layers.written import Outside, Written
 
 # Darknet counts bytes and elements in C ints.
 MOST_ELEMENTS = 2**31 - 1
@@ -48,6 +49,8 @@ class Layer(nn.Module):
     gives_boxes = False  # what it gives can be decoded to boxes
     sees_patches = False  # trained on patches of images in place of jitter= and resize=
     computes = True  # its output isn't just its input
+    groups = 1  # parts of its input's channels that don't see each other
+    is_left_out = False  # no engine has it: what feeds it is the result
     feeds = True  # others may use its output
     follows = True  # the section before it feeds it
     refers: tuple[str, ...] = ()  # keys with the indices of others that do
@@ -76,6 +79,11 @@ class Layer(nn.Module):
     def classes_in(cls, section: Section) -> int | None:
         """How many classes of boxes a section of this kind knows; None where it gives none."""
         return None
+
+    @property
+    def mixes(self) -> bool:
+        """Whether its outputs have weights for all input channels of their group, several ones."""
+        return False
 
     def slots(self) -> dict[str, tuple[nn.Module, str]]:
         """Where each stored tensor lives, in the order of the .weights file."""
@@ -115,6 +123,21 @@ class Layer(nn.Module):
     def keys_for(self, classes: int) -> dict[str, object]:
         """Its own keys for another number of classes."""
         return {}
+
+    def substitutes(self) -> tuple[Written, ...] | None:
+        """Sections of Darknet that compute what it does; None where it is one itself."""
+        return None
+
+    def outside(self) -> Outside | None:
+        """The part of it that must be computed outside where an engine has no substitutes."""
+        return None
+
+    def described(self, place: Callable[[int], object]) -> dict[str, object]:
+        """For JSON: how its output comes of what feeds it, where it `is_left_out`.
+
+        `place` says where the output of a section is.
+        """
+        raise NotImplementedError
 
     def tie(self) -> None:
         """Take over the tensors of the section that this one shares them with, if it does."""

@@ -28,6 +28,10 @@ class Connected(Layer):
         self.linear = nn.Linear(inputs, self.outputs, bias=not self.normalized)
         self.bn = batch_norm(nn.BatchNorm1d, self.outputs) if self.normalized else None
 
+    @property
+    def mixes(self) -> bool:
+        return True
+
     def slots(self) -> dict[str, tuple[nn.Module, str]]:
         biases = {"biases": (self.bn or self.linear, "bias"), "weights": (self.linear, "weight")}
         return biases | (bn_slots(self.bn) if self.bn else {})

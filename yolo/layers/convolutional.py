@@ -62,6 +62,10 @@ class Convolutional(Layer):
         """The section that share_index names."""
         return self._owner[0] if self._owner else None
 
+    @property
+    def mixes(self) -> bool:
+        return not 1 < self.groups == self.inputs[0].channels
+
     def slots(self) -> dict[str, tuple[nn.Module, str]]:
         if self._owner:
             return {}

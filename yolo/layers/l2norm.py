@@ -2,11 +2,19 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from yolo.cfg import Section
 from yolo.layers.base import Layer, Shape, empty, register
+from yolo.layers.written import Floats, Outside, Written, affine
+
+NORMALIZATION = """[normalization]
+size={size}
+alpha=1
+beta=0.5
+kappa={eps:g}"""
 
 
 @register("l2norm")
@@ -40,5 +48,28 @@ class L2Norm(Layer):
         norm = wide.square().sum(1, keepdim=True).add(self.eps).rsqrt()
         return (wide * norm * self.factors[:, None, None]).to(x)
 
+    def substitutes(self) -> tuple[Written, ...]:
+        """A [normalization] over all channels, and its factors."""
+        size = 2 * self.out_shape.channels  # reaches all channels from each
+        return Written(NORMALIZATION.format(size=size, eps=self.eps)), self._scaling()
+
+    def outside(self) -> Outside:
+        """The norm; the factors follow it."""
+        return Outside(
+            lambda x: normalized(x, self.eps),
+            "x / sqrt(sum of x^2 over the channels + eps)",
+            {"eps": self.eps},
+            (self._scaling(),),
+        )
+
+    def _scaling(self) -> Written:
+        factors = self.factors.detach()
+        return affine(factors, torch.zeros_like(factors))
+
     def macs(self) -> int:
         return self.out_shape.elements
+
+
+def normalized(x: Floats, eps: float) -> Floats:
+    """x / √(Σx² + eps) over the channels: (N, C, H, W)"""
+    return np.asarray(x / np.sqrt(np.square(x).sum(1, keepdims=True) + eps), np.float32)

@@ -31,6 +31,10 @@ class Local(Layer):
         self.bias = nn.Parameter(empty(self.filters, height * width))
         self.weight = nn.Parameter(empty(height * width, self.filters, fan_in))
 
+    @property
+    def mixes(self) -> bool:
+        return True
+
     def slots(self) -> dict[str, tuple[nn.Module, str]]:
         return {"biases": (self, "bias"), "weights": (self, "weight")}
 

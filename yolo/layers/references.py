@@ -1,4 +1,4 @@
-"""Sections among others: texts of new ones, and references that are renumbered."""
+"""References of sections to others, renumbered."""
 
 from __future__ import annotations
 
@@ -8,19 +8,6 @@ from yolo.layers import Layer
 from yolo.layers.base import resolve
 
 SHARING = "share_index"  # refers to another section, too, though that doesn't feed it
-
-
-def depthwise(channels: int, activation: str = "linear") -> str:
-    """A factor, a shift and an activation for every channel of the section before."""
-    return (
-        f"[convolutional]\nfilters={channels}\ngroups={channels}\nsize=1\nstride=1\npad=0\n"
-        f"activation={activation}"
-    )
-
-
-def route(source: int) -> str:
-    """The output of one section, counted as Darknet does: from the first, or, negative, back."""
-    return f"[route]\nlayers={source}"
 
 
 def references(layer: Layer) -> dict[str, tuple[int, ...]]:

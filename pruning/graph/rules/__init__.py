@@ -3,21 +3,22 @@
 The rule of a section type that isn't listed here pins its input.
 """
 
-from pruning.graph.rules.base import Edits, Kept, Pinned, Rule, Tensors
+from typing import Any
+
+from pruning.graph.rules.base import Constraint, Edits, Kept, Pinned, Rule, Tensors
 from pruning.graph.rules.filters import (
     ConnectedRule,
     ConvolutionalRule,
     LocalRule,
     Producer,
     Weighted,
-    depthwise,
     taps,
 )
+from pruning.graph.rules.l2norm import L2NormRule
 from pruning.graph.rules.passing import (
     ActivationRule,
     BatchNormRule,
     ImplicitRule,
-    L2NormRule,
     MaxPoolRule,
     ProductRule,
     Reorg3dRule,
@@ -27,7 +28,8 @@ from pruning.graph.rules.passing import (
 )
 from yolo.layers import Layer
 
-RULES: dict[str, Rule] = {
+PASSING = Rule[Layer]()
+RULES: dict[str, Rule[Any]] = {
     "convolutional": ConvolutionalRule(),
     "connected": ConnectedRule(),
     # they tie channels as the plain ones do; a cut is made in the plain network of their means
@@ -37,11 +39,11 @@ RULES: dict[str, Rule] = {
     "batchnorm": BatchNormRule(),
     "activation": ActivationRule(),
     "l2norm": L2NormRule(),
-    "dropout": Rule(),
-    "cost": Rule(),
+    "dropout": PASSING,
+    "cost": PASSING,
     "maxpool": MaxPoolRule(),
-    "local_avgpool": Rule(),
-    "avgpool": Rule(),
+    "local_avgpool": PASSING,
+    "avgpool": PASSING,
     "upsample": UpsampleRule(),
     "route": RouteRule(),
     "shortcut": ShortcutRule(),
@@ -62,20 +64,20 @@ def has_filters(layer: Layer) -> bool:
     return isinstance(rule_of(layer), Producer)
 
 
-def rule_of(layer: Layer) -> Rule:
+def rule_of(layer: Layer) -> Rule[Any]:
     """The rule for a section."""
     return HEAD if layer.is_head else RULES.get(layer.section.type, UNKNOWN)
 
 
 __all__ = [
     "RULES",
+    "Constraint",
     "Edits",
     "Kept",
     "Producer",
     "Rule",
     "Tensors",
     "Weighted",
-    "depthwise",
     "has_filters",
     "rule_of",
     "taps",

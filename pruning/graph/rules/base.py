@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from pruning.graph.coupling import Coupling, Ids
+from pruning.graph.rules.coupling import Coupling, Ids
 from yolo.layers import Layer
+from yolo.network import Network
 
+L = TypeVar("L", bound=Layer)
 Tensors = Mapping[str, Tensor]
 Edits = dict[str, object]
+Change = tuple[Edits, dict[str, Tensor]]  # new cfg values, and what is left of the tensors
 
 
 @dataclass(frozen=True)
@@ -23,23 +27,50 @@ class Kept:
     outputs: Tensor
 
 
-class Rule:
+@dataclass(frozen=True)
+class Constraint:
+    """What a section asks of a cut among the channels that enter it, those of groups `ids` (C,).
+
+    `source` gives these channels. Where one of them that isn't 0 is cut, a constant channel must be
+    kept: neither this section nor the `weighers` behind it can take up a constant in a shift.
+    """
+
+    source: int
+    ids: Ids = field(repr=False)
+    weighers: frozenset[int]
+
+    def scale(self, cut: Tensor, emitted: Tensor) -> float:
+        """How many times as large constant channels must be to stand for what is cut.
+
+        `cut` (K,) are the constants of what is cut, `emitted` those of the constant channels.
+        """
+        raise NotImplementedError
+
+
+class Rule(Generic[L]):
     """A section that passes its channels through."""
 
-    def couple(self, layer: Layer, sources: Sequence[Ids], coupling: Coupling) -> Ids:
+    def couple(self, layer: L, sources: Sequence[Ids], coupling: Coupling) -> Ids:
         """The ids of its output channels; ties and pins go into `coupling`."""
         return sources[0]
 
-    def constant(self, layer: Layer, tensors: Tensors, values: Sequence[Tensor]) -> Tensor:
+    def pin(self, network: Network, index: int, coupling: Coupling) -> None:
+        """Pin what can't be cut for all else that its channels belong to, when all are tied."""
+
+    def constraint(self, network: Network, index: int, inputs: Sequence[Ids]) -> Constraint | None:
+        """What section `index` asks of a cut among its `inputs`, if that is more than a fold."""
+        return None
+
+    def constant(self, layer: L, tensors: Tensors, values: Sequence[Tensor]) -> Tensor:
         """What its outputs (C,) are where its inputs are constants `values` (C_i,)."""
         return values[0]
 
-    def cut(self, layer: Layer, tensors: Tensors, kept: Kept) -> tuple[Edits, dict[str, Tensor]]:
+    def cut(self, layer: L, tensors: Tensors, kept: Kept) -> Change:
         """New cfg values, and its tensors with the kept channels only."""
         return {}, {name: tensor[kept.outputs] for name, tensor in tensors.items()}
 
 
-class Pinned(Rule):
+class Pinned(Rule[Layer]):
     """A section whose outputs depend on the number or order of its input channels."""
 
     def __init__(self, reason: str) -> None:
@@ -58,5 +89,5 @@ class Pinned(Rule):
     def constant(self, layer: Layer, tensors: Tensors, values: Sequence[Tensor]) -> Tensor:
         return torch.zeros(layer.out_shape.channels, dtype=values[0].dtype)
 
-    def cut(self, layer: Layer, tensors: Tensors, kept: Kept) -> tuple[Edits, dict[str, Tensor]]:
+    def cut(self, layer: Layer, tensors: Tensors, kept: Kept) -> Change:
         return {}, dict(tensors)

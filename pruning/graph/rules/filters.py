@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pruning.graph.coupling import Coupling, Ids
-from pruning.graph.rules.base import Edits, Kept, Rule, Tensors
-from yolo.layers import Layer, connected, convolutional, local
+from pruning.graph.rules.base import Change, Edits, Kept, L, Rule, Tensors
+from pruning.graph.rules.coupling import Coupling, Ids
+from yolo.layers.connected import Connected
+from yolo.layers.convolutional import Convolutional
+from yolo.layers.local import Local
 
 # the BN shift (or bias) of a constant channel; [stair] is 0 at 1
 EMITTED, EMITTED_BY_STAIR = 1.0, 2.0
 
+Filters = TypeVar("Filters", bound=Convolutional | Connected)
 
-class Weighted(Rule):
+
+class Weighted(Rule[L]):
     """A section that weighs its inputs, so that it can take up their constants."""
 
-    def added(self, layer: Layer, weights: Tensor, values: Tensor) -> Tensor:
+    def added(self, layer: L, weights: Tensor, values: Tensor) -> Tensor:
         """What constant inputs (C,) add to its outputs before BN, where it sees no padding."""
         raise NotImplementedError
 
@@ -38,21 +43,19 @@ class Weighted(Rule):
         return {**tensors, "biases": tensors["biases"] + shift}
 
 
-class Producer(Weighted):
+class Producer(Weighted[Filters]):
     """A section with filters: silenced, an output is a constant, act(shift)."""
 
-    def constant(self, layer: Layer, tensors: Tensors, values: Sequence[Tensor]) -> Tensor:
-        assert isinstance(layer, (convolutional.Convolutional, connected.Connected))
+    def constant(self, layer: Filters, tensors: Tensors, values: Sequence[Tensor]) -> Tensor:
         shift = tensors["biases"]
         mixes = layer.activation.mixes_channels
         return torch.zeros_like(shift) if mixes else layer.activation(shift)
 
-    def emitted(self, layer: Layer) -> float:
+    def emitted(self, layer: Filters) -> float:
         """The shift of a constant channel: one that its activation doesn't make 0."""
-        assert isinstance(layer, (convolutional.Convolutional, connected.Connected))
         return EMITTED_BY_STAIR if layer.activation.name == "stair" else EMITTED
 
-    def silence(self, layer: Layer, tensors: Tensors, channels: Tensor) -> dict[str, Tensor]:
+    def silence(self, layer: Filters, tensors: Tensors, channels: Tensor) -> dict[str, Tensor]:
         """Tensors whose `channels` output act(shift) whatever the input: γ = 0, or filters 0."""
         return _zeroed(tensors, "scales" if "scales" in tensors else "weights", channels)
 
@@ -61,7 +64,7 @@ class Producer(Weighted):
         return _zeroed(tensors, "biases", channels)
 
     def emit(
-        self, layer: Layer, tensors: dict[str, Tensor], channels: Tensor, times: Tensor
+        self, layer: Filters, tensors: dict[str, Tensor], channels: Tensor, times: Tensor
     ) -> None:
         """Make `channels` constant in place: their shift is `emitted`, `times` (C,) as large."""
         if not len(channels) or not tensors:
@@ -80,11 +83,10 @@ def _zeroed(tensors: Tensors, name: str, channels: Tensor) -> dict[str, Tensor]:
     return {**tensors, name: zeroed}
 
 
-class ConvolutionalRule(Producer):
+class ConvolutionalRule(Producer[Convolutional]):
     """Fresh outputs; depthwise ties each output to its input, groups tie counts."""
 
-    def couple(self, layer: Layer, sources: Sequence[Ids], coupling: Coupling) -> Ids:
-        assert isinstance(layer, convolutional.Convolutional)
+    def couple(self, layer: Convolutional, sources: Sequence[Ids], coupling: Coupling) -> Ids:
         (ids,) = sources
         if layer.groups == len(ids) and layer.groups > 1:
             made = np.repeat(ids, layer.filters // len(ids))
@@ -102,12 +104,11 @@ class ConvolutionalRule(Producer):
                 coupling.pin(inputs, "feeds convolutions that share their weights")
         return made
 
-    def cut(self, layer: Layer, tensors: Tensors, kept: Kept) -> tuple[Edits, dict[str, Tensor]]:
-        assert isinstance(layer, convolutional.Convolutional)
+    def cut(self, layer: Convolutional, tensors: Tensors, kept: Kept) -> Change:
         edits: Edits = {}
         if len(kept.outputs) < layer.filters:
             edits["filters"] = len(kept.outputs)
-        if depthwise(layer):
+        if not layer.mixes:
             if len(kept.inputs[0]) < layer.groups:
                 edits["groups"] = len(kept.inputs[0])
             return edits, {name: tensor[kept.outputs] for name, tensor in tensors.items()}
@@ -116,8 +117,7 @@ class ConvolutionalRule(Producer):
             out["weights"] = _cut_grouped(tensors["weights"], layer.groups, kept)
         return edits, out
 
-    def added(self, layer: Layer, weights: Tensor, values: Tensor) -> Tensor:
-        assert isinstance(layer, convolutional.Convolutional)
+    def added(self, layer: Convolutional, weights: Tensor, values: Tensor) -> Tensor:
         return taps(layer, weights, values).sum((1, 2))
 
     def rewire(self, weights: Tensor, channels: int, channel: int, new: Tensor | None) -> None:
@@ -126,16 +126,11 @@ class ConvolutionalRule(Producer):
         rows[:, column] = 0 if new is None else new
 
 
-def taps(layer: convolutional.Convolutional, weights: Tensor, values: Tensor) -> Tensor:
+def taps(layer: Convolutional, weights: Tensor, values: Tensor) -> Tensor:
     """What constant inputs (C,) add to each output through each tap: (n, k, k)."""
     parts = weights.flatten(2).unflatten(0, (layer.groups, -1))
     added = values.view(layer.groups, 1, 1, -1) @ parts
     return added.reshape(-1, layer.size, layer.size)
-
-
-def depthwise(layer: Layer) -> bool:
-    """Whether every output channel of a convolution sees one input channel only."""
-    return 1 < layer.inputs[0].channels == getattr(layer, "groups", 1)
 
 
 def _cut_grouped(weights: Tensor, groups: int, kept: Kept) -> Tensor:
@@ -147,13 +142,13 @@ def _cut_grouped(weights: Tensor, groups: int, kept: Kept) -> Tensor:
     return parts[0] if groups == 1 else torch.cat(parts)
 
 
-class ConnectedRule(Producer):
+class ConnectedRule(Producer[Connected]):
     """Fresh outputs; it sees every input channel H·W times."""
 
-    def couple(self, layer: Layer, sources: Sequence[Ids], coupling: Coupling) -> Ids:
+    def couple(self, layer: Connected, sources: Sequence[Ids], coupling: Coupling) -> Ids:
         return coupling.fresh(layer.out_shape.channels)
 
-    def cut(self, layer: Layer, tensors: Tensors, kept: Kept) -> tuple[Edits, dict[str, Tensor]]:
+    def cut(self, layer: Connected, tensors: Tensors, kept: Kept) -> Change:
         edits: Edits = {}
         if len(kept.outputs) < layer.out_shape.channels:
             edits["output"] = len(kept.outputs)
@@ -162,31 +157,30 @@ class ConnectedRule(Producer):
         out["weights"] = columns[:, kept.inputs[0]].flatten(1)
         return edits, out
 
-    def added(self, layer: Layer, weights: Tensor, values: Tensor) -> Tensor:
+    def added(self, layer: Connected, weights: Tensor, values: Tensor) -> Tensor:
         return weights.unflatten(1, (len(values), -1)).sum(2) @ values
 
     def rewire(self, weights: Tensor, channels: int, channel: int, new: Tensor | None) -> None:
         weights.unflatten(1, (channels, -1))[:, channel] = 0
 
 
-class LocalRule(Weighted):
+class LocalRule(Weighted[Local]):
     """Its outputs stay: a bias a place means that a silenced one isn't a constant."""
 
-    def couple(self, layer: Layer, sources: Sequence[Ids], coupling: Coupling) -> Ids:
+    def couple(self, layer: Local, sources: Sequence[Ids], coupling: Coupling) -> Ids:
         made = coupling.fresh(layer.out_shape.channels)
         coupling.pin(made, "has a bias of its own at every place")
         return made
 
-    def constant(self, layer: Layer, tensors: Tensors, values: Sequence[Tensor]) -> Tensor:
+    def constant(self, layer: Local, tensors: Tensors, values: Sequence[Tensor]) -> Tensor:
         return torch.zeros(layer.out_shape.channels, dtype=values[0].dtype)
 
-    def cut(self, layer: Layer, tensors: Tensors, kept: Kept) -> tuple[Edits, dict[str, Tensor]]:
+    def cut(self, layer: Local, tensors: Tensors, kept: Kept) -> Change:
         columns = tensors["weights"].unflatten(2, (layer.inputs[0].channels, -1))
         return {}, {**tensors, "weights": columns[:, :, kept.inputs[0]].flatten(2)}
 
-    def added(self, layer: Layer, weights: Tensor, values: Tensor) -> Tensor:
+    def added(self, layer: Local, weights: Tensor, values: Tensor) -> Tensor:
         """(filters, places): every place has a bias of its own, so that padding does no harm."""
-        assert isinstance(layer, local.Local)
         shape = layer.inputs[0]
         constant = values[None, :, None, None].expand(1, -1, shape.height, shape.width)
         patches = F.unfold(constant, layer.size, padding=layer.padding, stride=layer.stride)

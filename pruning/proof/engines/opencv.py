@@ -18,9 +18,11 @@ from pruning.proof.engines.base import (
     with_variances,
 )
 from yolo.cfg import Cfg
-from yolo.export.portable import Floats, Portable, computed, without_norms
+from yolo.export.assembly import Portable
+from yolo.export.split import computed, split
 from yolo.layers.activations import ACTIVATIONS
 from yolo.layers.convolutional import BN_EPSILON
+from yolo.layers.written import Floats
 from yolo.network import Network
 
 EPSILON = 1e-6  # OpenCV divides by sqrt(variance + 1e-6)
@@ -44,7 +46,7 @@ class OpenCV:
         OpenCV knows no norm over channels: what stands behind an [l2norm] is a network of its own,
         and the norm is taken between the two.
         """
-        form, tails = prepared(self.name, lambda: without_norms(network))
+        form, tails = prepared(self.name, lambda: split(network))
 
         def compute(part: Portable, x: Floats, wanted: Sequence[int]) -> dict[int, Floats]:
             return self._part(part.cfg_like(cfg), part, x, wanted)
@@ -58,7 +60,7 @@ class OpenCV:
 
     def profile(self, cfg: Cfg, network: Network, runs: int = 10, seconds: float = 0.0) -> Profile:
         """Times in at least so many runs and so many seconds; raises EngineError."""
-        form, tails = prepared(self.name, lambda: without_norms(network))
+        form, tails = prepared(self.name, lambda: split(network))
         parts = [(form.cfg_like(cfg), form)]
         parts += [(tail.portable.network.cfg, tail.portable) for tail in tails]
         total, version = 0.0, ""

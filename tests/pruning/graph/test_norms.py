@@ -72,7 +72,7 @@ def test_every_fold_is_proven(mode):
     """Only the one that ignores constants leaves the norm without its constant channel."""
     fold, (masked, _) = cut(model(), mode, 0.4)
     assert masked.value < 1e-5
-    assert fold.carriers[fold.norms[0][1]].any() == (mode != "none")
+    assert fold.carriers[fold.constraints[0].ids].any() == (mode != "none")
 
 
 HEAD = plain(32, 3) + plain(4)
@@ -122,7 +122,8 @@ def test_the_constant_channel_keeps_the_norm():
     """Its square is the sum of the squares of what is cut."""
     network = model()
     fold, _ = cut(network, "auto", 0.5)
-    ((source, ids),) = fold.norms
+    (constraint,) = fold.constraints
+    source, ids = constraint.source, constraint.ids
     gone = fold.constants.silenced[source].numpy()[~fold.alive[ids]]
     kept = fold.emission[ids[fold.carriers[ids]]]
     assert np.square(kept).sum() == pytest.approx(np.square(gone).sum(), rel=1e-5)

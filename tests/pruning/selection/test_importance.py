@@ -17,7 +17,7 @@ from specs import spec
 from pruning.calibration.statistics import gather
 from pruning.cut.folding import Folding
 from pruning.graph.channels import ChannelGraph
-from pruning.graph.rules import Weighted, depthwise, rule_of
+from pruning.graph.rules import Weighted, rule_of
 from pruning.registry import (
     GROUP_SCORES,
     IMPORTANCES,
@@ -102,7 +102,7 @@ def test_what_comes_next_is_the_energy_that_goes_with_a_group(found):
     energy = np.zeros(graph.size)
     for i, layer in enumerate(graph.network.layers):
         rule = rule_of(layer)
-        if not isinstance(rule, Weighted) or depthwise(layer):
+        if not isinstance(rule, Weighted) or not layer.mixes:
             continue
         (ids,), whole = graph.inputs[i], given_.weights(i)
         for group in np.unique(ids):

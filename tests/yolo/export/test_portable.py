@@ -14,7 +14,8 @@ from pruning.proof.engines.opencv import OpenCV
 from pruning.proof.verify import relative
 from yolo.cfg import Cfg
 from yolo.errors import CfgError
-from yolo.export.portable import normalized, portable, without_norms
+from yolo.export.portable import portable
+from yolo.export.split import split
 from yolo.files import write_files
 from yolo.inference.detections import detect, suppression
 from yolo.inference.opencv import OpenCVNetwork
@@ -75,12 +76,12 @@ def test_for_darknet(network, dilation):
     assert "# the norm's source" in form.network.cfg.to_bytes().decode()
 
 
-def test_without_norms(network):
-    first, (tail,) = without_norms(network)
+def test_what_is_computed_outside_stands_between_two_parts(network):
+    first, (tail,) = split(network)
     x = noise_image(network)
     with torch.no_grad():
         source = network(x, collect=[tail.source])[tail.source].numpy()
-    given = torch.from_numpy(normalized(source, tail.eps))
+    given = torch.from_numpy(tail.outside.compute(source))
     norms = given.square().sum(1).sqrt()
     torch.testing.assert_close(norms, torch.ones_like(norms))
     found = outputs(network, first, x) | outputs(network, tail.portable, given)
@@ -93,7 +94,7 @@ def test_what_darknet_knows_stays_as_it_is():
     form = portable(network)
     assert form.network is network
     assert form.cfg_like(network.cfg) is network.cfg
-    assert without_norms(network)[1] == []
+    assert split(network)[1] == []
 
 
 def test_a_tail_that_needs_the_rest():
@@ -102,7 +103,7 @@ def test_a_tail_that_needs_the_rest():
     x = noise_image(network)
     assert relative(outputs(network, portable(network), x), expected_of(network, x)) < 1e-5
     with pytest.raises(CfgError, match=r"\[route\] needs more than the \[l2norm\] in line"):
-        without_norms(network)
+        split(network)
 
 
 def engine(kind):
@@ -192,7 +193,7 @@ def test_ssd300_in_engines_terms():
     """Nothing but sections of Darknet, for both forms; the norm is the only part of its own."""
     network = Network(Cfg.load("cfg/ssd300-vgg16-voc.cfg"))
     network.to_empty(device="cpu")
-    first, (tail,) = without_norms(network)
+    first, (tail,) = split(network)
     assert len(first.network.layers) + len(tail.portable.network.layers) == 54
     assert {s.type for s in portable(network).network.cfg.layers} == {
         "convolutional",

@@ -15,7 +15,7 @@ from yolo.errors import CfgError
 from yolo.heads.common.loss import Targets
 from yolo.heads.ssd.loss import assign
 from yolo.heads.ssd.prior_boxes import PriorOptions, prior_boxes
-from yolo.inference.detections import detect, suppress, suppression
+from yolo.inference.detections import Candidates, detect, suppression
 from yolo.network import Network
 from yolo.nms import Nms
 
@@ -278,7 +278,7 @@ def test_nms_is_opencvs(seed):
     confidences = random.uniform(0, 1, (count, classes)).astype(np.float32)
     confidences[confidences < 0.3] = 0
     nms = Nms(0.45, per_class=top or count, per_image=0)
-    found = suppress(torch.from_numpy(boxes), torch.from_numpy(confidences), nms)
+    found = Candidates(torch.from_numpy(boxes), torch.from_numpy(confidences)).suppressed(nms)
     corners = np.concatenate((boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, 2:]), 1).astype(float)
     expected = set()
     for c in range(classes):

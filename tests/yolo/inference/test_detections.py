@@ -16,11 +16,10 @@ from yolo.boxes import iou
 from yolo.datasets.images import letterbox_placement
 from yolo.errors import CfgError, DarknetError
 from yolo.inference.detections import (
+    Candidates,
     box_classes,
     candidates,
     detect,
-    relative_to_image,
-    suppress,
     suppression,
 )
 from yolo.nms import Nms
@@ -74,7 +73,7 @@ def same(a: torch.Tensor, b: torch.Tensor, nms: Nms) -> torch.Tensor:
 @given(st.integers(0, 10**6), st.integers(1, 40), st.sampled_from((0.3, 0.45, 0.7)))
 def test_plain_nms_is_opencvs(seed: int, count: int, thresh: float) -> None:
     boxes, confidences = scene(seed, count, 1)
-    found = suppress(boxes, confidences, Nms(thresh))
+    found = Candidates(boxes, confidences).suppressed(Nms(thresh))
     corner = torch.cat((boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, 2:]), 1).double().numpy()
     kept = cv2.dnn.NMSBoxes(corner.tolist(), confidences[:, 0].tolist(), 1e-9, thresh)
     assert found.confidences.tolist() == confidences[np.array(kept, int), 0].tolist()
@@ -85,7 +84,7 @@ def test_nms_is_darknets(seed: int, count: int, exponent: float | None) -> None:
     """What is left, and its order, which decides between detections of one truth."""
     boxes, confidences = scene(seed, count, 3)
     nms = Nms(0.45, exponent)
-    found = suppress(boxes, confidences, nms)
+    found = Candidates(boxes, confidences).suppressed(nms)
     rows = found.boxes.tolist(), found.classes.tolist(), found.confidences.tolist()
     got = [(tuple(box), k, p) for box, k, p in zip(*rows, strict=True)]
     assert got == darknet_nms(boxes, confidences, nms)
@@ -93,9 +92,9 @@ def test_nms_is_darknets(seed: int, count: int, exponent: float | None) -> None:
 
 def test_nms_in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     boxes, confidences = scene(3, 200, 20)
-    whole = suppress(boxes, confidences, Nms(0.45, 0.6))
+    whole = Candidates(boxes, confidences).suppressed(Nms(0.45, 0.6))
     monkeypatch.setattr(nms, "LARGEST", 300)
-    pieces = suppress(boxes, confidences, Nms(0.45, 0.6))
+    pieces = Candidates(boxes, confidences).suppressed(Nms(0.45, 0.6))
     assert 0 < len(whole) < int((confidences > 0).sum())
     for name in ("boxes", "classes", "confidences"):
         assert torch.equal(getattr(whole, name), getattr(pieces, name))
@@ -104,9 +103,9 @@ def test_nms_in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_boxes_of_other_classes_stay() -> None:
     boxes = torch.tensor([[0.5, 0.5, 0.2, 0.2]] * 2)
     confidences = torch.tensor([[0.9, 0.0], [0.0, 0.8]])
-    assert len(suppress(boxes, confidences, Nms())) == 2
-    assert len(suppress(boxes, torch.tensor([[0.9], [0.8]]), Nms())) == 1
-    assert len(suppress(boxes, torch.tensor([[0.9], [0.8]]), None)) == 2
+    assert len(Candidates(boxes, confidences).suppressed(Nms())) == 2
+    assert len(Candidates(boxes, torch.tensor([[0.9], [0.8]])).suppressed(Nms())) == 1
+    assert len(Candidates(boxes, torch.tensor([[0.9], [0.8]])).suppressed(None)) == 2
 
 
 @pytest.mark.parametrize(
@@ -142,7 +141,7 @@ def test_candidates(head: str, thresh: float) -> None:
     with torch.no_grad():
         outputs = network(3 * random_input(network))
     decoded = network.layers[1].decode(outputs[1])
-    for number, (boxes, confidences) in enumerate(candidates(network, outputs, thresh)):
+    for number, found in enumerate(candidates(network, outputs, thresh)):
         wanted = []
         for row in decoded[number]:
             scale = row[4]
@@ -153,8 +152,8 @@ def test_candidates(head: str, thresh: float) -> None:
             p = [float(scale * q) if scale * q > thresh else 0.0 for q in row[5:]]
             if any(p):
                 wanted.append((row[:4].tolist(), p))
-        assert boxes.tolist() == [box for box, _ in wanted]
-        np.testing.assert_allclose(confidences.numpy(), [p for _, p in wanted], rtol=1e-6)
+        assert found.boxes.tolist() == [box for box, _ in wanted]
+        np.testing.assert_allclose(found.confidences.numpy(), [p for _, p in wanted], rtol=1e-6)
         assert 0 < len(wanted) < len(decoded[number])
 
 
@@ -180,7 +179,7 @@ def test_boxes_find_back_from_the_letterbox(size: tuple[int, int]) -> None:
     boxes = torch.tensor([[0.5, 0.5, 1.0, 1.0], [0.25, 0.75, 0.5, 0.1]])
     x, y, w, h = placement
     inside = boxes * torch.tensor([w, h, w, h]) + torch.tensor([x, y, 0, 0])
-    back = relative_to_image(inside, placement)
+    back = Candidates(inside, torch.zeros(2, 1)).placed(placement).boxes
     torch.testing.assert_close(back, boxes)
     assert w == 1 or h == 1
 

@@ -34,6 +34,7 @@ class PriorHead(BoxHead):
     follows = False
     refers = ("loc", "conf")
     sees_patches = True
+    is_left_out = True
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from yolo.errors import CfgError
 from yolo.heads.ssd.decode import PriorHead
@@ -18,6 +18,24 @@ class Ssd(PriorHead):
     @functools.cached_property
     def rule(self) -> MultiboxLoss:
         return MultiboxLoss(self)
+
+    def described(self, place: Callable[[int], object]) -> dict[str, object]:
+        count = len(self.maps)
+        return {
+            "loc": [place(i) for i in self.sources[:count]],
+            "conf": [place(i) for i in self.sources[count:]],
+            "classes": self.classes,
+            "background": 0,
+            "order": "row, column, prior, number",
+            "decode": "centre = prior centre + shift * variance * prior size; "
+            "size = prior size * exp(shift * variance); softmax over background and classes",
+            "variance": list(self.variance),
+            "conf_thresh": self.conf_thresh,
+            "nms": self.nms,
+            "top_k": self.top_k,
+            "keep_top_k": self.keep_top_k,
+            "priors": [[round(value, 7) for value in row] for row in self.priors.tolist()],
+        }
 
 
 def only_ssd(layers: Iterable[Layer], path: str) -> Ssd:

@@ -1,0 +1,140 @@
+"""A network put together from sections of another one and new ones, all of which Darknet knows.
+
+What Darknet doesn't know is written as the layer says; image_mean= and image_scale= of [net] are a
+depthwise convolution in front of all others. For engines without dilation= kernels are as large as
+they reach, with zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeGuard
+
+import torch
+from torch import Tensor
+
+from yolo.cfg import Cfg
+from yolo.layers import IMAGE, Layer
+from yolo.layers.convolutional import Convolutional
+from yolo.layers.references import SHARING, renumbered
+from yolo.layers.written import Written, affine, route
+from yolo.network import PREPARATION, Network, State
+
+
+@dataclass(frozen=True)
+class Portable:
+    """`network` computes the output of section i of the original in its section `places[i]`."""
+
+    network: Network
+    places: Mapping[int, int]
+    is_new: bool = True  # whether anything had to be changed
+
+    def cfg_like(self, cfg: Cfg) -> Cfg:
+        """`cfg`, the original's in some form, where nothing had to be changed; else the new one."""
+        return self.network.cfg.strict() if self.is_new else cfg
+
+
+class Assembly:
+    """A cfg that is put together from sections of a network and new ones."""
+
+    def __init__(self, network: Network, dilation: bool, net: str | None = None) -> None:
+        self.network, self.dilation, self.net = network, dilation, net
+        self.places = {IMAGE: IMAGE}
+        self.parts: list[str | Layer] = []
+        self.state: State = {}
+
+    def changes(self, layer: Layer) -> bool:
+        """Whether a section can't stay as it is."""
+        foreign = layer.is_left_out or layer.substitutes() is not None
+        return foreign or self._is_widened(layer)
+
+    def prepare(self) -> None:
+        """What [net] does to the image, as a section; the padding behind it sees 0 as before."""
+        network = self.network
+        if network.mean is None:
+            return
+        mean, channels = torch.tensor(network.mean), network.image.channels
+        gain = torch.full((channels,), 255 * network.scale)
+        self._append(affine(gain, -mean * network.scale))
+        self.places[IMAGE] = len(self.parts) - 1
+
+    def add(self, layer: Layer) -> None:
+        """A section, or what stands for it."""
+        if layer.is_left_out:
+            return
+        substitutes = layer.substitutes()
+        if substitutes is None:
+            self.copy(layer)
+        else:
+            self._connect(layer)
+            self.write(layer, substitutes)
+
+    def write(self, layer: Layer, parts: Iterable[Written]) -> None:
+        """New sections in the place of one."""
+        for part in parts:
+            self._append(part)
+        self.places[layer.section.index] = len(self.parts) - 1
+
+    def copy(self, layer: Layer) -> None:
+        """A section with its tensors."""
+        self._connect(layer)
+        index = layer.section.index
+        self.places[index] = len(self.parts)
+        holder = layer.owner if layer.owner and not self.dilation else layer
+        tensors = {name: tensor.detach() for name, tensor in holder.stored().items()}
+        if "weights" in tensors and self._is_widened(layer):
+            tensors["weights"] = _widened(tensors["weights"], layer.dilation)
+        if tensors:
+            self.state[len(self.parts)] = tensors
+        self.parts.append(layer)
+
+    def finished(self) -> Portable:
+        """Raises CfgError where the sections don't make a network."""
+        cfg = self.network.cfg
+        kept = [part for part in self.parts if isinstance(part, Layer)]
+        moved = cfg.edited({part.section.index: self._edits(part) for part in kept})
+        net = self.net or moved.source(moved.net, PREPARATION)
+        texts = (
+            part
+            if isinstance(part, str)
+            else moved.source(moved.layers[part.section.index], self._dropped)
+            for part in self.parts
+        )
+        text = "\n\n".join(part.strip() for part in (net, *texts)) + "\n"
+        made = Cfg(text.encode("utf-8", "surrogateescape"), cfg.path)
+        return Portable(Network.with_state(made, self.state), self.places)
+
+    @property
+    def _dropped(self) -> tuple[str, ...]:
+        """Keys that no section keeps: a widened kernel is a section's own."""
+        return () if self.dilation else (SHARING,)
+
+    def _append(self, part: Written) -> None:
+        if part.tensors:
+            self.state[len(self.parts)] = dict(part.tensors)
+        self.parts.append(part.text)
+
+    def _connect(self, layer: Layer) -> None:
+        """See that what fed the section stands before it."""
+        before = self.places[layer.section.index - 1] if layer.follows else len(self.parts) - 1
+        if before != len(self.parts) - 1:
+            self.parts.append(route(before))
+
+    def _edits(self, layer: Layer) -> dict[str, object]:
+        found = renumbered(layer, self.places)
+        if self._is_widened(layer):
+            reach, padding = layer.dilation * (layer.size - 1) + 1, layer.padding * layer.dilation
+            found |= {"size": reach, "pad": 0, "padding": padding, "dilation": 1}
+        return found
+
+    def _is_widened(self, layer: Layer) -> TypeGuard[Convolutional]:
+        return not self.dilation and isinstance(layer, Convolutional) and layer.dilation > 1
+
+
+def _widened(weights: Tensor, dilation: int) -> Tensor:
+    """(n, c, k, k) → with zeros between them, as far as they reach apart"""
+    reach = dilation * (weights.shape[-1] - 1) + 1
+    wide = weights.new_zeros(*weights.shape[:2], reach, reach)
+    wide[:, :, ::dilation, ::dilation] = weights
+    return wide

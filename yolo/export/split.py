@@ -1,0 +1,101 @@
+"""A network in parts, for engines that lack what some of its sections compute.
+
+What is missing is computed between two parts, outside of the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from yolo.export.assembly import Assembly, Portable
+from yolo.export.portable import portable
+from yolo.layers import IMAGE, Layer
+from yolo.layers.written import Floats, Outside
+from yolo.network import Network
+
+Compute = Callable[[Portable, Floats, Sequence[int]], dict[int, Floats]]
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What stands behind a computation outside of the engine.
+
+    The input of `portable` is what `outside` computes from the output of section `source`.
+    """
+
+    source: int
+    outside: Outside
+    portable: Portable
+
+
+def split(network: Network) -> tuple[Portable, list[Tail]]:
+    """The network up to the sections that are computed outside, and what stands behind each.
+
+    Without dilation=. Raises CfgError where what stands behind one needs other sections, too.
+    """
+    plain = network.plain()
+    cuts = [(layer, outside) for layer in plain.layers if (outside := layer.outside())]
+    if not cuts:
+        return portable(plain, dilation=False), []
+    behind = [_behind(plain, layer) for layer, _ in cuts]
+    for (layer, _), others in zip(cuts, behind, strict=True):
+        _check_tail(layer, others)
+    gone = {layer.section.index for layer, _ in cuts}
+    gone |= {layer.section.index for others in behind for layer in others}
+    made = Assembly(plain, dilation=False)
+    made.prepare()
+    for layer in plain.layers:
+        if layer.section.index not in gone:
+            made.add(layer)
+    tails = [_tail(plain, *cut, others) for cut, others in zip(cuts, behind, strict=True)]
+    return made.finished(), tails
+
+
+def computed(
+    first: Portable, tails: Sequence[Tail], x: Floats, compute: Compute, wanted: Sequence[int]
+) -> dict[int, Floats]:
+    """The outputs of sections of the original, where an engine computes part after part.
+
+    `compute` is given a part, its input and the sections that are asked for, those of other parts
+    among them.
+    """
+    found = compute(first, x, [*wanted, *(tail.source for tail in tails)])
+    for tail in tails:
+        found |= compute(tail.portable, tail.outside.compute(found[tail.source]), wanted)
+    return found
+
+
+def _behind(network: Network, start: Layer) -> list[Layer]:
+    """All that needs the output of a section, heads that are left out excepted."""
+    found: list[Layer] = []
+    members = {start.section.index}
+    for layer in network.layers:
+        if layer.is_left_out or not members & set(layer.sources):
+            continue
+        if not members >= set(layer.sources):
+            raise layer.section.error(
+                f"needs more than the [{start.section.name}] in line {start.section.line + 1}: no "
+                "engine without such a section can run it"
+            )
+        found.append(layer)
+        members.add(layer.section.index)
+    return found
+
+
+def _check_tail(start: Layer, others: Sequence[Layer]) -> None:
+    if start.sources[0] == IMAGE:
+        raise start.section.error("sees the image: no engine without such a section can run it")
+    for layer in others:
+        if layer.outside():
+            raise layer.section.error("stands behind another one: only Darknet can run it")
+
+
+def _tail(network: Network, start: Layer, outside: Outside, others: Sequence[Layer]) -> Tail:
+    shape = start.out_shape
+    net = f"[net]\nwidth={shape.width}\nheight={shape.height}\nchannels={shape.channels}\n"
+    made = Assembly(network, False, net)
+    made.write(start, outside.rest)
+    for layer in others:
+        made.add(layer)
+    return Tail(start.sources[0], outside, made.finished())

@@ -1,0 +1,46 @@
+"""What sections give, held for as long as others need it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from yolo.layers import IMAGE, Layer
+
+T = TypeVar("T")
+
+
+class Held(Generic[T]):
+    """Outputs by section, of the network's input at first.
+
+    `consumers` are the sections that use each output, once for every use.
+    """
+
+    def __init__(self, consumers: Mapping[int, Sequence[int]], image: T) -> None:
+        self._uses = {i: len(users) for i, users in consumers.items()}
+        self._outputs = {IMAGE: image}
+
+    def inputs(self, layer: Layer) -> list[T]:
+        """What feeds a section."""
+        return [self._outputs[source] for source in layer.sources]
+
+    def get(self, index: int) -> T | None:
+        """The output of a section; None where no other one needs it."""
+        return self._outputs.get(index)
+
+    def values(self) -> Iterable[T]:
+        """All that is held."""
+        return self._outputs.values()
+
+    def keep(self, layer: Layer, output: T | None) -> None:
+        """Hold what a section gives, if others need it, and let go what it was the last to need.
+
+        None is for a section that is left out.
+        """
+        index = layer.section.index
+        if output is not None and self._uses[index]:
+            self._outputs[index] = output
+        for source in layer.sources:
+            self._uses[source] -= 1
+            if not self._uses[source]:
+                del self._outputs[source]
