@@ -100,12 +100,12 @@ def options_of(path: Path) -> set[str]:
     return set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', path.read_text()))
 
 
-def help_of(path: Path, place: Path, *forms: str) -> tuple[str, float]:
-    """What --help says, and the seconds that it takes; torch must not be imported for it."""
+def help_of(path: Path, place: Path, *words: str) -> tuple[str, float]:
+    """What a help says, and the seconds that it takes; torch must not be imported for it."""
     script = (
         "import atexit, runpy, sys; "
         "atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr)); "
-        f"sys.path.insert(0, {str(TOOLS)!r}); sys.argv = ['x', *{forms!r}, '--help']; "
+        f"sys.path.insert(0, {str(TOOLS)!r}); sys.argv = ['x', *{words!r}]; "
         f"runpy.run_path({str(path)!r}, run_name='__main__')"
     )
     start, usage = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -120,10 +120,15 @@ def help_of(path: Path, place: Path, *forms: str) -> tuple[str, float]:
 
 @pytest.mark.parametrize("path", tools(), ids=lambda path: path.stem)
 def test_help_is_fast_and_complete(path: Path, tmp_path: Path) -> None:
-    text, seconds = help_of(path, tmp_path)
+    text, seconds = help_of(path, tmp_path, "--help")
     assert seconds < 1
+    assert text.count("\n") <= 40  # so that it fits on a screen
     forms = re.findall(r"^    ([a-z0-9-]+)(?: +\S|$)", text, re.MULTILINE) if "FORM" in text else []
-    whole = "".join([text, *(help_of(path, tmp_path, form)[0] for form in forms)])
+    whole = "".join([text, *(help_of(path, tmp_path, form, "--help")[0] for form in forms)])
+    if "--help-all" in text:
+        everything, seconds = help_of(path, tmp_path, "--help-all")
+        assert seconds < 1
+        whole += everything
     assert options_of(path) <= set(re.findall(r"--[a-z][a-z-]*", whole))
     assert "None" not in whole
     assert "option_strings" not in whole  # a % that argparse took for its own
