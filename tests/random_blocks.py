@@ -131,9 +131,9 @@ def difference(network, state, blocks, removal, x):
     wanted = network.head_inputs
     with torch.no_grad():
         smaller = Network.with_state(removal.cfg, removal.state)
-        found = smaller(x, collect=[removal.places[i] for i in wanted])
+        found = smaller(x, collect=[removal.index_map[i] for i in wanted])
         expected = silenced(network, state, blocks)(x, collect=wanted)
     if not all(out.isfinite().all() for out in expected.values()):
         reject()
-    assert {removal.places[i] for i in wanted} == set(smaller.head_inputs)
-    return relative({i: found[removal.places[i]] for i in wanted}, expected)
+    assert {removal.index_map[i] for i in wanted} == set(smaller.head_inputs)
+    return relative({i: found[removal.index_map[i]] for i in wanted}, expected)

@@ -306,7 +306,7 @@ def test_missing_engines_are_left_out_and_say_why() -> None:
 @pytest.mark.usefixtures("nothing_installed")
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_missing_engine_that_is_asked_for_by_name_is_an_error(name: str) -> None:
-    with pytest.raises(EngineError, match="is not installed|no Darknet library found"):
+    with pytest.raises(EngineError, match=r"is not installed|no Darknet library found"):
         Proofs((TORCH, name)).engines()
 
 

@@ -406,7 +406,7 @@ def test_an_interrupt_before_anything_leaves_nothing(
         (("--targets", "macs=0.5", "--recover", "x"), "recover x: expected one of"),
         (
             ("--targets", "macs=0.5", "--importances", "taylor"),
-            "importance taylor: needs images (--calibrate)",
+            "importance taylor: needs images (--c",
         ),
         (("--targets", "macs=0.5", "--recover", "bn"), "recover bn: needs images (--calibrate)"),
         (("--targets", ","), "target: expected at least one"),

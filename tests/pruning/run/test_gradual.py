@@ -168,7 +168,7 @@ def test_a_folder_that_was_begun_otherwise(job):
         (
             {"plan": Plan("slim", 0.5, {})},
             2,
-            "--steps can't be combined with --strategy slim: cut on",
+            "combined with --strategy slim: cut once",
         ),
         ({"spec": Spec("bayesian", Thresholds())}, 2, "combined with --strategy bayesian: cut onc"),
         ({"spec": spec("slim+layer", 0.5, blocks=1)}, 2, "with --strategy slim\\+layer: cut once"),

@@ -263,7 +263,7 @@ def test_an_engine_that_is_asked_for_must_be_there(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(darknet, "DEBIAN", tmp_path / "libdarknet.so")
-    with pytest.raises(EngineError, match="no Darknet library found|no such file"):
+    with pytest.raises(EngineError, match=r"no Darknet library found|no such file"):
         prune(small.job(**{"verify": None, **asked}))
     proof = prune(small.job(verify=None)).report.proof
     assert proof.engines["darknet"].value is None
