@@ -21,7 +21,7 @@ def digits(strategy: str, **more: object) -> Job:
 
 
 def layer(**more: object) -> Job:
-    return digits("layer", percent=more.pop("percent", 0.0), **more)
+    return digits("layer", percent=more.pop("percent", None), **more)
 
 
 def measures(shortened, folding):

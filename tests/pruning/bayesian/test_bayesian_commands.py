@@ -19,6 +19,7 @@ from yolo.errors import PlanError
 from yolo.files import write_files
 from yolo.layers.bayesian import bayesian_layers
 from yolo.models.checkpoint import checkpoint_writer
+from yolo.models.initialize import initialize
 from yolo.models.load import load_model
 from yolo.network import Network
 
@@ -43,14 +44,31 @@ def digits(tmp_path):
     return tmp_path
 
 
+NOISE = 6  # filters
+
+
+def begin_with_noise(cfg, path, filters):
+    """Fresh weights, so many filters of section 0 where a long training leaves superfluous ones.
+
+    In a short one it is chance how far the posteriors of filters drift apart.
+    """
+    network = Network(Cfg.load(cfg))
+    initialize(network)
+    prior = network.layers[0].prior
+    prior.z_logvar.data[:filters] = 6 + 2 * prior.z_mean.data[:filters].abs().log()
+    write_files([(path, checkpoint_writer(checkpoint_of(network)))])
+
+
 def test_the_whole_way_in_a_minute(command, digits):
     """Convert, train, cut at the gaps, prove, round: accuracy stays, two piles are found."""
     made = command.run("convert", "bayesian", digits / "x.cfg", digits / "b.cfg")
     assert made.out.endswith("with 3 Bayesian sections\n")
+    begin_with_noise(digits / "b.cfg", digits / "b.pt", NOISE)
     where = ["--data", digits / "x.data"]
     out = digits / "out"
-    options = ["--epochs", 16, "--ema", 0.97, "--workers", 0, "--eval-every", 16, "--out", out]
-    ended = command.run("train", "--cfg", digits / "b.cfg", *where, *options)
+    options = ["--epochs", 10, "--ema", 0.97, "--workers", 0, "--eval-every", 10, "--out", out]
+    begun = ["--cfg", digits / "b.cfg", "--weights", digits / "b.pt"]
+    ended = command.run("train", *begun, *where, *options)
     assert ended.code == 0, ended.err
     assert "KL" in ended.out
     assert "times smaller" in ended.out
@@ -83,6 +101,8 @@ def test_the_whole_way_in_a_minute(command, digits):
         "c-groups-3.png",
     }
     original, _ = load_model(None, str(out / "last.pt"))
+    noise, others = np.split(original.layers[0].excess().detach().numpy(), [NOISE])
+    assert noise.min() > 0 > np.median(others)
     smaller, _ = load_model(str(digits / "cut" / "c.cfg"), str(digits / "cut" / "c.weights"))
     assert {s.type for s in smaller.cfg.layers} == {
         "convolutional",
@@ -97,6 +117,9 @@ def test_the_whole_way_in_a_minute(command, digits):
     assert ended.code == 0, ended.err
     assert json.loads((digits / "t.json").read_text())["top1"] > 0.9
     report = json.loads((digits / "cut" / "c.json").read_text())
+    first = report["bayesian"]["groups"][0]
+    assert np.median(others) < first["threshold"] < noise.min()
+    assert first["after"] == (others < first["threshold"]).sum()
     assert report["bayesian"]["reduced"]["top-1"] > 0.9
     assert report["proof"]["posterior"] < 1e-5
     assert report["proof"]["masked"] < 1e-5

@@ -11,10 +11,12 @@ from random_blocks import difference
 from trained_models import trained_model
 
 from pruning.cut.blocks import remove, residual_blocks
-from pruning.proof.engines import Darknet, Engine, EngineError, OpenCV
-from pruning.proof.verify import noise_image, relative
+from pruning.proof.engines.base import Engine, EngineError
+from pruning.proof.engines.darknet import Darknet
+from pruning.proof.engines.opencv import OpenCV
+from pruning.proof.verify import relative
 from yolo.cfg import Cfg
-from yolo.models.randomize import randomize
+from yolo.models.randomize import noise_image, randomize
 from yolo.models.weights import load_weights
 from yolo.network import Network
 

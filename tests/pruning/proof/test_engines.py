@@ -10,7 +10,12 @@ from cfgs import HEAD, connected, conv, maxpool, net, plain, region, route, shor
 from networks import build
 from trained_models import NAMES, trained_model
 
-from pruning.proof.engines import Darknet, Engine, EngineError, OpenCV, darknet, find_darknet
+from pruning.proof.engines import darknet
+from pruning.proof.engines.base import Engine, EngineError
+from pruning.proof.engines.darknet import Darknet, find_darknet
+from pruning.proof.engines.opencv import OpenCV
+from pruning.proof.verify import NOT_RUN, Difference, Proofs
+from pruning.registry import ENGINES, PROOFS, TORCH
 from yolo.cfg import Cfg
 from yolo.models.weights import load_weights
 from yolo.network import Network
@@ -275,3 +280,45 @@ def test_a_program_without_a_library(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(darknet, "DEBIAN", tmp_path / "libdarknet.so")
     with pytest.raises(EngineError, match="no Darknet library found"):
         find_darknet()
+
+
+# Which engines prove
+
+
+@pytest.fixture
+def nothing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without OpenCV and without a Darknet library."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(darknet, "DEBIAN", tmp_path / "libdarknet.so")
+
+
+@pytest.mark.usefixtures("nothing_installed")
+def test_missing_engines_are_left_out_and_say_why() -> None:
+    found = Proofs().engines()
+    assert found.keys() == ENGINES.keys()
+    for name, engine in found.items():
+        assert isinstance(engine, Difference)
+        assert engine.value is None
+        assert "not installed" in engine.note or "no Darknet library found" in engine.note, name
+
+
+@pytest.mark.usefixtures("nothing_installed")
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_missing_engine_that_is_asked_for_by_name_is_an_error(name: str) -> None:
+    with pytest.raises(EngineError, match=r"is not installed|no Darknet library found"):
+        Proofs((TORCH, name)).engines()
+
+
+@pytest.mark.usefixtures("nothing_installed")
+def test_a_missing_library_that_is_named_is_an_error() -> None:
+    with pytest.raises(EngineError, match=r"^nowhere/libdarknet\.so: no such file"):
+        Proofs(None, {"darknet": "nowhere/libdarknet.so"}).engines()
+
+
+@pytest.mark.usefixtures("nothing_installed")
+def test_an_engine_that_is_not_asked_for_is_not_looked_for() -> None:
+    given = {"darknet": "nowhere/libdarknet.so"}
+    for names in ((), (TORCH,)):
+        assert Proofs(names, given).engines() == dict.fromkeys(ENGINES, NOT_RUN)
+    assert all(Proofs().makes(name) for name in PROOFS)

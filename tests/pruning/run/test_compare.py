@@ -7,30 +7,31 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from command_line import CommandLine
-from jobs import make_job, prune
+from jobs import Job, make_job, prune
 from networks import build
-from outcomes import WHOLE
-from pruning.run.request import Request
-from pruning.run.trials import make
+from outcomes import ORIGINAL
 from specs import spec
 from tiny_data import CLASSIFIER, DETECTOR, make_classification_data, make_detection_data
 
-from pruning.calibration import statistics as evidence
+from pruning import session
 from pruning.calibration.images import split
-from pruning.calibration.recovery import head_error
-from pruning.measure import metric as judge
-from pruning.measure.metric import ERROR, HeadError, Kept
+from pruning.measure import metric
+from pruning.measure.head_error import ERROR, HeadError, head_error
+from pruning.measure.metric import CachedImages
 from pruning.proof.engines.base import EngineError
 from pruning.registry import RECOVERIES
-from pruning.run import trials
-from pruning.run.compare import COUNTED, ORIGINAL, Comparison, Cut, Outcome, dump, load
+from pruning.run import compare
+from pruning.run.compare import Request, Trials
+from pruning.run.compare import compared as made
+from pruning.run.comparison import Combination, Comparison, Outcome, dump, load
+from pruning.session import Inputs
 from yolo.errors import DarknetError, PlanError
 from yolo.models.weights import save_weights
 
@@ -56,15 +57,25 @@ def model(text: str) -> None:
     save_weights(build(text), "x.weights")
 
 
-def request(**changes: object) -> Request:
-    given = Request(
-        "x.cfg", "x.weights", ("shortcut",), ("bn",), ("macs=0.6",), ("fold",), data="x.data"
-    )
-    return replace(given, **changes)  # type: ignore[arg-type]
+INPUTS = Inputs("x.cfg", "x.weights", data="x.data", workers=0)
+
+
+def request(inputs: Inputs = INPUTS, **changes: object) -> Request:
+    lists = {
+        "strategies": ("shortcut",),
+        "importances": ("bn",),
+        "targets": ("macs=0.6",),
+        "recoveries": ("fold",),
+    }
+    return Request(inputs, **{**lists, **changes})  # type: ignore[arg-type]
+
+
+def inputs(**changes: object) -> Inputs:
+    return replace(INPUTS, **changes)  # type: ignore[arg-type]
 
 
 def compared(asked: Request) -> Comparison:
-    outcomes = {outcome.key: outcome for outcome in make(asked, {})}
+    outcomes = {outcome.key: outcome for outcome in made(asked, {})}
     found = Comparison.of(asked.keys(), outcomes)
     assert found
     return found
@@ -79,48 +90,54 @@ def test_every_cut_is_what_prune_makes(here: Path, kind: str) -> None:
         model(CLASSIFIER)
         make_classification_data(here)
     asked = request(
+        inputs(calibrate="pictures"),
         strategies=("normal", "slim"),
         importances=("bn", "least-squares"),
         targets=("params=0.5",),
         recoveries=tuple(RECOVERIES),
-        calibrate="pictures",
     )
     found = compared(asked)
     assert len(found.outcomes) == 16
     for outcome in found.outcomes:
-        cut = outcome.cut
-        wish = spec(cut.strategy, target=cut.target, importance=cut.importance)
-        job = make_job("x.cfg", "x.weights", wish, verify=(), runs=0, data="x.data", workers=0)
-        job = replace(job, calibrate="pictures", recover=cut.recover)
+        job = job_of(outcome, data="x.data", workers=0)
         if outcome.found is None:
             with pytest.raises(PlanError, match=f"^{re.escape(outcome.note)}$"):
                 prune(job)
             continue
         report = prune(job).report
-        for who, cost in ((outcome.found, report.after), (found.original, report.before)):
-            assert cost.accuracy
-            assert (who.score, who.score_name) == (cost.accuracy.score, cost.accuracy.score_name)
-            counts = cost.channels, cost.parameters, cost.macs, cost.weights_bytes
-            assert tuple(getattr(who, name) for name in COUNTED) == counts
+        for scored, told in ((outcome.found, report.after), (found.original, report.before)):
+            assert told.score
+            assert (scored.score, scored.score_name) == (told.score.value, told.score.title)
+            assert scored.cost == told.cost
     assert sum(outcome.found is not None for outcome in found.outcomes) == 8  # slim
 
 
+def job_of(outcome: Outcome, **inputs: object) -> Job:
+    """What makes a single cut of a comparison, with pictures to calibrate."""
+    assert outcome.combination
+    strategy, importance, target, recover = astuple(outcome.combination)
+    asked = spec(strategy, target=target, importance=importance, recover=recover)
+    given = {"verify": (), "runs": 0, "calibrate": "pictures", **inputs}
+    return make_job("x.cfg", "x.weights", asked, **given)  # type: ignore[arg-type]
+
+
 def test_without_data_heads_are_compared_on_images_that_calibrated_nothing(here: Path) -> None:
-    asked = request(data=None, calibrate="pictures", recoveries=("fold", "reconstruct"))
+    asked = request(inputs(data=None, calibrate="pictures"), recoveries=("fold", "reconstruct"))
     found = compared(asked)
     assert (found.score_name, found.original.score) == (ERROR, 0.0)
-    lab = trials.Trials(asked, lambda step: None)
-    images = trials.calibration_images("pictures", lab.graph.network, 64)
+    opened = Trials(asked, lambda step: None).session
+    assert opened.images is not None
     for outcome in found.outcomes:
-        job = make_job("x.cfg", "x.weights", spec("shortcut", target="macs=0.6", importance="bn"))
-        job = replace(job, verify=(), runs=0, calibrate="pictures", recover=outcome.cut.recover)
-        expected = head_error(lab.graph.network, prune(job).smaller, split(images)[1])
+        cut = prune(job_of(outcome)).cut
+        expected = head_error(opened.original, cut.network, split(opened.images)[1])
         assert outcome.found
         assert outcome.found.score == pytest.approx(expected, rel=1e-6)
 
 
-def test_noise_judges_where_there_are_no_images(here: Path) -> None:
-    found = compared(request(data=None, weights="random:3", targets=("macs=0.8", "macs=0.3")))
+def test_noise_tells_where_there_are_no_images(here: Path) -> None:
+    found = compared(
+        request(inputs(data=None, weights="random:3"), targets=("macs=0.8", "macs=0.3"))
+    )
     small, large = (outcome.found.score for outcome in found.outcomes if outcome.found)
     assert small is not None
     assert large is not None
@@ -129,21 +146,21 @@ def test_noise_judges_where_there_are_no_images(here: Path) -> None:
 
 def test_what_cuts_share_is_made_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counts: dict[str, int] = {}
-    shared = ("load_model", "gather", "calibration_images", "Way")
-    places = dict.fromkeys(shared, trials) | {"gather": evidence}
-    for name, module in {**places, "evaluation_loader": judge, "evaluate": judge}.items():
+    shared = ("load_model", "statistics_of", "calibration_images", "schedule_of")
+    places = dict.fromkeys(shared, session)
+    for name, module in {**places, "evaluation_loader": metric, "evaluate": metric}.items():
         monkeypatch.setattr(module, name, counting(counts, name, getattr(module, name)))
     asked = request(
+        inputs(calibrate="pictures"),
         strategies=("normal", "shortcut"),
         importances=("bn", "taylor"),
         targets=("macs=0.8", "macs=0.6"),
         recoveries=("fold", "bn"),
-        calibrate="pictures",
     )
     assert len(compared(asked).outcomes) == 16
     evaluated = counts.pop("evaluate")
-    assert 9 <= evaluated <= 17  # where making up for a cut gains nothing it isn't judged twice
-    assert counts == {**dict.fromkeys(shared, 1), "Way": 4, "evaluation_loader": 1}
+    assert 9 <= evaluated <= 17  # where recovery gains nothing it isn't evaluated twice
+    assert counts == {**dict.fromkeys(shared, 1), "schedule_of": 4, "evaluation_loader": 1}
 
 
 def counting(counts: dict[str, int], name: str, function: Callable) -> Callable:
@@ -163,7 +180,7 @@ def test_images_are_kept_from_one_evaluation_to_the_next() -> None:
             yield from (1, 2)
 
     loader = Loader()
-    kept = Kept(loader)  # type: ignore[arg-type]
+    kept = CachedImages(loader)  # type: ignore[arg-type]
     for _ in kept:  # left before its end, it isn't all that there is
         break
     assert [list(kept), list(kept)] == [[1, 2], [1, 2]]
@@ -182,24 +199,27 @@ class Clock:
     asked: list[int] = []  # noqa: RUF012
 
     def latency(self, cfg: object, network: object, runs: int) -> float:
-        turn = len(Clock.asked)
+        number = len(Clock.asked)
         Clock.asked.append(runs)
-        return (10.0 + turn // 2) / (1 + turn % 2)
+        return (10.0 + number // 2) / (1 + number % 2)
 
 
 def test_times_alternate_and_belong_to_the_structure(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trials, "OpenCV", Clock)
+    monkeypatch.setattr(compare, "OpenCV", Clock)
     monkeypatch.setattr(Clock, "asked", [])
     asked = request(
-        targets=("macs=0.8", "macs=0.6"), recoveries=("fold", "bn"), calibrate="pictures", runs=7
+        inputs(calibrate="pictures"),
+        targets=("macs=0.8", "macs=0.6"),
+        recoveries=("fold", "bn"),
+        runs=7,
     )
     found = compared(asked)
-    assert Clock.asked == [7] * (2 * 2 * trials.TURNS)  # not anew for the second recovery
+    assert Clock.asked == [7] * (2 * 2 * compare.ROUNDS)  # not anew for the second recovery
     measured = [outcome.found for outcome in found.outcomes if outcome.found]
-    assert [(m.whole_ms, m.ms) for m in measured] == [(11.0, 5.5)] * 2 + [(14.0, 7.0)] * 2
-    assert found.whole_ms == 12.5
+    assert [(m.original_ms, m.ms) for m in measured] == [(11.0, 5.5)] * 2 + [(14.0, 7.0)] * 2
+    assert found.original_ms == 12.5
     assert [found.ms(m) for m in measured] == [6.25] * 4
 
 
@@ -207,7 +227,7 @@ def test_no_engine_is_no_reason_to_stop(here: Path, monkeypatch: pytest.MonkeyPa
     def missing(threads: int) -> None:
         raise EngineError("OpenCV is not installed")
 
-    monkeypatch.setattr(trials, "OpenCV", missing)
+    monkeypatch.setattr(compare, "OpenCV", missing)
     asked = request(runs=1)
     (first,) = compared(asked).outcomes
     assert first.found
@@ -215,16 +235,18 @@ def test_no_engine_is_no_reason_to_stop(here: Path, monkeypatch: pytest.MonkeyPa
     assert "1: not timed: OpenCV is not installed" in compared(asked).tables()
 
 
-def test_times_are_added_without_judging_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {outcome.key: outcome for outcome in make(request(), {})}
+def test_times_are_added_without_evaluating_again(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {outcome.key: outcome for outcome in made(request(), {})}
     counts: dict[str, int] = {}
-    monkeypatch.setattr(judge, "evaluate", counting(counts, "evaluate", judge.evaluate))
-    monkeypatch.setattr(trials, "OpenCV", Clock)
-    (timed,) = make(request(runs=2), known)
+    monkeypatch.setattr(metric, "evaluate", counting(counts, "evaluate", metric.evaluate))
+    monkeypatch.setattr(compare, "OpenCV", Clock)
+    (timed,) = made(request(runs=2), known)
     assert timed.found
     assert timed.found.ms
     before = known[timed.key].found
-    assert before == replace(timed.found, ms=None, whole_ms=None)
+    assert before == replace(timed.found, ms=None, original_ms=None)
     assert not counts
 
 
@@ -232,20 +254,20 @@ def test_times_are_added_without_judging_again(here: Path, monkeypatch: pytest.M
 
 
 def test_keys_change_with_what_matters(here: Path) -> None:
-    both = {"importances": ("bn", "taylor"), "recoveries": ("fold", "bn"), "calibrate": "pictures"}
-    asked = request(**both)
-    before = asked.keys()
+    both = {"importances": ("bn", "taylor"), "recoveries": ("fold", "bn")}
+    given = inputs(calibrate="pictures")
+    before = request(given, **both).keys()
     assert len(set(before.values())) == 5
-    plain, looking = Cut("shortcut", "bn", "macs=0.6", "fold"), set(before) - {ORIGINAL}
+    plain, looking = Combination("shortcut", "bn", "macs=0.6", "fold"), set(before) - {None}
     looking.remove(plain)
 
-    def changed(**changes: object) -> set[Cut]:
-        after = request(**both, **changes).keys()
-        return {cut for cut, key in before.items() if after[cut] != key}
+    def changed(inputs: Inputs = given, **changes: object) -> set[Combination | None]:
+        after = request(inputs, **{**both, **changes}).keys()
+        return {combination for combination, key in before.items() if after[combination] != key}
 
     assert changed() == changed(runs=3) == changed(targets=("macs=0.6", "macs=0.4")) == set()
-    assert changed(calibration_images=5) == looking  # they don't judge: there is data
-    assert changed(points=11) == set(before)
+    assert changed(replace(given, calibration_images=5)) == looking  # the score is of the data
+    assert changed(replace(given, points=11)) == set(before)
     os.utime("pictures/0.png", (0, 0))
     assert changed() == looking
     for name in ("x.cfg", "x.weights", "x.data", "valid.txt"):
@@ -257,12 +279,12 @@ def test_keys_change_with_what_matters(here: Path) -> None:
 
 
 def test_outcomes_survive_their_file(tmp_path: Path) -> None:
-    cut = Cut("slim", "bn", "macs=0.5", "fold")
-    found = replace(WHOLE, score=None, ms=2.5, whole_ms=5.0)
+    slim = Combination("slim", "bn", "macs=0.5", "fold")
+    found = replace(ORIGINAL, score=None, ms=2.5, original_ms=5.0)
     outcomes = [
-        Outcome(ORIGINAL, "a", WHOLE),
-        Outcome(cut, "b", found, "said"),
-        Outcome(replace(cut, strategy="tiny"), "c", None, "no"),
+        Outcome(None, "a", ORIGINAL),
+        Outcome(slim, "b", found, "said"),
+        Outcome(replace(slim, strategy="tiny"), "c", None, "no"),
     ]
     known = {outcome.key: outcome for outcome in outcomes}
     path = tmp_path / "compare.json"
@@ -275,32 +297,23 @@ def test_outcomes_survive_their_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content",
+    "change",
     [
-        "",
-        "[]",
-        "\xff",
-        "{}",
-        '{"format": "x"}',
-        "[" * 100000,
-        *(
-            dump({"a": Outcome(ORIGINAL, "a", WHOLE)}, ["a"]).replace(*change)
-            for change in (
-                ('"a"', "3"),
-                ("100,", "null,"),
-                ("0.8", '"0.8"'),
-                ('"cuts": [', '"cuts": ["x",'),
-                ('"score":', '"scare":'),
-                ('"others"', '"other"'),
-            )
-        ),
+        ('"a"', "3"),
+        ("100,", "null,"),
+        ("0.8", '"0.8"'),
+        ('"cuts": [', '"cuts": ["x",'),
+        ('"score":', '"scare":'),
+        ('"others"', '"other"'),
     ],
 )
-def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
+def test_damaged_files_are_refused(tmp_path: Path, change: tuple[str, str]) -> None:
+    content = dump({"a": Outcome(None, "a", ORIGINAL)}, ["a"]).replace(*change)
     path = tmp_path / "compare.json"
-    path.write_bytes(content.encode("latin-1"))
-    with pytest.raises(DarknetError, match="not a comparison of cuts"):
+    path.write_text(content)
+    with pytest.raises(DarknetError, match="is a damaged comparison of cuts"):
         load(path)
+    assert path.read_text() == content
 
 
 # The command
@@ -334,12 +347,12 @@ def test_what_is_there_is_not_made_again(
 ) -> None:
     first = command.run("compare", *GIVEN, *TWO)
     counts: dict[str, int] = {}
-    for name in ("load_model", "operate"):
-        monkeypatch.setattr(trials, name, counting(counts, name, getattr(trials, name)))
+    for name in ("load_model", "compact_network"):
+        monkeypatch.setattr(session, name, counting(counts, name, getattr(session, name)))
     assert command.run("compare", *GIVEN, *TWO).out == first.out
     assert not counts
     ended = command.run("compare", *GIVEN, *TWO[:-1], "macs=0.6,macs=0.8,params=0.6")
-    assert (ended.code, counts) == (0, {"load_model": 1, "operate": 2})
+    assert (ended.code, counts) == (0, {"load_model": 1, "compact_network": 2})
     assert command.run("compare", *GIVEN, *TWO).out == first.out  # the others are kept for later
     assert len(load(Path("out/compare.json"))) == 7
 
@@ -350,25 +363,25 @@ def test_an_interrupt_keeps_what_is_done(
     wanted = (*GIVEN, "--strategies", "shortcut", "--importances", "bn,l1,l2", "--targets")
     ended = command.run("compare", *wanted, "macs=0.6", "--out", "whole")
     whole = ended.out.replace("whole", "out")
-    cut = trials.operate
+    cut = session.compact_network
     calls = iter((cut, cut, None))
 
-    def operate(*arguments: object) -> object:
+    def interrupted(*arguments: object) -> object:
         function = next(calls)
         if function is None:
             raise KeyboardInterrupt
         return function(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(trials, "operate", operate)
+    monkeypatch.setattr(session, "compact_network", interrupted)
     ended = command.run("compare", *wanted, "macs=0.6")
     assert ended.code == 130
     assert "Interrupted: 2 of 3 cuts are made; the same command goes on." in ended.out
     assert "2 combinations" in ended.out
     assert sorted(os.listdir("out")) == list(FILES)
     counts: dict[str, int] = {}
-    monkeypatch.setattr(trials, "operate", counting(counts, "operate", cut))
+    monkeypatch.setattr(session, "compact_network", counting(counts, "compact_network", cut))
     ended = command.run("compare", *wanted, "macs=0.6")
-    assert (ended.code, ended.out, counts) == (0, whole, {"operate": 1})
+    assert (ended.code, ended.out, counts) == (0, whole, {"compact_network": 1})
 
 
 def test_an_interrupt_before_anything_leaves_nothing(
@@ -377,7 +390,7 @@ def test_an_interrupt_before_anything_leaves_nothing(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trials, "load_model", interrupted)
+    monkeypatch.setattr(session, "load_model", interrupted)
     ended = command.run("compare", *GIVEN, *TWO)
     assert (ended.code, ended.out) == (130, "")
     assert not Path("out").exists()
@@ -386,18 +399,21 @@ def test_an_interrupt_before_anything_leaves_nothing(
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (("--targets", "macs=0.5", "--strategies", "slam"), "strategy slam: expected some of"),
-        (("--targets", "macs=0.5", "--strategies", "bayesian"), "strategy bayesian: expected"),
+        (("--targets", "macs=0.5", "--strategies", "slam"), "strategy slam: expected one of"),
+        (("--targets", "macs=0.5", "--strategies", "bayesian"), "bayesian doesn't take targets"),
         (("--targets", "macs=0.5", "--strategies", ","), "strategy: expected at least one"),
-        (("--targets", "macs=0.5", "--importances", "x"), "importance x: expected some of"),
-        (("--targets", "macs=0.5", "--recover", "x"), "recover x: expected some of"),
-        (("--targets", "macs=0.5", "--importances", "taylor"), "importance taylor: needs images"),
-        (("--targets", "macs=0.5", "--recover", "bn"), "recover bn: needs images: --calibrate"),
+        (("--targets", "macs=0.5", "--importances", "x"), "importance x: expected one of"),
+        (("--targets", "macs=0.5", "--recover", "x"), "recover x: expected one of"),
+        (
+            ("--targets", "macs=0.5", "--importances", "taylor"),
+            "importance taylor: needs images (--c",
+        ),
+        (("--targets", "macs=0.5", "--recover", "bn"), "recover bn: needs images (--calibrate)"),
         (("--targets", ","), "target: expected at least one"),
         ((), "the following arguments are required: --targets"),
         (("--targets", "macs=2.5"), "target macs=2.5: expected a share"),
-        (("--targets", "max=0.5"), "target max=0.5: 'max' is none of"),
-        (("--targets", "macs=0.5,ms=12"), "target ms=12: only channels, params, macs, bytes are"),
+        (("--targets", "max=0.5"), "target max=0.5: expected one of"),
+        (("--targets", "macs=0.5,ms=12"), "target ms=12: only channels, parameters, macs, by"),
         (("--targets", "macs=0.5", "--runs", "-1"), "--runs -1: expected at least 0"),
         (("--targets", "macs=0.5", "--points", "11"), "--points 11: needs --data"),
         (("--targets", "macs=0.5", "--calibration-images", "0"), "--calibration-images 0: expect"),
@@ -428,14 +444,15 @@ def test_a_file_of_something_else_stays(here: Path, command: CommandLine) -> Non
     ended = command.run("compare", *GIVEN, *TWO)
     assert (ended.code, ended.err) == (
         2,
-        "error: out/compare.json: not a comparison of cuts: move it away\n",
+        "error: out/compare.json: is not a comparison of cuts; use another file name, or remove "
+        "it\n",
     )
     assert Path("out/compare.json").read_text() == "mine"
 
 
 def test_numbers_that_are_none(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HeadError, "scored", lambda self, network, say: (ERROR, math.nan))
-    found = compared(request(data=None))
+    found = compared(request(inputs(data=None)))
     assert [one.found and one.found.score for one in found.outcomes] == [None]
     assert not found.best
     assert json.loads(dump({one.key: one for one in found.outcomes}, []))

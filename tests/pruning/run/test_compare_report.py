@@ -6,40 +6,40 @@ import csv
 from dataclasses import replace
 
 import numpy as np
-from outcomes import WHOLE, outcome
-from yolo.png import png
+from outcomes import ORIGINAL, missing, outcome
 
-from pruning.measure.metric import ERROR
+from pruning.measure.head_error import ERROR
 from pruning.registry import IMPORTANCES, RECOVERIES, SENSITIVITY, STRATEGIES
-from pruning.run.compare import Comparison, Cut, Outcome
+from pruning.run.comparison import Combination, Comparison, Outcome
 from pruning.run.figures import compared_cuts
+from yolo.figures import png
 
 OUTCOMES = (
     outcome("normal", "macs=0.8", score=0.7, macs=8000),
-    outcome("normal", "macs=0.5"),
+    missing("normal", "macs=0.5"),
     outcome("slim", "macs=0.8", score=0.7, macs=7900),
     outcome("slim", "macs=0.5", score=None, macs=5000),
     outcome("shortcut", "macs=0.8", score=0.6, macs=7000),
-    outcome("shortcut", "macs=0.5", score=0.2, macs=4000, params=250),
+    outcome("shortcut", "macs=0.5", score=0.2, macs=4000, parameters=250),
 )
 
 
 def test_the_best_of_every_target() -> None:
-    found = Comparison(WHOLE, OUTCOMES)
-    best = {target: one.cut.strategy for target, one in found.best.items()}
+    found = Comparison(ORIGINAL, OUTCOMES)
+    best = {target: one.names["strategy"] for target, one in found.best.items()}
     assert best == {"macs=0.8": "slim", "macs=0.5": "shortcut"}
     errors = [
         replace(one, found=one.found and replace(one.found, score_name=ERROR)) for one in OUTCOMES
     ]
-    whole = replace(WHOLE, score=0.0, score_name=ERROR)
-    found = Comparison(whole, errors)
-    assert {one.cut.strategy for one in found.best.values()} == {"shortcut"}
-    assert found.score_share(errors[0].found or WHOLE) is None
+    original = replace(ORIGINAL, score=0.0, score_name=ERROR)
+    found = Comparison(original, errors)
+    assert {one.names["strategy"] for one in found.best.values()} == {"shortcut"}
+    assert found.score_share(errors[0].found or ORIGINAL) is None
     assert "of original" not in found.tables()
 
 
 def test_the_table_tells_all() -> None:
-    text = Comparison(WHOLE, OUTCOMES).tables()
+    text = Comparison(ORIGINAL, OUTCOMES).tables()
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines()]
     rows = [row for row in rows if row]
     assert rows[1] == ["original", "", "", "", "0.8000", "", "10,000", "1,000", ""]
@@ -56,23 +56,26 @@ def test_the_table_tells_all() -> None:
 
 
 def test_the_rows_for_machines() -> None:
-    first, *rows = csv.DictReader(Comparison(WHOLE, OUTCOMES).to_csv().splitlines())
+    first, *rows = csv.DictReader(Comparison(ORIGINAL, OUTCOMES).to_csv().splitlines())
     assert (first["strategy"], first["score"], first["macs_share"]) == ("", "0.8", "1.0")
-    assert [row["strategy"] for row in rows] == [one.cut.strategy for one in OUTCOMES]
+    assert [row["strategy"] for row in rows] == [one.names["strategy"] for one in OUTCOMES]
     assert (rows[1]["macs"], rows[1]["note"]) == ("", "out of reach")
-    assert (rows[5]["params_share"], rows[5]["score_share"]) == ("0.25", "0.25")
+    assert (rows[5]["parameters_share"], rows[5]["score_share"]) == ("0.25", "0.25")
     assert [row["best"] for row in rows] == ["", "", "best", "", "", "best"]
 
 
-def test_the_picture_has_a_line_for_every_way() -> None:
+def test_the_picture_has_a_line_for_every_combination() -> None:
     timed = [
-        replace(one, found=one.found and replace(one.found, ms=one.found.macs / 2e3, whole_ms=5.0))
+        replace(
+            one,
+            found=one.found and replace(one.found, ms=one.found.cost.macs / 2e3, original_ms=5.0),
+        )
         for one in OUTCOMES
     ]
-    figure = compared_cuts(Comparison(WHOLE, timed), "x")
+    figure = compared_cuts(Comparison(ORIGINAL, timed), "x")
     left, right = figure.axes
     for axes, scale in ((left, 1 / 10000), (right, 1 / 2000)):
-        *lines, whole = axes.lines
+        *lines, original = axes.lines
         points = [np.asarray(line.get_xydata()).tolist() for line in lines]
         expected = [[(8000, 0.7)], [(7900, 0.7)], [(4000, 0.2), (7000, 0.6)]]
         np.testing.assert_allclose(
@@ -80,7 +83,7 @@ def test_the_picture_has_a_line_for_every_way() -> None:
             [(macs * scale, score) for line in expected for macs, score in line],
         )
         assert len({line.get_marker() for line in lines}) == 3
-        assert (whole.get_linestyle(), whole.get_ydata()[0]) == ("--", 0.8)  # type: ignore[index]
+        assert (original.get_linestyle(), original.get_ydata()[0]) == ("--", 0.8)  # type: ignore[index]
     words = [text.get_text().strip() for text in figure.legends[0].get_texts()]
     for word in ("original", "strategy", "normal", "slim", "shortcut", "bn", "fold"):
         assert word in words
@@ -89,17 +92,26 @@ def test_the_picture_has_a_line_for_every_way() -> None:
 
 
 def test_there_is_a_picture_of_everything_and_of_nothing() -> None:
+    compared = [
+        name
+        for name, entry in STRATEGIES.items()
+        if any(kind.endswith("targets") for kind in entry.accepts)
+    ]
     every = [
-        Outcome(Cut(strategy, importance, "macs=0.5", recovery), "x", replace(WHOLE, score=0.1))
-        for strategy in STRATEGIES
+        Outcome(
+            Combination(strategy, importance, "macs=0.5", recovery),
+            "x",
+            replace(ORIGINAL, score=0.1),
+        )
+        for strategy in compared
         for importance in IMPORTANCES.keys() - {SENSITIVITY}
         for recovery in RECOVERIES
     ]
     looks = set()
-    for line in compared_cuts(Comparison(WHOLE, every), "x").axes[0].lines[:-1]:
+    for line in compared_cuts(Comparison(ORIGINAL, every), "x").axes[0].lines[:-1]:
         dashes = str(line._unscaled_dash_pattern)  # type: ignore[attr-defined]
         looks.add((line.get_marker(), line.get_color(), dashes))
     assert len(looks) == len(every)
-    nothing = Comparison(replace(WHOLE, score=None), [])
+    nothing = Comparison(replace(ORIGINAL, score=None), [])
     (axes,) = compared_cuts(nothing, "x").axes
     assert not axes.lines

@@ -1,8 +1,6 @@
 """prune.py --steps: what each step asks for, how it goes on, what it refuses."""
 
-import importlib
 import json
-import runpy
 import signal
 import subprocess
 import sys
@@ -20,40 +18,46 @@ from paths import ROOT
 from specs import spec
 from tiny_data import DETECTOR, make_detection_data
 
-from pruning.run.gradual import Gradual, wishes
+from pruning.cut.plan import Plan
+from pruning.proof.engines.base import EngineError
+from pruning.proof.verify import Proofs
+from pruning.run.gradual import Gradual, amounts
+from pruning.spec import Saved, Spec, Targets, Thresholds
 from yolo.errors import PlanError
 from yolo.models.load import load_model
 from yolo.models.weights import save_weights
 
-SPENT = {"macs": 1_000_000, "params": 54_321, "channels": 300, "bytes": 217_284, "ms": 12.5}
+ORIGINALS = {"macs": 1_000_000, "parameters": 54_321, "channels": 300, "bytes": 217_284, "ms": 12.5}
 shares = st.floats(0.01, 0.99).map(lambda share: round(share, 3))
 
 
-@given(st.sampled_from(["macs", "params", "channels", "bytes"]), shares, st.integers(1, 9))
-def test_every_step_leaves_the_same_share(name, share, rounds):
-    whole = SPENT[name]
-    found = wishes(spec("normal", target=f"{name}={share}"), rounds, SPENT)
-    limits = [whole, *(parse_targets(wish.target)[0].limit for wish in found)]
-    assert len(found) == rounds
+@given(st.sampled_from(["macs", "parameters", "channels", "bytes"]), shares, st.integers(1, 9))
+def test_every_step_leaves_the_same_share(name, share, steps):
+    original = ORIGINALS[name]
+    found = amounts(spec("normal", target=f"{name}={share}"), steps, ORIGINALS)
+    limits = [original, *(amount.all[0].limit for amount in found)]
+    assert len(found) == steps
     # the last asks for what the share of the original is, to the last one
-    assert share * whole - 1 < limits[-1] <= share * whole * (1 + 1e-9)
+    assert share * original - 1 < limits[-1] <= share * original * (1 + 1e-9)
     for before, after in pairwise(limits):
-        assert after == pytest.approx(before * share ** (1 / rounds), abs=1 + before / 1000)
+        assert after == pytest.approx(before * share ** (1 / steps), abs=1 + before / 1000)
+    # as they are read from the file of the steps
+    assert [Targets.parse(str(amount)) for amount in found] == found
 
 
 def test_steps_of_several_targets():
-    found = wishes(spec("normal", target="macs=0.25,ms=50,params=54k"), 2, SPENT)
-    assert [wish.target for wish in found] == [
-        "macs=500000,ms=12.5,params=54160",  # ms: met already
-        "macs=250000,ms=12.5,params=54000",
+    found = amounts(spec("normal", target="macs=0.25,ms=50,params=54k"), 2, ORIGINALS)
+    assert list(map(str, found)) == [
+        "macs=500000,ms=12.5,parameters=54160",  # ms: met already
+        "macs=250000,ms=12.5,parameters=54000",
     ]
 
 
 @given(st.floats(0, 0.99), st.integers(1, 9))
-def test_every_step_takes_the_same_percent(percent, rounds):
-    found = wishes(spec("normal", percent), rounds, {})
-    assert len({wish.percent for wish in found}) == 1
-    assert (1 - found[0].percent) ** rounds == pytest.approx(1 - percent)
+def test_every_step_takes_the_same_percent(percent, steps):
+    found = amounts(spec("normal", percent), steps, {})
+    assert len(set(found)) == 1
+    assert (1 - found[0].share) ** steps == pytest.approx(1 - percent)
 
 
 # In a folder
@@ -64,10 +68,10 @@ def job(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("x.cfg").write_text(DETECTOR)
     make_detection_data(tmp_path / "shapes")
-    wish = spec("shortcut", target="macs=0.5")
+    asked = spec("shortcut", target="macs=0.5")
     proofs = ("torch", "opencv")
     return make_job(
-        "x.cfg", "random:3", wish, data="shapes/x.data", verify=proofs, runs=0, workers=0
+        "x.cfg", "random:3", asked, data="shapes/x.data", verify=proofs, runs=0, workers=0
     )
 
 
@@ -93,21 +97,23 @@ class Training:
         return folder / "it.weights"
 
 
-def gradual(job, train, rounds=3, **settings):
-    return Gradual(job, rounds, Path("steps"), train, settings)
+def gradual(job, train, steps=3, **settings):
+    folder = Path("steps")
+    return Gradual(job.inputs, job.spec, job.proofs, job.runs, steps, folder, train, settings)
 
 
 def test_what_is_trained_is_cut_next(job):
     train = Training()
     tuned = gradual(job, train).run()
     assert [folder.parent.name for folder in train.folders] == ["1", "2", "3"]
-    macs = [tuned.reports[0]["before"]["macs"]]
-    for number, report in enumerate(tuned.reports, 1):
-        assert report["before"]["macs"] == macs[-1]
-        assert report["proof"]["masked"] < 1e-5
+    macs = [tuned.steps[0].before.cost.macs]
+    for number, step in enumerate(tuned.steps, 1):
+        assert step.before.cost.macs == macs[-1]
+        assert step.masked < 1e-5
+        report = json.loads(Path(f"steps/{number}/model.json").read_text())
         if number > 1:
             assert report["weights"] == f"steps/{number - 1}/trained.weights"
-        macs.append(report["after"]["macs"])
+        macs.append(step.after.cost.macs)
     assert macs[1] > macs[2] > macs[3] == tuned.network.macs()
     assert macs[3] <= 0.5 * macs[0]
     assert tuned.engines["opencv"].value < 1e-4
@@ -141,34 +147,52 @@ def test_it_goes_on_where_it_was_interrupted(job):
 def test_a_folder_that_was_begun_otherwise(job):
     with pytest.raises(KeyboardInterrupt):
         gradual(job, Training(1), epochs=3).run()
-    other = replace(job, wish=replace(job.wish, target="macs=0.6"))
+    other = replace(job, spec=spec("shortcut", target="macs=0.6"))
     for changed, wanted in (
-        (gradual(other, Training(), epochs=3), "wish"),
-        (gradual(job, Training(), rounds=2, epochs=3), "steps"),
+        (gradual(other, Training(), epochs=3), "spec"),
+        (gradual(job, Training(), steps=2, epochs=3), "steps"),
         (gradual(job, Training(), epochs=4), "epochs"),
     ):
-        with pytest.raises(PlanError, match=f"begun with another {wanted}: remove steps, or say"):
+        with pytest.raises(PlanError, match=f"begun with another {wanted}: remove steps, or use"):
             changed.run()
     Path("steps/steps.json").write_text("[")
-    with pytest.raises(PlanError, match=r"steps/steps.json: is damaged"):
+    with pytest.raises(PlanError, match=r"steps/steps.json: is not a steps of a gradual cut"):
         gradual(job, Training(), epochs=3).run()
 
 
 @pytest.mark.parametrize(
-    ("changes", "rounds", "message"),
+    ("changes", "steps", "message"),
     [
         ({}, 0, "steps 0: expected at least 1"),
-        ({"wish": spec("normal", 1.5)}, 2, "percent 1.5: expected at least 0 and less than 1"),
-        ({"data": None}, 2, "steps: training takes images: --data"),
-        ({"plan": "p.json"}, 2, "steps: a plan is a single cut"),
-        ({"wish": spec("bayesian", 0.0)}, 2, "thresholds say all at once"),
-        ({"wish": spec("slim+layer", 0.5, blocks=1)}, 2, "blocks say all at once"),
-        ({"wish": spec("normal", target="map-drop=0.1")}, 2, "map-drop=0.1 is for a single cut"),
+        ({"data": None}, 2, "--steps needs labeled images to train with: --data"),
+        (
+            {"plan": Plan("slim", 0.5, {})},
+            2,
+            "combined with --strategy slim: cut once",
+        ),
+        ({"spec": Spec("bayesian", Thresholds())}, 2, "combined with --strategy bayesian: cut onc"),
+        ({"spec": spec("slim+layer", 0.5, blocks=1)}, 2, "with --strategy slim\\+layer: cut once"),
+        ({"spec": spec("normal", target="map-drop=0.1")}, 2, "combined with map-drop=0.1: it wo"),
+        ({"spec": spec("normal", 0.5, importance="signal")}, 2, "with --importance signal: what"),
     ],
 )
-def test_what_cannot_be_done_in_steps(job, changes, rounds, message):
+def test_what_cannot_be_done_in_steps(job, changes, steps, message):
+    if "data" in changes:
+        job = job.with_inputs(data=changes["data"])
+    if "plan" in changes:
+        job = replace(job, spec=Spec("slim", Saved(changes["plan"])))
+    job = replace(job, spec=changes.get("spec", job.spec))
     with pytest.raises(PlanError, match=message):
-        gradual(replace(job, **changes), Training(), rounds)
+        gradual(job, Training(), steps)
+
+
+def test_an_engine_that_is_missing_is_reported_before_anything_is_cut(job):
+    job = replace(job, proofs=Proofs(("darknet",), {"darknet": "nowhere.so"}))
+    train = Training()
+    with pytest.raises(EngineError, match=r"^nowhere.so: no such file"):
+        gradual(job, train).run()
+    assert not train.folders
+    assert not Path("steps").exists()
 
 
 # The command
@@ -179,33 +203,6 @@ def command(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("x.cfg").write_text(DETECTOR)
     make_detection_data(tmp_path / "shapes")
-    return command
-
-
-class Here:
-    """Stands for a process: its command runs in this one."""
-
-    def __init__(self, command):
-        self.command = command[1:]
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    def wait(self):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", self.command)
-            with pytest.raises(SystemExit) as ended:
-                runpy.run_path(self.command[0], run_name="__main__")
-        return ended.value.code
-
-
-@pytest.fixture
-def here(command, monkeypatch):
-    """The command line, trainings included."""
-    monkeypatch.setattr(importlib.import_module("common.gradual").subprocess, "Popen", Here)
     return command
 
 
@@ -222,10 +219,10 @@ TRAINED = ("--finetune", "--lr 0.001 --workers 0 --eval-every 0")
         (("--steps", 2, "--finetune", "'"), "no closing quotation"),
         (("--steps", 2, "--finetune", "--batch 0"), "--batch 0: expected at least 1"),
         (("--steps", 2, "--finetune=--help"), "see train.py --help"),
-        (("--steps", 2, "--importance", "signal"), "knows no noise: a single step"),
-        (("--steps", 2, "--finetune", "--epochs 3"), "--epochs is not for --finetune"),
-        (("--steps", 2, "--dry-run"), "--dry-run: is for a single cut"),
-        (("--steps", 2, "--figures", "f"), "--figures: is for a single cut"),
+        (("--steps", 2, "--importance", "signal"), "what is cut has no posteriors; use --steps 1"),
+        (("--steps", 2, "--finetune", "--epochs 3"), "prune.py sets --epochs itself; leave it out"),
+        (("--steps", 2, "--dry-run"), "--dry-run can't be combined with --steps"),
+        (("--steps", 2, "--figures", "f"), "--figures can't be combined with --steps"),
         (("--steps", 0), "steps 0: expected at least 1"),
         (("--finetune-epochs", 0), "--finetune-epochs 0: expected at least 1"),
     ],
@@ -238,9 +235,9 @@ def test_options_that_make_no_sense(command, options, message):
     assert not Path("out").exists()
 
 
-def test_cut_and_trained_by_turns(here):
+def test_cut_and_trained_in_turns(command):
     told = ("--json", "r.json", "--steps", 2, "--finetune-epochs", 1)
-    ended = here.run("prune", *GIVEN, *CUT, *TRAINED, *told)
+    ended = command.run("prune", *GIVEN, *CUT, *TRAINED, *told)
     assert ended.code == 0, ended.err
     assert "shortcut in 2 steps" in ended.out
     report = json.loads(Path("r.json").read_text())
@@ -251,30 +248,30 @@ def test_cut_and_trained_by_turns(here):
     assert header.seen == 2 * 12  # three steps of four images, twice
 
 
-def test_a_training_that_was_killed_before_it_wrote_its_model(here):
+def test_a_training_that_was_killed_before_it_wrote_its_model(command):
     told = ("--steps", 1, "--finetune-epochs", 1)
-    assert here.run("prune", *GIVEN, *CUT, *TRAINED, *told).code == 0
+    assert command.run("prune", *GIVEN, *CUT, *TRAINED, *told).code == 0
     written = Path("out/x-shortcut-macs0.5.weights").read_bytes()
     folder = Path("out/x-shortcut-macs0.5-steps/1")
     (folder / "trained.weights").unlink()
     for path in (folder / "training").glob("model*"):
         path.unlink()
-    ended = here.run("prune", *GIVEN, *CUT, *TRAINED, *told)
+    ended = command.run("prune", *GIVEN, *CUT, *TRAINED, *told)
     assert ended.code == 0, ended.err
     assert Path("out/x-shortcut-macs0.5.weights").read_bytes() == written
 
 
-def test_a_wish_that_fails_leaves_nothing_behind(here):
+def test_a_spec_that_fails_leaves_nothing_behind(command):
     told = (*TRAINED, "--steps", 1, "--finetune-epochs", 1)
-    ended = here.run("prune", *GIVEN, *CUT, *told, "--only", 99)
+    ended = command.run("prune", *GIVEN, *CUT, *told, "--only", 99)
     assert ended.code == 2
     assert not Path("out").exists()
-    assert here.run("prune", *GIVEN, *CUT, *told, "--only", 1).code == 0
+    assert command.run("prune", *GIVEN, *CUT, *told, "--only", 1).code == 0
 
 
-def test_a_training_that_fails_ends_it(here):
+def test_a_training_that_fails_ends_it(command):
     options = ("--finetune", "--lr 1e30 --workers 0", "--steps", 1, "--finetune-epochs", 1)
-    ended = here.run("prune", *GIVEN, *CUT, *options)
+    ended = command.run("prune", *GIVEN, *CUT, *options)
     assert (ended.code, ended.out) == (2, "")
     assert "not finite" in ended.err
     assert not Path("out/x-shortcut-macs0.5.weights").exists()

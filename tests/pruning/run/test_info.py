@@ -151,7 +151,7 @@ def test_totals_are_the_published_ones(name: str) -> None:
     assert found.parameters == published.parameters
     assert found.parameters == sum(s.parameters for s in found.sections)
     assert found.macs == sum(s.macs for s in found.sections)
-    assert found.weights_bytes == 20 + 4 * published.floats
+    assert found.bytes == 20 + 4 * published.floats
     assert len(found.sections) == published.layers
     assert found.prunable_channels > 0
 
@@ -179,10 +179,12 @@ def test_the_command(command: CommandLine, tmp_path: Path) -> None:
     assert found == describe(str(cfg)).to_json()
     totals = {k: v for k, v in found.items() if k != "sections"}
     assert totals == {
+        "kind": "description of a network",
+        "schema": 2,
         "cfg": str(cfg),
         "parameters": 292,
         "macs": 67584,
-        "weights_bytes": 1300,
+        "bytes": 1300,
         "prunable_channels": 8,
     }
     assert found["sections"][1] == {

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from jobs import Job, prune
 from pruned_files import FILES, Model, check_files, files, ours, real, written
+from specs import CHANNEL_STRATEGIES
 from trained_models import NAMES
 
 from pruning.proof.engines import darknet
-from pruning.registry import FOLDS, STRATEGIES
+from pruning.proof.engines.base import EngineError
+from pruning.registry import FOLDS
 from pruning.run.prune import Result
 from yolo.errors import PlanError
 
@@ -20,7 +22,7 @@ WITHOUT_SHORTCUTS = ("yolo-lite-coco", "yolo-lite-voc", "yolo-lite-voc-nobn")
 CASES = [
     (name, strategy, percent)
     for name in NAMES
-    for strategy in STRATEGIES
+    for strategy in CHANNEL_STRATEGIES
     for percent in (0.3, 0.6)
     if strategy != "tiny" or name in WITHOUT_SHORTCUTS
 ]
@@ -51,9 +53,9 @@ COST = {
     "parameters": int,
     "macs": int,
     "macs_thop": int,
-    "weights_bytes": int,
+    "bytes": int,
     "map": type(None),
-    "latency_ms": dict,
+    "ms": dict,
 }
 LAYER = {"index": int, "section": str, "before": int, "after": int, "constants": str}
 
@@ -75,16 +77,17 @@ def check_report(result: Result, job: Job) -> None:
     data = json.loads(result.report.to_json(FILES))
     check_types(
         data,
-        dict.fromkeys(("cfg", "weights", "strategy", "fold"), str)
+        dict.fromkeys(("kind", "cfg", "weights", "strategy", "fold"), str)
         | dict.fromkeys(("before", "after", "proof", "files"), dict)
-        | {"percent": float, "reached": float, "layers": list},
+        | {"schema": int, "percent": float, "reached": float, "layers": list},
     )
-    asked = (job.cfg, job.weights, job.wish.strategy, job.wish.percent, job.fold)
+    given, spec = job.inputs, job.spec
+    asked = (given.cfg, given.weights, spec.strategy, spec.percent, spec.fold)
     assert tuple(data[k] for k in ("cfg", "weights", "strategy", "percent", "fold")) == asked
     for cost in (data["before"], data["after"]):
         check_types(cost, COST)
         assert cost["ms"].keys() == {"torch", "opencv"}
-    assert {"masked_vs_compact", "opencv", "darknet"} <= data["proof"].keys()
+    assert {"masked", "opencv", "darknet"} <= data["proof"].keys()
     assert data["files"].keys() == {"cfg", "weights"}
     shapes = [layer.out_shape.channels for layer in result.cut.network.layers]
     for layer in data["layers"]:
@@ -130,8 +133,10 @@ def test_real_models(name: str, strategy: str, percent: float, tmp_path: Path) -
     check_proof(result, *engines)
     check_files(result, tmp_path)
     check_report(result, job)
-    for key in ("channels", "parameters", "macs", "macs_thop", "weights_bytes"):
-        assert getattr(result.report.after, key) < getattr(result.report.before, key), key
+    before, after = result.report.before, result.report.after
+    assert after.macs_thop < before.macs_thop
+    for key in ("channels", "parameters", "macs", "bytes"):
+        assert getattr(after.cost, key) < getattr(before.cost, key), key
 
 
 @pytest.mark.parametrize("percent", [0.3, 0.6])
@@ -182,7 +187,7 @@ def test_our_cfgs(name: str, size: int, strategy: str, percent: float, tmp_path:
 @pytest.mark.parametrize("fold", FOLDS)
 def test_a_saved_plan_is_the_same_cut(small: Model, fold: str, tmp_path: Path) -> None:
     first = written(small.job(percent=0.6, fold=fold), tmp_path / "first")
-    first.plan.save(tmp_path / "plan.json")
+    first.cut.plan.save(tmp_path / "plan.json")
     plan = json.loads((tmp_path / "plan.json").read_text())
     assert plan["strategy"] == "shortcut"
     assert plan["percent"] == 0.6
@@ -193,16 +198,18 @@ def test_a_saved_plan_is_the_same_cut(small: Model, fold: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["yoloface-50k", "yolo-lite-voc-nobn"])
-def test_the_same_wish_gives_the_same_files(name: str, tmp_path: Path) -> None:
+def test_the_same_spec_gives_the_same_files(name: str, tmp_path: Path) -> None:
     for folder in ("one", "two"):
         written(real(name).job("normal", 0.5), tmp_path / folder)
     assert files(tmp_path / "one") == files(tmp_path / "two")
 
 
-@pytest.mark.parametrize("fold", ["exact", "none"])
+@pytest.mark.parametrize("kept", [{"fold": "exact"}, {"recover": "none"}])
 @pytest.mark.parametrize("multiple", [4, 8])
-def test_round_counts_constant_channels_too(small: Model, multiple: int, fold: str) -> None:
-    result = prune(small.job(percent=0.6, rounding=multiple, fold=fold))
+def test_round_counts_constant_channels_too(
+    small: Model, multiple: int, kept: dict[str, str]
+) -> None:
+    result = prune(small.job(percent=0.6, round_to=multiple, **kept))
     assert result.report.layers
     assert {layer.after % multiple for layer in result.report.layers} == {0}
 
@@ -230,7 +237,7 @@ def test_only_what_is_named_is_cut(small: Model) -> None:
 
 @pytest.mark.parametrize("least", [2, 5])
 def test_every_layer_keeps_its_least(small: Model, least: int) -> None:
-    layers = prune(small.job(percent=0.5, keep_min=least, fold="none")).report.layers
+    layers = prune(small.job(percent=0.5, keep_min=least, recover="none")).report.layers
     assert min(layer.after for layer in layers) == least
 
 
@@ -246,6 +253,23 @@ def test_nothing_is_proven_on_request(small: Model) -> None:
     proof = report["proof"]
     assert proof["masked"] is proof["opencv"] is proof["darknet"] is None
     assert report["before"]["ms"] == {"torch": None, "opencv": None}
+
+
+@pytest.mark.parametrize("asked", [{"verify": ("torch", "darknet")}, {"darknet": "libdarknet.so"}])
+def test_an_engine_that_is_asked_for_must_be_there(
+    small: Model, asked: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its name or by its path; the others are left out, and say why."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(darknet, "DEBIAN", tmp_path / "libdarknet.so")
+    with pytest.raises(EngineError, match=r"no Darknet library found|no such file"):
+        prune(small.job(**{"verify": None, **asked}))
+    proof = prune(small.job(verify=None)).report.proof
+    assert proof.engines["darknet"].value is None
+    assert "no Darknet library found: install one" in proof.engines["darknet"].note
+    unasked = prune(small.job(verify=("torch",))).report.proof
+    assert unasked.engines["darknet"].note == "not run"
 
 
 def test_latencies_are_measured_on_request(small: Model) -> None:
