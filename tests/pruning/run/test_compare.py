@@ -105,10 +105,10 @@ def test_every_cut_is_what_prune_makes(here: Path, kind: str) -> None:
                 prune(job)
             continue
         report = prune(job).report
-        for scored, told in ((outcome.found, report.after), (found.original, report.before)):
-            assert told.score
-            assert (scored.score, scored.score_name) == (told.score.value, told.score.title)
-            assert scored.cost == told.cost
+        for scored, measured in ((outcome.found, report.after), (found.original, report.before)):
+            assert measured.score
+            assert (scored.score, scored.score_name) == (measured.score.value, measured.score.title)
+            assert scored.cost == measured.cost
     assert sum(outcome.found is not None for outcome in found.outcomes) == 8  # slim
 
 

@@ -236,8 +236,8 @@ def test_options_that_make_no_sense(command, options, message):
 
 
 def test_cut_and_trained_in_turns(command):
-    told = ("--json", "r.json", "--steps", 2, "--finetune-epochs", 1)
-    ended = command.run("prune", *GIVEN, *CUT, *TRAINED, *told)
+    options = ("--json", "r.json", "--steps", 2, "--finetune-epochs", 1)
+    ended = command.run("prune", *GIVEN, *CUT, *TRAINED, *options)
     assert ended.code == 0, ended.err
     assert "shortcut in 2 steps" in ended.out
     report = json.loads(Path("r.json").read_text())
@@ -249,24 +249,24 @@ def test_cut_and_trained_in_turns(command):
 
 
 def test_a_training_that_was_killed_before_it_wrote_its_model(command):
-    told = ("--steps", 1, "--finetune-epochs", 1)
-    assert command.run("prune", *GIVEN, *CUT, *TRAINED, *told).code == 0
+    options = ("--steps", 1, "--finetune-epochs", 1)
+    assert command.run("prune", *GIVEN, *CUT, *TRAINED, *options).code == 0
     written = Path("out/x-shortcut-macs0.5.weights").read_bytes()
     folder = Path("out/x-shortcut-macs0.5-steps/1")
     (folder / "trained.weights").unlink()
     for path in (folder / "training").glob("model*"):
         path.unlink()
-    ended = command.run("prune", *GIVEN, *CUT, *TRAINED, *told)
+    ended = command.run("prune", *GIVEN, *CUT, *TRAINED, *options)
     assert ended.code == 0, ended.err
     assert Path("out/x-shortcut-macs0.5.weights").read_bytes() == written
 
 
 def test_a_spec_that_fails_leaves_nothing_behind(command):
-    told = (*TRAINED, "--steps", 1, "--finetune-epochs", 1)
-    ended = command.run("prune", *GIVEN, *CUT, *told, "--only", 99)
+    options = (*TRAINED, "--steps", 1, "--finetune-epochs", 1)
+    ended = command.run("prune", *GIVEN, *CUT, *options, "--only", 99)
     assert ended.code == 2
     assert not Path("out").exists()
-    assert command.run("prune", *GIVEN, *CUT, *told, "--only", 1).code == 0
+    assert command.run("prune", *GIVEN, *CUT, *options, "--only", 1).code == 0
 
 
 def test_a_training_that_fails_ends_it(command):
