@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ from yolo.layers.written import Outside, Written
 # Darknet counts bytes and elements in C ints.
 MOST_ELEMENTS = 2**31 - 1
 IMAGE = -1  # the source index of the network's input
+
+ONES = ("scales", "variance")  # tensors that start with 1
+POSTERIOR_SPREAD = 0.01  # of a Bayesian section's scales and log-variances, at first
 
 RECURRENT = ("rnn", "gru", "lstm", "crnn", "conv_lstm", "history")
 
@@ -112,6 +116,24 @@ class Layer(nn.Module):
         """What a tensor is centred on before any training; None leaves that to its name."""
         return None
 
+    def fresh(self, name: str, like: Tensor, random: torch.Generator) -> Tensor:
+        """A tensor of the shape of `like` that training starts with.
+
+        Weights are He-normal over the fan-in (He et al., Delving Deep into Rectifiers, ICCV 2015),
+        scales and variances 1, the rest 0, unless `first` says otherwise.
+        """
+        centre = self.first(name)
+        if centre is not None:
+            spread = POSTERIOR_SPREAD if self.plain_type else 0.0
+            return centre + spread * torch.randn(like.shape, generator=random)
+        if name == "weights":
+            return self.fresh_weights(like, random)
+        return torch.ones(like.shape) if name in ONES else torch.zeros(like.shape)
+
+    def fresh_weights(self, like: Tensor, random: torch.Generator) -> Tensor:
+        """See `fresh`."""
+        return he_normal(like, like.shape[1:].numel(), random)
+
     def start_source(self, fresh: dict[str, Tensor]) -> dict[str, Tensor]:
         """Fresh tensors of a section that feeds it → those that training is to start with."""
         return fresh
@@ -200,6 +222,11 @@ def resolve(section: Section, key: str, index: int) -> int:
     if target >= section.index:
         raise section.error(f"{key}={index} points to a layer that comes later", key)
     return target
+
+
+def he_normal(like: Tensor, fan_in: int, random: torch.Generator) -> Tensor:
+    """Weights of the shape of `like` whose outputs vary as their rectified inputs do."""
+    return torch.randn(like.shape, generator=random) * math.sqrt(2 / fan_in)
 
 
 def empty(*shape: int) -> Tensor:

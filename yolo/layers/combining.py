@@ -79,6 +79,9 @@ class Shortcut(Layer):
     def slots(self) -> dict[str, tuple[nn.Module, str]]:
         return {} if self.weight is None else {"weights": (self, "weight")}
 
+    def fresh_weights(self, like: Tensor, random: torch.Generator) -> Tensor:
+        return torch.ones(like.shape)
+
     def macs(self) -> int:
         return 0 if self.weight is None else self.out_shape.elements * len(self.sources)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from yolo.cfg import Section
 from yolo.layers.activations import Activation
-from yolo.layers.base import MOST_ELEMENTS, Layer, Shape, empty, register
+from yolo.layers.base import MOST_ELEMENTS, Layer, Shape, empty, he_normal, register
 
 
 @register("local")
@@ -37,6 +37,9 @@ class Local(Layer):
 
     def slots(self) -> dict[str, tuple[nn.Module, str]]:
         return {"biases": (self, "bias"), "weights": (self, "weight")}
+
+    def fresh_weights(self, like: Tensor, random: torch.Generator) -> Tensor:
+        return he_normal(like, like.shape[2], random)
 
     def macs(self) -> int:
         return self.out_shape.elements * self.inputs[0].channels * self.size**2

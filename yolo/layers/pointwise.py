@@ -89,6 +89,12 @@ class Implicit(Layer):
     def slots(self) -> dict[str, tuple[nn.Module, str]]:
         return {"weights": (self, "weight")}
 
+    def fresh_weights(self, like: Tensor, random: torch.Generator) -> Tensor:
+        """Uniform around mean_init= (representation_layer.c)."""
+        mean = self.section.number("mean_init", 0.0)
+        spread = self.section.number("std_init", 0.2)
+        return mean + spread * (2 * torch.rand(like.shape, generator=random) - 1)
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, …) → (N, filters, atoms, 1)"""
         return self.weight[None, :, :, None].expand(len(x), -1, -1, -1)
