@@ -1,4 +1,4 @@
-"""What sections give, held for as long as others need it."""
+"""Outputs of sections, held for as long as others need them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Held(Generic[T]):
         self._outputs = {IMAGE: image}
 
     def inputs(self, layer: Layer) -> list[T]:
-        """What feeds a section."""
+        """The outputs that feed a section."""
         return [self._outputs[source] for source in layer.sources]
 
     def get(self, index: int) -> T | None:

@@ -117,7 +117,7 @@ class Network(nn.Module):
                 yield i, output
 
     def prepared(self, x: Tensor) -> Tensor:
-        """What the first section sees of an image in [0, 1]."""
+        """The first section's view of an image in [0, 1]."""
         if self.mean is None:
             return x
         mean = x.new_tensor(self.mean)[:, None, None]

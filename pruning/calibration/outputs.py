@@ -1,4 +1,4 @@
-"""What the sections of a network give for many images: as long as others need it."""
+"""Outputs of sections for many images, held as long as others need them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Outputs:
         self._held = Held(network.consumers, [network.prepared(batch) for batch in batches])
 
     def inputs(self, section: int) -> list[Tensor]:
-        """What enters a section with one source, batch by batch."""
+        """The inputs of a section with one source, batch by batch."""
         (batches,) = self._held.inputs(self.network.layers[section])
         return batches
 
     def inputs_are(self, other: Outputs, section: int, theirs: int) -> bool:
-        """Whether a section of another network sees the same."""
+        """True where a section of another network sees the same."""
         mine, its = self.network.layers[section], other.network.layers[theirs]
         if len(mine.sources) != len(its.sources):
             return False

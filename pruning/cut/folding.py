@@ -1,4 +1,4 @@
-"""What keeps a cut exact: silenced channels are constants, and constants are carried on.
+"""Exact cuts: silenced channels are constants, and constants are carried on.
 
 A channel whose γ is 0 still outputs act(β). Unpadded consumers take it up in their bias or BN mean.
 Where zero padding is seen, the mean fold is wrong at the borders; there one *constant channel* is
@@ -82,7 +82,7 @@ class Fold:
 
     @functools.cached_property
     def emission(self) -> NDArray[np.float64]:
-        """How large each group's constant is where it is a constant channel, 1 in general.
+        """The size of each group's constant where it is a constant channel, 1 in general.
 
         Where a section constrains them, they are as large as it asks.
         """
@@ -148,7 +148,7 @@ class Folding:
         return Fold(alive, carriers, self.constants, self.seen, ignored, self.constraints)
 
     def needs(self, family: Family, alive: Mask) -> bool:
-        """Whether the family's cut asks for a constant channel that can do its work."""
+        """True where the family's cut asks for a constant channel that can do its work."""
         by_mean = self.mode == "mean" and not self._constrained(family, alive)
         if by_mean or self.mode == "none":
             return False
@@ -163,11 +163,11 @@ class Folding:
         return int(strong[0] if len(strong) else groups[self.strength[groups].argmax()])
 
     def _constrained(self, family: Family, alive: Mask) -> bool:
-        """Whether the family's cut leaves constants to a section that has no mean for them."""
+        """True where the family's cut leaves constants to a section that has no mean for them."""
         return bool((self.constrained & ~alive)[family.groups].any())
 
     def narrow(self, family: Family, kept: int) -> bool:
-        """Whether a constant channel among `kept` slots would eat much of what the cut saves."""
+        """True where a constant channel among `kept` slots would eat much of what the cut saves."""
         saved, channels = family.slots - kept, kept * family.unit
         return self.mode == "auto" and (saved < LEAST_SAVED or channels < LEAST_KEPT)
 
@@ -209,14 +209,14 @@ class Folding:
 
 
 def needs_channel(layer: Layer, weighers: Collection[int]) -> TypeGuard[Convolutional]:
-    """Whether no shift makes up for constants that enter: padding or a constrained section."""
+    """True where no shift can stand for constants that enter: padding, or a constraint."""
     if not isinstance(layer, Convolutional):
         return False
     return layer.padding > 0 or layer.section.index in weighers
 
 
 def _inside(layer: Convolutional, axis: int) -> Tensor:
-    """Whether a tap lies inside the map, for every output along an axis: (out, k) of 0 and 1."""
+    """The taps that lie inside the map, for every output along an axis: (out, k) of 0 and 1."""
     shape, out = layer.inputs[0], layer.out_shape
     length, count = ((shape.height, out.height), (shape.width, out.width))[axis]
     start = torch.arange(count) * layer.stride[axis] - layer.padding * layer.dilation
@@ -240,7 +240,7 @@ def _border_energy(layer: Convolutional, added: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Absorbed:
-    """What a consumer takes up of its cut inputs.
+    """The constants that a consumer takes up of its cut inputs.
 
     `shift` is added to its outputs before BN, `columns` are new weights (n, k, k) for constant
     channels among its inputs; `forgotten` are the cut inputs (C,) that only the shift stands for
@@ -253,7 +253,7 @@ class Absorbed:
 
 
 def absorb(layer: Layer, tensors: Tensors, ids: Ids, fold: Fold, source: int) -> Absorbed:
-    """How a section with weights makes up for the cut groups among its inputs `ids` (C,)."""
+    """The part of the cut groups among its inputs `ids` (C,) that a section's weights take up."""
     dropped = ~fold.alive[ids]
     if fold.ignored or not dropped.any():
         return Absorbed(dropped)

@@ -84,7 +84,7 @@ class ChannelGraph:
 
     @functools.cached_property
     def constraints(self) -> tuple[Constraint, ...]:
-        """What sections ask of a cut among their inputs, beside what is pinned."""
+        """The demands of sections on a cut among their inputs, beside what is pinned."""
         asked = (
             rule_of(layer).constraint(self.network, i, self.inputs[i])
             for i, layer in enumerate(self.network.layers)
@@ -112,7 +112,7 @@ class ChannelGraph:
         return self._reasons[int(ids[0])]
 
     def prunable(self, section: int) -> bool:
-        """Whether a section has filters whose outputs can be cut."""
+        """True for a section with filters whose outputs can be cut."""
         return section in set(self.producers) and self.reason(section) is None
 
     def __str__(self) -> str:
@@ -224,7 +224,7 @@ def _uniform(parts: Ids, signature: np.ndarray) -> list[Ids]:
 
 
 def _implies(finer: Ids, coarser: Ids) -> bool:
-    """Whether every part of `coarser` is made of equally many whole parts of `finer`."""
+    """True where every part of `coarser` is made of equally many whole parts of `finer`."""
     if finer.size != coarser.size or len(finer) % len(coarser):
         return False
     of = {int(group): n for n, part in enumerate(finer) for group in part}

@@ -45,12 +45,12 @@ class Assembly:
         self.state: State = {}
 
     def changes(self, layer: Layer) -> bool:
-        """Whether a section can't stay as it is."""
+        """True for a section that can't stay as it is."""
         foreign = layer.is_left_out or layer.substitutes() is not None
         return foreign or self._is_widened(layer)
 
     def prepare(self) -> None:
-        """What [net] does to the image, as a section; the padding behind it sees 0 as before."""
+        """Write what [net] does to the image as a section; padding behind it still sees 0."""
         network = self.network
         if network.mean is None:
             return

@@ -34,11 +34,11 @@ class Deployment:
 
     @property
     def says_more(self) -> bool:
-        """Whether something of the network isn't in the files of the parts."""
+        """True where something of the network isn't in the files of the parts."""
         return any(part.form.is_new for part in self.parts)
 
     def writers(self, folder: Path, header: Header) -> list[tuple[Path, Writer]]:
-        """What writes all of it: a .cfg and .weights a part, and a .json."""
+        """The files and what writes them: a .cfg and .weights a part, and a .json."""
         found: list[tuple[Path, Writer]] = []
         for part in self.parts:
             network = part.form.network
@@ -51,7 +51,7 @@ class Deployment:
         return found
 
     def to_json(self) -> str:
-        """Where the outputs are, what comes between the parts, and how boxes are made of them."""
+        """The places of the outputs, the steps between the parts, and how boxes are made of all."""
         found: dict[str, object] = {"input": "RGB, N x C x H x W, from 0 to 1"}
         found["norms"] = [self._input(part.stem, part.tail) for part in self.parts if part.tail]
         found["outputs"] = [self._place(i) for i in self.network.head_inputs]
@@ -62,12 +62,12 @@ class Deployment:
         return _short_rows(json.dumps(found, indent=1)) + "\n"
 
     def _input(self, stem: str, tail: Tail) -> dict[str, object]:
-        """How the input of a part comes of the output of another."""
+        """The step from the output of another part to the input of this one."""
         said = {"file": f"{stem}.cfg", "input": tail.outside.formula}
         return {**said, "x": self._place(tail.source), **tail.outside.numbers}
 
     def _place(self, index: int) -> dict[str, object]:
-        """Where the output of a section of the original is."""
+        """The place of the output of a section of the original."""
         part = next(p for p in self.parts if index in p.form.places)
         return {"file": f"{part.stem}.cfg", "section": part.form.places[index]}
 

@@ -19,7 +19,7 @@ Compute = Callable[[Portable, Floats, Sequence[int]], dict[int, Floats]]
 
 @dataclass(frozen=True)
 class Tail:
-    """What stands behind a computation outside of the engine.
+    """The sections behind a computation outside of the engine.
 
     The input of `portable` is what `outside` computes from the output of section `source`.
     """

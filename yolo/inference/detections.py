@@ -106,7 +106,7 @@ def suppression(network: Network, thresh: float | None = None) -> Nms:
 
 
 def box_classes(network: Network) -> int:
-    """How many classes the heads know; raises CfgError where they disagree."""
+    """The number of classes of the heads; raises CfgError where they disagree."""
     first, *others = detecting_heads(network)
     for head in others:
         if head.classes != first.classes:

@@ -1,4 +1,4 @@
-"""What every section type has in common, and the registry from section name to class."""
+"""The base class of all sections, and the registry from section name to class."""
 
 from __future__ import annotations
 
@@ -81,16 +81,16 @@ class Layer(nn.Module):
 
     @classmethod
     def classes_in(cls, section: Section) -> int | None:
-        """How many classes of boxes a section of this kind knows; None where it gives none."""
+        """The number of classes of a section of this kind that gives boxes; None for others."""
         return None
 
     @property
     def mixes(self) -> bool:
-        """Whether its outputs have weights for all input channels of their group, several ones."""
+        """True where each output has weights for several input channels: all of its group."""
         return False
 
     def slots(self) -> dict[str, tuple[nn.Module, str]]:
-        """Where each stored tensor lives, in the order of the .weights file."""
+        """The place of each stored tensor, in the order of the .weights file."""
         return {}
 
     def stored(self) -> dict[str, Tensor]:
@@ -113,7 +113,7 @@ class Layer(nn.Module):
         return {name: tensor.detach() for name, tensor in self.stored().items()}
 
     def first(self, name: str) -> Tensor | None:
-        """What a tensor is centred on before any training; None leaves that to its name."""
+        """The value that a tensor is centred on at first; None leaves that to its name."""
         return None
 
     def fresh(self, name: str, like: Tensor, random: torch.Generator) -> Tensor:
@@ -139,7 +139,7 @@ class Layer(nn.Module):
         return fresh
 
     def widths(self, classes: int) -> dict[int, int]:
-        """As the last section: channels that sections need for another number of classes."""
+        """Channels that sections need for another number of classes, if it is the last section."""
         return {self.section.index: classes}
 
     def keys_for(self, classes: int) -> dict[str, object]:

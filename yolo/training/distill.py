@@ -16,7 +16,7 @@ from yolo.network import Network
 
 
 class Distillation:
-    """What a student loses against a teacher at its heads.
+    """The loss of a student against a teacher at its heads.
 
     `output`: it is to say what the teacher says. Objectness by the cross entropy; classes, too, and
     boxes by half the squared error, both weighted by the teacher's objectness, so that background
@@ -107,5 +107,5 @@ def _check_equal(mine: Section, its: Section, trait: str, asked: str) -> None:
 
 
 def _traits(head: Layer) -> list[str]:
-    """What a head and its teacher's must have in common, in words; raises CfgError."""
+    """The traits that a head and its teacher's must share, in words; raises CfgError."""
     return [f"is a [{head.section.type}]", *teaching_of(head).traits]

@@ -55,7 +55,7 @@ def training_loader(
 
 
 def views_of(cfg: Cfg) -> Views:
-    """What the last head with boxes asks; raises CfgError for settings that can't be."""
+    """The views that the last head with boxes asks for; raises CfgError for bad settings."""
     heads = box_sections(cfg)
     if not heads:
         return Views()

@@ -60,7 +60,7 @@ UNKNOWN = Pinned("feeds a [{}], which has no rule here")
 
 
 def has_filters(layer: Layer) -> bool:
-    """Whether a section makes channels that can be cut."""
+    """True for a section that makes channels which can be cut."""
     return isinstance(rule_of(layer), Producer)
 
 

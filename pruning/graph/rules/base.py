@@ -1,4 +1,4 @@
-"""What every rule answers: how channels are tied, what a constant becomes, how a section is cut."""
+"""The base of all rules: how channels are tied, what a constant becomes, how a section is cut."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Change = tuple[Edits, dict[str, Tensor]]  # new cfg values, and what is left of 
 
 @dataclass(frozen=True)
 class Kept:
-    """What is left of a section: channels kept of each source and of its own output."""
+    """The channels that a section keeps of each source and of its own output."""
 
     inputs: Sequence[Tensor]
     outputs: Tensor
@@ -29,7 +29,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Constraint:
-    """What a section asks of a cut among the channels that enter it, those of groups `ids` (C,).
+    """A section's demand on a cut among the channels that enter it, those of groups `ids` (C,).
 
     `source` gives these channels. Where one of them that isn't 0 is cut, a constant channel must be
     kept: neither this section nor the `weighers` behind it can take up a constant in a shift.
@@ -40,7 +40,7 @@ class Constraint:
     weighers: frozenset[int]
 
     def scale(self, cut: Tensor, emitted: Tensor) -> float:
-        """How many times as large constant channels must be to stand for what is cut.
+        """The factor by which constant channels must be larger to stand for what is cut.
 
         `cut` (K,) are the constants of what is cut, `emitted` those of the constant channels.
         """
@@ -58,11 +58,11 @@ class Rule(Generic[L]):
         """Pin what can't be cut for all else that its channels belong to, when all are tied."""
 
     def constraint(self, network: Network, index: int, inputs: Sequence[Ids]) -> Constraint | None:
-        """What section `index` asks of a cut among its `inputs`, if that is more than a fold."""
+        """The demand of section `index` on a cut among its `inputs`, if a fold doesn't do."""
         return None
 
     def constant(self, layer: L, tensors: Tensors, values: Sequence[Tensor]) -> Tensor:
-        """What its outputs (C,) are where its inputs are constants `values` (C_i,)."""
+        """Its outputs (C,) where its inputs are constants `values` (C_i,)."""
         return values[0]
 
     def cut(self, layer: L, tensors: Tensors, kept: Kept) -> Change:

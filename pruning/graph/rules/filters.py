@@ -26,7 +26,7 @@ class Weighted(Rule[L]):
     """A section that weighs its inputs, so that it can take up their constants."""
 
     def added(self, layer: L, weights: Tensor, values: Tensor) -> Tensor:
-        """What constant inputs (C,) add to its outputs before BN, where it sees no padding."""
+        """The sum that constant inputs (C,) add to its outputs before BN, without padding."""
         raise NotImplementedError
 
     def rewire(self, weights: Tensor, channels: int, channel: int, new: Tensor | None) -> None:
@@ -127,7 +127,7 @@ class ConvolutionalRule(Producer[Convolutional]):
 
 
 def taps(layer: Convolutional, weights: Tensor, values: Tensor) -> Tensor:
-    """What constant inputs (C,) add to each output through each tap: (n, k, k)."""
+    """The sums that constant inputs (C,) add to each output through each tap: (n, k, k)."""
     parts = weights.flatten(2).unflatten(0, (layer.groups, -1))
     added = values.view(layer.groups, 1, 1, -1) @ parts
     return added.reshape(-1, layer.size, layer.size)

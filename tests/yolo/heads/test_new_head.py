@@ -32,7 +32,7 @@ BEGINS = -3.0
 
 @dataclass(frozen=True)
 class Alike(Teaching[Tensor]):
-    """What enters the student's head is to be what enters the teacher's."""
+    """The input of the student's head is to be that of the teacher's."""
 
     classes: int
 

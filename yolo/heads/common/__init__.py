@@ -1,1 +1,1 @@
-"""What several heads share: their base classes, targets and losses, assignment of truths."""
+"""Base classes, targets and losses, and the assignment of truths, which several heads share."""

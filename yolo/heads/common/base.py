@@ -1,4 +1,4 @@
-"""What every output section has in common."""
+"""The base classes of all output sections."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Learner(Layer):
 
     @property
     def rule(self) -> LossRule:
-        """How it learns; raises CfgError for keys that it can't be trained with."""
+        """Its loss; raises CfgError for keys that it can't be trained with."""
         raise NotImplementedError
 
     def rule_before(self, cost: Learner) -> LossRule:
-        """How it learns where a [cost] follows; raises CfgError where it can't."""
+        """Its loss where a [cost] follows; raises CfgError where there can't be one."""
         raise cost.section.error(f"behind [{self.section.name}] can't be trained with")
 
     @property
@@ -46,7 +46,7 @@ class Head(Learner):
         return self.rule.loss(x, targets, seen)
 
     def teaching(self) -> Teaching[Any]:
-        """How it learns from a teacher's head; raises CfgError where it can't."""
+        """Its way to learn from a teacher's head; raises CfgError where there is none."""
         raise self.section.error(NO_TEACHER)
 
     def widths(self, classes: int) -> dict[int, int]:
@@ -82,7 +82,7 @@ class BoxHead(Head):
         return torch.where(confidences > thresh, confidences, 0)
 
     def suppression(self, thresh: float | None = None) -> Nms:
-        """How boxes of one object become one; `thresh` takes the place of the head's own."""
+        """The NMS that it asks for; `thresh` takes the place of the head's own."""
         return Nms() if thresh is None else Nms(thresh)
 
     def widths(self, classes: int) -> dict[int, int]:
@@ -108,7 +108,7 @@ def box_heads(layers: Iterable[Layer]) -> list[BoxHead]:
 
 
 def teaching_of(layer: Layer) -> Teaching[Any]:
-    """How a section learns from a teacher's; raises CfgError where it can't."""
+    """The way in which a section learns from a teacher's; raises CfgError where there is none."""
     if not isinstance(layer, Head):
         raise layer.section.error(NO_TEACHER)
     return layer.teaching()

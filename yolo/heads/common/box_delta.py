@@ -1,4 +1,4 @@
-"""How Darknet pulls a predicted box towards a truth by its IoU: dx_box_iou of box.c.
+"""Darknet's pull of a predicted box towards a truth by IoU: dx_box_iou of box.c.
 
 Pairs of numbers (K, 2) belong to x and y; a flipped pair gives each axis the other's.
 """
@@ -32,7 +32,7 @@ class Span:
         return self.size.prod(1, keepdim=True)
 
     def shared(self, other: "Span") -> "Span":
-        """Where both are; its size is negative where they aren't."""
+        """The span of both; its size is negative where they are apart."""
         return Span(torch.maximum(self.low, other.low), torch.minimum(self.high, other.high))
 
     def around(self, other: "Span") -> "Span":

@@ -39,7 +39,7 @@ def grid_heads(layers: Iterable[Layer]) -> list[GridHead]:
 
 
 def grid_traits(head: GridHead, **others: float) -> list[str]:
-    """What a teacher's head must be equal in: classes, map, anchors and these numbers."""
+    """The traits that a teacher's head must share: classes, map, anchors and these numbers."""
     # pixels of images that are equally large here, or cells of such maps
     anchors = ", ".join(f"{width:.5g}x{height:.5g}" for width, height in head.anchors)
     return [

@@ -1,4 +1,4 @@
-"""What a head compares its input with, and the loss that comes of it."""
+"""The targets that a head compares its input with, and the loss that comes of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Targets:
-    """What the images of a batch show: boxes for detectors, labels for classifiers.
+    """The truths of a batch: boxes for detectors, labels for classifiers.
 
     `boxes` (M, 6): image number in the batch, class, centre x, y, width, height relative to the
     network's input; the classes must be the head's. `labels` (N, classes): probabilities.
@@ -40,11 +40,11 @@ class HeadLoss:
 
 
 class LossRule(Protocol):
-    """How a section learns."""
+    """The loss of a section."""
 
     def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
-        """What enters the section, or its output where several sections do (N, C, H, W), targets,
-        and the images seen so far → its loss.
+        """The loss from the section's input, or its output where several sections feed it
+        (N, C, H, W), the targets, and the number of images seen so far.
 
         `seen` counts these images too. Raises CfgError where the targets don't fit the section.
         """

@@ -1,4 +1,4 @@
-"""How a head learns from a teacher's: what both must have in common, and what is lost."""
+"""Distillation of a head: the traits that it must share with its teacher's, and the losses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from yolo.heads.common.assign import Grid, match_anchors
 OUTPUT, BOUNDED, BOTH = FORMS = ("output", "bounded", "both")
 NO_TEACHER = "can't learn from a teacher: that needs a head with anchors, or a [softmax]"
 
-Shown = TypeVar("Shown")  # what enters a head, by what it stands for
+Shown = TypeVar("Shown")  # the input of a head, taken apart by meaning
 
 
 class Teaching(Generic[Shown]):
@@ -29,10 +29,11 @@ class Teaching(Generic[Shown]):
 
     @property
     def traits(self) -> Sequence[str]:
+        """Sentences that begin with a verb: "has 20 classes"."""
         raise NotImplementedError
 
     def shown(self, x: Tensor) -> Shown:
-        """What enters the head (N, C, H, W), by what it stands for."""
+        """The head's input (N, C, H, W), taken apart by meaning."""
         raise NotImplementedError
 
     def output(self, student: Shown, teacher: Shown, temperature: float) -> Tensor:
@@ -46,7 +47,7 @@ class Teaching(Generic[Shown]):
 
 @dataclass(frozen=True)
 class Entries:
-    """What enters a head of boxes, by what it stands for: (N, anchors, …, H, W).
+    """The input of a head of boxes, taken apart by meaning: (N, anchors, …, H, W).
 
     `coordinates` as Darknet's loss has them: centres in cells, logarithms of sizes in anchors;
     `objectness` (N, anchors, H, W) and `classes` are logits.
@@ -106,7 +107,7 @@ class BoxTeaching(Teaching[Entries]):
         return times.log()
 
     def _assigned(self, like: Tensor, targets: Tensor) -> tuple[Cells, Tensor]:
-        """Where the truths' predictions are, and their coordinates (K, 4).
+        """The places of the truths' predictions, and their coordinates (K, 4).
 
         The anchor is the one of the most similar shape; truths whose anchor is another head's are
         left out. `like` is (N, anchors, H, W).

@@ -51,7 +51,7 @@ class RegionOptions:
 
 @dataclass(frozen=True)
 class Maps:
-    """What a head predicts for N images with P = anchors · H · W boxes each.
+    """The predictions of a head for N images with P = anchors · H · W boxes each.
 
     `output` (N·P, 5 + classes): x, y and objectness behind the logistic; `boxes` (N, P, 4).
     """
@@ -74,7 +74,7 @@ class RegionLoss:
         self.options = RegionOptions.read(head.section)
 
     def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
-        """What enters the head (N, C, H, W), the targets, the images seen so far → the loss."""
+        """The loss from the head's input (N, C, H, W), the targets, and the images seen so far."""
         x = x.float()
         delta, parts = self.deltas(x.detach(), targets.boxes.to(x), seen)
         return HeadLoss(surrogate(x, delta, delta.square().sum()), parts)

@@ -1,4 +1,4 @@
-"""How [region] learns from a teacher."""
+"""Distillation of [region]."""
 
 from collections.abc import Sequence
 

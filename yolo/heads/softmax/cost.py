@@ -13,7 +13,7 @@ from yolo.layers.base import Layer, Shape, register
 
 @register("cost")
 class Cost(Learner):
-    """Where Darknet computes a loss; nothing in evaluation."""
+    """The place of a loss; in evaluation its output is its input."""
 
     computes = False
 

@@ -30,7 +30,7 @@ class Softmax(Head):
 
     @functools.cached_property
     def rule(self) -> SoftmaxLoss:
-        """How it learns where no [cost] follows; raises CfgError where it doesn't."""
+        """The loss where no [cost] follows; raises CfgError where there is none."""
         return SoftmaxLoss(self)
 
     def rule_before(self, cost: Learner) -> SoftmaxLoss:

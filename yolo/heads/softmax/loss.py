@@ -34,7 +34,7 @@ class CostLoss:
             raise section.error("ratio= can't be trained with", "ratio")
 
     def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
-        """What enters the section (N, …), and the labels → the loss."""
+        """The loss from the section's input (N, …) and the labels."""
         flat = x.float().flatten(1)
         with torch.no_grad():
             delta, value = self.delta(flat, labels_for(self.section, flat, targets))
@@ -67,7 +67,7 @@ class SoftmaxLoss:
             raise head.section.error("noloss=1 leaves nothing to train with", "noloss")
 
     def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
-        """What enters the head (N, C, H, W), and the labels → the loss."""
+        """The loss from the head's input (N, C, H, W) and the labels."""
         x = x.float()
         with torch.no_grad():
             flat = self.head(x).flatten(1)

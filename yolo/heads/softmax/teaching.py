@@ -1,4 +1,4 @@
-"""How [softmax] learns from a teacher."""
+"""Distillation of [softmax]."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

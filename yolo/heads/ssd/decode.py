@@ -102,7 +102,7 @@ class PriorHead(BoxHead):
         return torch.cat((centres, priors[:, 2:] * scaled[..., 2:].exp()), -1)
 
     def shifts(self, boxes: Tensor, priors: Tensor) -> Tensor:
-        """What gives boxes (K, 4) of these priors (K, 4): the inverse of `boxes`."""
+        """The shifts that make boxes (K, 4) of these priors (K, 4): the inverse of `boxes`."""
         centres = (boxes[:, :2] - priors[:, :2]) / priors[:, 2:]
         sizes = (boxes[:, 2:] / priors[:, 2:]).log()
         return torch.cat((centres, sizes), 1) / boxes.new_tensor(self.variance)

@@ -133,7 +133,7 @@ def _best_priors(priors: Tensor, boxes: Tensor) -> Tensor:
 
 
 def _first_of_each(keys: Tensor) -> Tensor:
-    """Where every value appears for the first time."""
+    """The places where every value appears for the first time."""
     order = keys.argsort(stable=True)
     new = torch.ones_like(order, dtype=torch.bool)
     new[1:] = keys[order][1:] != keys[order][:-1]

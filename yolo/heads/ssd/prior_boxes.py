@@ -15,7 +15,7 @@ CLIP_NUMBERS = 2  # a value of clip=
 
 @dataclass(frozen=True)
 class PriorOptions:
-    """What one map gives boxes of: sizes and step in pixels of the input, ratios width / height.
+    """The boxes of one map: sizes and step in pixels of the input, ratios width / height.
 
     With `largest` 0 there is no box between two sizes; without `step` the places lie evenly on the
     input.

@@ -1,4 +1,4 @@
-"""What the losses of [yolo] and [Gaussian_yolo] share: process_batch of yolo_layer.c."""
+"""The loss that [yolo] and [Gaussian_yolo] share: process_batch of yolo_layer.c."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class AnchorLoss:
         self.classes = self.found + 1  # the first entry of the classes
 
     def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
-        """What enters the head (N, C, H, W), and the targets → the loss."""
+        """The loss from the head's input (N, C, H, W) and the targets."""
         x = x.float()
         delta, value, parts = self.deltas(x.detach(), targets.boxes.to(x))
         if self.options.delta_normalizer != 1:  # a pass over memory that hardly any cfg needs
@@ -113,15 +113,15 @@ class AnchorLoss:
         raise NotImplementedError
 
     def pull(self, rows: Rows, pairs: Pairs) -> Tensor:
-        """What the truths add to the deltas of the coordinates: (K, coordinates)."""
+        """The numbers that truths add to the deltas of the coordinates: (K, coordinates)."""
         raise NotImplementedError
 
     def taken(self, delta: Tensor, classes: Tensor) -> Tensor:
-        """Where another truth has set the classes' deltas (K, classes) before: (K,) of bool."""
+        """A mask (K,) of the rows whose classes' deltas (K, classes) another truth has set."""
         raise NotImplementedError
 
     def several(self, rows: Rows) -> Tensor:
-        """How many classes a row finds, where its coordinates go to the mean of them: (U,)."""
+        """The number of classes that each row finds, by which its coordinates are divided: (U,)."""
         return (rows.delta[:, self.classes :] > 0).sum(1).clamp(min=1)
 
     def find(self, rows: Rows, at: Tensor, wanted: Tensor) -> None:
@@ -129,7 +129,7 @@ class AnchorLoss:
         rows.delta[at, self.found] = wanted
 
     def box_cost(self, rows: Rows, assigned: Pairs) -> Tensor:
-        """What the coordinates cost; of all else Darknet reports the squared deltas, too."""
+        """The cost of the coordinates: squared deltas, as Darknet reports them."""
         return rows.delta[:, : self.found].square().sum()
 
     def set_classes(self, rows: Rows, pairs: Pairs) -> None:

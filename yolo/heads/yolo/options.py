@@ -1,4 +1,4 @@
-"""What a [yolo] or [Gaussian_yolo] section asks of its loss."""
+"""The keys of a [yolo] or [Gaussian_yolo] section that its loss reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How [yolo] and [Gaussian_yolo] learn from a teacher."""
+"""Distillation of [yolo] and [Gaussian_yolo]."""
 
 from collections.abc import Sequence
 
