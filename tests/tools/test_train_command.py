@@ -113,7 +113,7 @@ BREAKS_OFF = """
 import os, runpy, signal, sys
 sys.argv = sys.argv[1:]
 sys.path.insert(0, os.path.dirname(sys.argv[0]))
-import command
+import common.command
 from yolo.training.trainer import Trainer
 update = Trainer._update
 def interrupted(self, *given):

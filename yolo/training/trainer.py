@@ -28,7 +28,7 @@ from yolo.training.ema import Ema
 from yolo.training.loader import training_loader
 from yolo.training.optimizer import make_optimizer, train_mode, update
 from yolo.training.ranks import Ranks
-from yolo.training.records import Row, Update, Sums
+from yolo.training.records import Row, Sums, Update
 from yolo.training.settings import Settings
 from yolo.training.variational import Bound, Variational, measure_statistics
 
