@@ -122,10 +122,10 @@ def help_of(path: Path, place: Path, *words: str) -> tuple[str, float]:
 def test_help_is_fast_and_complete(path: Path, tmp_path: Path) -> None:
     text, seconds = help_of(path, tmp_path, "--help")
     assert seconds < 1
-    assert text.count("\n") <= 40  # so that it fits on a screen
     forms = re.findall(r"^    ([a-z0-9-]+)(?: +\S|$)", text, re.MULTILINE) if "FORM" in text else []
     whole = "".join([text, *(help_of(path, tmp_path, form, "--help")[0] for form in forms)])
     if "--help-all" in text:
+        assert text.count("\n") <= 40  # it fits on a screen
         everything, seconds = help_of(path, tmp_path, "--help-all")
         assert seconds < 1
         whole += everything
