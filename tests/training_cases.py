@@ -7,7 +7,7 @@ import torch
 from cfgs import net, plain
 from networks import build, random_input
 
-from yolo.heads.common.loss import Targets
+from yolo.heads.common.loss import GroundTruth
 
 BATCH = 3
 SETTINGS = {"learning_rate": ".01", "momentum": ".9", "decay": 0, "max_batches": 1000}
@@ -84,7 +84,7 @@ class Scene:
     network: torch.nn.Module
     images: torch.Tensor
     x: torch.Tensor
-    targets: Targets
+    targets: GroundTruth
 
     @property
     def head(self):
@@ -105,11 +105,11 @@ def scene(text, seed=0):
         if hasattr(network.layers[last], "decode"):
             head = network.layers[last]
             boxes = truths(head.decode(head(x)).numpy(), rng)
-    return Scene(network, images, x, Targets(boxes, labels))
+    return Scene(network, images, x, GroundTruth(boxes, labels))
 
 
 def truths(predicted, rng):
-    """(M, 6) as Targets has them; the image in the middle has none."""
+    """(M, 6) as GroundTruth has them; the image in the middle has none."""
     rows = []
     for image in (0, 2):
         near = predicted[image][rng.integers(len(predicted[image]), size=6), :4]

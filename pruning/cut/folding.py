@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pruning.graph.channels import ChannelGraph, Family, Mask
-from pruning.graph.rules import Constraint, Producer, Tensors, Weighted, rule_of, taps
+from pruning.graph.rules import Demand, Producer, Tensors, Weighted, rule_of, taps
 from pruning.graph.rules.coupling import Ids
 from yolo.layers import IMAGE, Layer
 from yolo.layers.convolutional import Convolutional
@@ -69,7 +69,7 @@ class Fold:
     constants: Constants = field(repr=False)
     seen: Mask = field(repr=False)  # groups whose constant only a constant channel can carry
     ignored: bool = False  # constants are taken as zero
-    constraints: tuple[Constraint, ...] = ()  # what sections ask of the constants
+    constraints: tuple[Demand, ...] = ()  # what sections ask of the constants
 
     @property
     def kept(self) -> Mask:
@@ -96,7 +96,7 @@ class Fold:
         return sizes
 
 
-def _weighers(constraints: Iterable[Constraint]) -> frozenset[int]:
+def _weighers(constraints: Iterable[Demand]) -> frozenset[int]:
     return frozenset(user for constraint in constraints for user in constraint.weighers)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pruning.graph.rules import Constraint, has_filters, rule_of
+from pruning.graph.rules import Demand, has_filters, rule_of
 from pruning.graph.rules.coupling import Coupling, Ids
 from yolo.layers import IMAGE
 from yolo.network import Network
@@ -83,7 +83,7 @@ class ChannelGraph:
         self.families = self._families(equal)
 
     @functools.cached_property
-    def constraints(self) -> tuple[Constraint, ...]:
+    def constraints(self) -> tuple[Demand, ...]:
         """The demands of sections on a cut among their inputs, beside what is pinned."""
         asked = (
             rule_of(layer).constraint(self.network, i, self.inputs[i])

@@ -87,13 +87,13 @@ def _loss(network: Network, out: Tensor, repeat: int) -> float:
     """Seconds of the loss of a batch, and of its gradient with respect to the head's output."""
     import torch
 
-    from yolo.heads.common.loss import Targets
+    from yolo.heads.common.loss import GroundTruth
     from yolo.inference.detections import detecting_heads
 
     random = torch.Generator().manual_seed(0)
     boxes = torch.rand(BATCH * SHOWS, 6, generator=random) * 0.5 + 0.2
     boxes[:, 0], boxes[:, 1] = torch.arange(BATCH).repeat_interleave(SHOWS), 0
-    targets = Targets(boxes, torch.zeros(BATCH, 0))
+    targets = GroundTruth(boxes, torch.zeros(BATCH, 0))
     (head,) = detecting_heads(network)
 
     def run() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from yolo.cfg import Section
 from yolo.heads.common.base import teaching_of
-from yolo.heads.common.loss import Targets
+from yolo.heads.common.loss import GroundTruth
 from yolo.heads.common.teaching import BOUNDED, FORMS, OUTPUT
 from yolo.layers import Layer
 from yolo.network import Network
@@ -50,7 +50,7 @@ class Distillation:
         self.form, self.weight = form, weight
         self.temperature, self.margin = temperature, margin
 
-    def loss(self, images: Tensor, inputs: Mapping[int, Tensor], targets: Targets) -> Tensor:
+    def loss(self, images: Tensor, inputs: Mapping[int, Tensor], targets: GroundTruth) -> Tensor:
         """The loss, summed over the images; only the student's tensors get a gradient of it.
 
         `images` (N, C, H, W) in [0, 1]; what enters the student's heads, by the section that it
@@ -66,7 +66,9 @@ class Distillation:
             total = total + self._lost(mine, its, x, hint.to(x.dtype), targets)
         return self.weight * total
 
-    def _lost(self, mine: Layer, its: Layer, x: Tensor, hint: Tensor, targets: Targets) -> Tensor:
+    def _lost(
+        self, mine: Layer, its: Layer, x: Tensor, hint: Tensor, targets: GroundTruth
+    ) -> Tensor:
         teaching = teaching_of(mine)
         shown = teaching.shown(x), teaching_of(its).shown(hint)
         lost = x.new_zeros(())

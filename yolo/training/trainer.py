@@ -18,7 +18,7 @@ from yolo.datasets.data import Data
 from yolo.datasets.labels import Problems
 from yolo.datasets.training import TrainingLoader
 from yolo.errors import TrainingError
-from yolo.heads.common.loss import Targets
+from yolo.heads.common.loss import GroundTruth
 from yolo.heads.trained import learns_from, trained_heads
 from yolo.layers.bayesian import bayesian_layers
 from yolo.models.checkpoint import Checkpoint
@@ -49,7 +49,7 @@ class Sparsity(Protocol):
 class Teacher(Protocol):
     """What adds a loss because another network knows better."""
 
-    def loss(self, images: Tensor, inputs: Mapping[int, Tensor], targets: Targets) -> Tensor:
+    def loss(self, images: Tensor, inputs: Mapping[int, Tensor], targets: GroundTruth) -> Tensor:
         """A scalar, summed over the images."""
 
 
@@ -247,7 +247,7 @@ class Trainer:
         with torch.autocast(self.device.type, enabled=self.options.amp):
             inputs = self.model(images, collect=self.collected)
         inputs = {index: x.float() for index, x in inputs.items()}
-        targets = Targets(batch.boxes, batch.labels).to(self.device)
+        targets = GroundTruth(batch.boxes, batch.labels).to(self.device)
         total = torch.zeros((), device=self.device)
         seen = self._seen() + self.settings.batch  # Darknet counts the images of the step, too
         for index, rule in self.heads.items():

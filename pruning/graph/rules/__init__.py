@@ -5,7 +5,7 @@ The rule of a section type that isn't listed here pins its input.
 
 from typing import Any
 
-from pruning.graph.rules.base import Constraint, Edits, Kept, Pinned, Rule, Tensors
+from pruning.graph.rules.base import Demand, Edits, Kept, Pinned, Rule, Tensors
 from pruning.graph.rules.filters import (
     ConnectedRule,
     ConvolutionalRule,
@@ -71,7 +71,7 @@ def rule_of(layer: Layer) -> Rule[Any]:
 
 __all__ = [
     "RULES",
-    "Constraint",
+    "Demand",
     "Edits",
     "Kept",
     "Producer",

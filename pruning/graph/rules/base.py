@@ -28,7 +28,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Constraint:
+class Demand:
     """A section's demand on a cut among the channels that enter it, those of groups `ids` (C,).
 
     `source` gives these channels. Where one of them that isn't 0 is cut, a constant channel must be
@@ -57,7 +57,7 @@ class Rule(Generic[L]):
     def pin(self, network: Network, index: int, coupling: Coupling) -> None:
         """Pin what can't be cut for all else that its channels belong to, when all are tied."""
 
-    def constraint(self, network: Network, index: int, inputs: Sequence[Ids]) -> Constraint | None:
+    def constraint(self, network: Network, index: int, inputs: Sequence[Ids]) -> Demand | None:
         """The demand of section `index` on a cut among its `inputs`, if a fold doesn't do."""
         return None
 

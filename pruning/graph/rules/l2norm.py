@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from pruning.graph.rules.base import Constraint, Rule, Tensors
+from pruning.graph.rules.base import Demand, Rule, Tensors
 from pruning.graph.rules.coupling import Coupling, Ids
 from yolo.layers import Layer
 from yolo.layers.convolutional import Convolutional
@@ -28,7 +28,7 @@ SCALING = (
 PROPORTIONAL = ("linear", "relu", "leaky")  # where numbers aren't negative
 
 
-class EqualNorm(Constraint):
+class EqualNorm(Demand):
     """The squares of the constant channels add up to those of all that is cut."""
 
     def scale(self, cut: Tensor, emitted: Tensor) -> float:
@@ -51,7 +51,7 @@ class L2NormRule(Rule[L2Norm]):
         if reason:
             coupling.pin(ids, reason)
 
-    def constraint(self, network: Network, index: int, inputs: Sequence[Ids]) -> Constraint:
+    def constraint(self, network: Network, index: int, inputs: Sequence[Ids]) -> Demand:
         (source,) = network.layers[index].sources
         return EqualNorm(source, inputs[0], frozenset(_behind(network, index)))
 

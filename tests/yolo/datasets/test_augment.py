@@ -17,7 +17,7 @@ from tiny_data import painted
 from yolo.cfg import Cfg
 from yolo.datasets.augment.classifier import classifier_sample, view_matrix
 from yolo.datasets.augment.color import Color, draw_scale
-from yolo.datasets.augment.crop import Crop
+from yolo.datasets.augment.crop import Margins
 from yolo.datasets.augment.detector import detector_sample
 from yolo.datasets.augment.settings import (
     CUTMIX,
@@ -128,7 +128,7 @@ def test_half_of_the_images_are_mixed() -> None:
 
 def test_padding_has_the_mean_colour() -> None:
     image = np.full((40, 40, 3), (10, 200, 90), np.uint8)
-    crop = Crop(40, 40, -20, -20, 0, 0)
+    crop = Margins(40, 40, -20, -20, 0, 0)
     assert (crop.pixels(image, 40, 40) == image).all()
     assert crop.boxes(np.array([[0, 0.5, 0.5, 1, 1]], np.float32), 40, 40).tolist() == [
         [0, 0.5, 0.5, 0.5, 1]
@@ -156,7 +156,7 @@ def test_truths_of_the_library(
         rows.append([0, *middle, (right - left) / 100, (bottom - top) / 100])
     path = tmp_path_factory.getbasetemp() / "truth.jpg"
     path.with_suffix(".txt").write_text("\n".join(" ".join(map(str, row)) for row in rows) + "\n")
-    crop = Crop(150, 100, margins[0], margins[1], margins[2], margins[3], flip)
+    crop = Margins(150, 100, margins[0], margins[1], margins[2], margins[3], flip)
     sx, sy = crop.size[0] / 150, crop.size[1] / 100
     truth = np.zeros((20, 6), np.float32)
     ctypes.CDLL(ALEXEY_LIB).fill_truth_detection(

@@ -13,7 +13,7 @@ from tiny_data import painted
 
 from yolo.boxes import iou
 from yolo.cfg import Cfg
-from yolo.datasets.augment.crop import Crop, draw_crop
+from yolo.datasets.augment.crop import Margins, draw_crop
 from yolo.datasets.augment.detector import detector_sample
 from yolo.datasets.augment.settings import MIXUP, MOSAIC, NONE, Augmentation
 from yolo.datasets.augment.ssd_crop import ANY, WHOLE, SsdCrops, draw_patches, overlaps
@@ -101,7 +101,7 @@ def test_boxes_lie_inside_and_are_those_whose_centres_show(
 
 def test_boxes_are_dropped_by_their_centres_for_ssd_only() -> None:
     boxes = np.array([[0, 0.4, 0.5, 0.4, 0.2], [1, 0.6, 0.5, 0.4, 0.2]], np.float32)
-    darknet = Crop(100, 100, 50, 0, 0, 0)
+    darknet = Margins(100, 100, 50, 0, 0, 0)
     assert darknet.boxes(boxes, 100, 100)[:, 0].tolist() == [0, 1]
     patch = dataclasses.replace(darknet, by_center=True)
     # the second box, from 40 to 80, is cut at 50
@@ -255,7 +255,7 @@ def test_a_canvas_is_as_padding_and_resizing(
     """Darknet's way, which makes the canvas first; its outermost pixels are repeated ones"""
     noise = np.random.default_rng(0).integers(0, 256, (80, 120, channels), np.uint8)
     image = cv2.GaussianBlur(noise, (15, 15), 0).reshape(noise.shape)
-    darknet = Crop(120, 80, *margins, flip)
+    darknet = Margins(120, 80, *margins, flip)
     ssd = dataclasses.replace(darknet, by_center=True)
     expected, found = (
         crop.pixels(image, WIDTH, HEIGHT).astype(int)[3:-3, 3:-3] for crop in (darknet, ssd)
@@ -265,7 +265,7 @@ def test_a_canvas_is_as_padding_and_resizing(
 
 def test_images_too_long_to_be_warped() -> None:
     image = np.full((8, 40_000, 1), 100, np.uint8)
-    crop = Crop(40_000, 8, -100, -100, -8, 0, by_center=True)
+    crop = Margins(40_000, 8, -100, -100, -8, 0, by_center=True)
     assert (crop.pixels(image, WIDTH, HEIGHT) == 100).all()
 
 
@@ -306,8 +306,8 @@ def test_darknets_own_draws_are_as_ever() -> None:
     random = np.random.default_rng(1)
     crops = [draw_crop(image, CENTERED, each, 1.5, random) for each in (how, boxed)]
     assert crops == [
-        Crop(100, 70, left=40, right=-33, top=6, bottom=5),
-        Crop(100, 70, left=5, right=-32, top=-3, bottom=11, flip=True),
+        Margins(100, 70, left=40, right=-33, top=6, bottom=5),
+        Margins(100, 70, left=5, right=-32, top=-3, bottom=11, flip=True),
     ]
     assert random.random() == 0.303194829291645
 

@@ -25,7 +25,7 @@ from training_reference import Options, anchor_delta, region_delta, slopes
 from yolo.errors import CfgError
 from yolo.heads.common.assign import rounds
 from yolo.heads.common.box_delta import iou_delta
-from yolo.heads.common.loss import Targets
+from yolo.heads.common.loss import GroundTruth
 from yolo.heads.region.loss import WARM_UP
 from yolo.heads.trained import trained_heads
 
@@ -120,7 +120,8 @@ def test_maps_of_another_size_and_shape(text):
 def test_without_truths_only_objectness_learns(text):
     head = build(NET + text).layers[-1]
     x = torch.randn(BATCH, head.out_shape.channels, 6, 8)
-    result = head.loss(x.requires_grad_(), Targets(torch.zeros(0, 6), torch.zeros(BATCH, 0)), LATER)
+    nothing = GroundTruth(torch.zeros(0, 6), torch.zeros(BATCH, 0))
+    result = head.loss(x.requires_grad_(), nothing, LATER)
     result.total.backward()
     entries = x.grad.unflatten(1, (len(head.anchors), -1)).clone()
     found = entries.shape[2] - head.classes - 1
@@ -140,11 +141,12 @@ def test_the_images_of_a_batch_dont_matter_to_each_other(text):
     for image in range(BATCH):
         boxes = found.targets.boxes[found.targets.boxes[:, 0] == image].clone()
         boxes[:, 0] = 0
-        alone = gradient(found.head, found.x[image : image + 1], Targets(boxes, torch.zeros(1, 0)))
+        truth = GroundTruth(boxes, torch.zeros(1, 0))
+        alone = gradient(found.head, found.x[image : image + 1], truth)
         torch.testing.assert_close(together[image : image + 1], alone)
     # nor where in the list of boxes theirs stand, as long as the order of each image's stays
     order = found.targets.boxes[:, 0].sort(descending=True, stable=True).indices
-    moved = Targets(found.targets.boxes[order], found.targets.labels)
+    moved = GroundTruth(found.targets.boxes[order], found.targets.labels)
     torch.testing.assert_close(gradient(found.head, found.x, moved), together)
 
 
@@ -153,16 +155,16 @@ def test_truths_that_share_a_cell():
     head = build(NET + yolo("iou_thresh=.99", "ignore_thresh=1")).layers[-1]
     x = torch.zeros(1, 16, 6, 8)
     boxes = torch.tensor([[0, 0, 0.3, 0.3, 0.25, 0.5], [0, 2, 0.32, 0.3, 0.25, 0.5]])
-    apart = [-gradient(head, x, Targets(b[None], torch.zeros(1, 0))) for b in boxes]
-    both = -gradient(head, x, Targets(boxes, torch.zeros(1, 0)))
+    apart = [-gradient(head, x, GroundTruth(b[None], torch.zeros(1, 0))) for b in boxes]
+    both = -gradient(head, x, GroundTruth(boxes, torch.zeros(1, 0)))
     cell = (0, slice(0, 8), 1, 2)
     torch.testing.assert_close(both[cell][:4], (apart[0] + apart[1])[cell][:4] / 2)
     assert both[cell][4:].tolist() == [0.5, 0.5, -0.5, 0.5]
     sure = x.clone()
     sure[0, 4] = 1000  # an objectness without a delta, for which the C averages nothing
-    summed = -gradient(head, sure, Targets(boxes, torch.zeros(1, 0)))
+    summed = -gradient(head, sure, GroundTruth(boxes, torch.zeros(1, 0)))
     torch.testing.assert_close(summed[cell][:4], 2 * both[cell][:4])
-    twice = -gradient(head, x, Targets(boxes[[0, 0]], torch.zeros(1, 0)))
+    twice = -gradient(head, x, GroundTruth(boxes[[0, 0]], torch.zeros(1, 0)))
     torch.testing.assert_close(twice[cell][:4], 2 * apart[0][cell][:4])
     assert twice[cell][4:].tolist() == [0.5, 0.5, -0.5, -0.5]
 
@@ -171,8 +173,8 @@ def test_in_region_the_last_truth_of_a_cell_counts():
     head = build(NET + region()).layers[-1]
     x = torch.randn(1, 24, 6, 8, generator=torch.Generator().manual_seed(0))
     boxes = torch.tensor([[0, 0, 0.3, 0.3, 0.2, 0.3], [0, 2, 0.32, 0.3, 0.2, 0.3]])
-    both = gradient(head, x, Targets(boxes, torch.zeros(1, 0)))
-    last = gradient(head, x, Targets(boxes[1:], torch.zeros(1, 0)))
+    both = gradient(head, x, GroundTruth(boxes, torch.zeros(1, 0)))
+    last = gradient(head, x, GroundTruth(boxes[1:], torch.zeros(1, 0)))
     entries = both.unflatten(1, (3, 8))[0, :, [0, 1, 2, 3, 5, 6, 7]]
     assert entries.any()
     torch.testing.assert_close(entries, last.unflatten(1, (3, 8))[0, :, [0, 1, 2, 3, 5, 6, 7]])
@@ -183,7 +185,7 @@ def test_a_truth_on_the_far_edge_belongs_to_the_last_cell():
     for place in (1.0, 0.9999):
         boxes = torch.tensor([[0, 1, place, place, 0.25, 0.5]])
         x = torch.zeros(1, 16, 6, 8)
-        delta = -gradient(head, x, Targets(boxes, torch.zeros(1, 0))).unflatten(1, (2, 8))
+        delta = -gradient(head, x, GroundTruth(boxes, torch.zeros(1, 0))).unflatten(1, (2, 8))
         assert delta[0, :, 6].nonzero()[:, 1:].tolist() == [[5, 7]]
 
 
@@ -191,7 +193,7 @@ def test_a_truth_on_the_far_edge_belongs_to_the_last_cell():
 def test_region_teaches_its_anchors_first(seen):
     head = build(NET + region()).layers[-1]
     x = torch.ones(1, 24, 6, 8)
-    none = Targets(torch.zeros(0, 6), torch.zeros(1, 0))
+    none = GroundTruth(torch.zeros(0, 6), torch.zeros(1, 0))
     assert gradient(head, x, none, seen)[:, :4].any() == (seen < WARM_UP)
 
 
@@ -222,7 +224,7 @@ def test_half_precision_is_computed_in_float32(text):
 
 def descended(head, boxes):
     """What enters the head after 200 steps down, the last loss and the first one."""
-    targets = Targets(boxes, torch.zeros(1, 0))
+    targets = GroundTruth(boxes, torch.zeros(1, 0))
     x = torch.zeros(1, head.out_shape.channels, 6, 8, requires_grad=True)
     optimizer = torch.optim.Adam([x], 0.2)
     first = head.loss(x, targets, LATER)
@@ -314,7 +316,8 @@ def test_rounds(cells):
 
 def labels(classes=6):
     drawn = torch.arange(BATCH) % classes
-    return drawn, Targets(torch.zeros(0, 6), torch.nn.functional.one_hot(drawn, classes).float())
+    wanted = torch.nn.functional.one_hot(drawn, classes).float()
+    return drawn, GroundTruth(torch.zeros(0, 6), wanted)
 
 
 @pytest.mark.parametrize(
@@ -419,7 +422,7 @@ def test_a_label_that_softmax_takes_for_impossible_is_a_finite_loss():
     head = build(NET + POOLED + "[softmax]\n").layers[-1]
     x = torch.zeros(1, 6, 1, 1)
     x[0, 0] = 200
-    found = head.loss(x.requires_grad_(), Targets(torch.zeros(0, 6), torch.eye(6)[1:2]), LATER)
+    found = head.loss(x.requires_grad_(), GroundTruth(torch.zeros(0, 6), torch.eye(6)[1:2]), LATER)
     assert 87 < found.total.item() < 200
     found.total.backward()
     torch.testing.assert_close(x.grad.flatten(), torch.tensor([1.0, -1, 0, 0, 0, 0]))

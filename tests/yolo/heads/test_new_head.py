@@ -15,7 +15,7 @@ from yolo.cfg import Cfg, Section
 from yolo.errors import CfgError
 from yolo.export.formats import FORMATS
 from yolo.heads.common.base import BoxHead
-from yolo.heads.common.loss import HeadLoss, LossRule, Targets
+from yolo.heads.common.loss import GroundTruth, HeadLoss, LossRule
 from yolo.heads.common.teaching import Teaching
 from yolo.heads.trained import learns_from, trained_heads
 from yolo.inference.detections import box_classes, detect, gives_boxes, suppression
@@ -62,7 +62,7 @@ class Points(BoxHead):
     def rule(self) -> LossRule:
         return self
 
-    def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
+    def loss(self, x: Tensor, targets: GroundTruth, seen: int) -> HeadLoss:
         return HeadLoss(x.square().sum(), {"class": 0.0})
 
     def teaching(self) -> Alike:
@@ -104,7 +104,7 @@ def test_it_learns_from_a_teacher() -> None:
     teacher, student = network(0), network(1)
     images = random_input(student)
     inputs = student(images, collect=student.head_inputs)
-    targets = Targets(torch.zeros(0, 6), torch.zeros(0, 0))
+    targets = GroundTruth(torch.zeros(0, 6), torch.zeros(0, 0))
     lost = Distillation(teacher, student, "output", 0.5).loss(images, inputs, targets)
     with torch.no_grad():
         hint = teacher(images, collect=[1])[1]

@@ -12,7 +12,7 @@ from networks import build, keys_asked, random_input
 
 from yolo.cfg import Cfg
 from yolo.errors import CfgError
-from yolo.heads.common.loss import Targets
+from yolo.heads.common.loss import GroundTruth
 from yolo.heads.ssd.loss import assign
 from yolo.heads.ssd.prior_boxes import PriorOptions, prior_boxes
 from yolo.inference.detections import Candidates, detect, suppression
@@ -240,7 +240,7 @@ def test_loss(head, seed):
     boxes = truths(random, 3, 4) if seed else torch.zeros(0, 6)
     x = torch.from_numpy(random.normal(0, 2, (3, 4 + 1 + CLASSES, len(head.priors), 1)))
     x = x.float().requires_grad_()
-    found = head.loss(x, Targets(boxes, torch.zeros(3, 0)), 0)
+    found = head.loss(x, GroundTruth(boxes, torch.zeros(3, 0)), 0)
     rows = x.detach().double().numpy()[..., 0].transpose(0, 2, 1)
     expected, count = _loss(head, rows, boxes.double().numpy())
     assert found.total.item() == pytest.approx(expected, rel=1e-5)

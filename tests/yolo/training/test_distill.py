@@ -10,7 +10,7 @@ from networks import build
 
 from yolo.cfg import Cfg
 from yolo.errors import CfgError
-from yolo.heads.common.loss import Targets
+from yolo.heads.common.loss import GroundTruth
 from yolo.network import Network
 from yolo.training.distill import FORMS, Distillation, check_heads
 
@@ -55,7 +55,7 @@ every_case = pytest.mark.parametrize(("name", "text", "form"), CASES)
 
 def shown(boxes):
     """The targets of a detector's batch."""
-    return Targets(boxes, torch.zeros(0, 0))
+    return GroundTruth(boxes, torch.zeros(0, 0))
 
 
 class Lesson:

@@ -19,7 +19,7 @@ LONGEST_WARP = 2**15 - 2  # pixels of a side that cv2.warpAffine takes
 
 
 @dataclass(frozen=True)
-class Crop:
+class Margins:
     """Margins in pixels that are cut off an image; negative ones are added.
 
     `by_center`: SSD's rule, boxes whose centres are cut off are gone.
@@ -71,7 +71,7 @@ class Crop:
             low[:, 0], high[:, 0] = 1 - high[:, 0], 1 - low[:, 0]
         return from_corners(boxes[:, 0], low.clip(0, 1), high.clip(0, 1), width, height)
 
-    def into_corner(self, right: bool, below: bool) -> Crop:
+    def into_corner(self, right: bool, below: bool) -> Margins:
         """Cut off or add on one side each, so that a mosaic shows most of the image.
 
         `right`, `below`: where the image stands in the mosaic.
@@ -80,7 +80,7 @@ class Crop:
         left, top = (0 if right == self.flip else across), (down if below else 0)
         return replace(self, left=left, right=across - left, top=top, bottom=down - top)
 
-    def letterboxed(self, width: int, height: int, aspect: float) -> Crop:
+    def letterboxed(self, width: int, height: int, aspect: float) -> Margins:
         """Wider by what `width` × `height` lacks to have this aspect, or higher."""
         across = int(max(0.0, height * aspect - width) / 2)
         down = int(max(0.0, width / aspect - height) / 2)
@@ -142,7 +142,7 @@ def draw_crop(
     settings: Augmentation,
     aspect: float,
     random: np.random.Generator,
-) -> Crop:
+) -> Margins:
     """Draw as load_data_detection of data.c does; `aspect`: width / height of the network's input.
 
     With an [ssd] head it is a region that SsdCrops draws for these boxes.
@@ -156,20 +156,23 @@ def draw_crop(
         seen = crop.size
     if settings.letter_box:
         crop = crop.letterboxed(*seen, aspect)
-    return replace(crop, flip=flip) if crop.shows_image else Crop(width, height, 0, 0, 0, 0, flip)
+    whole = Margins(width, height, 0, 0, 0, 0, flip)
+    return replace(crop, flip=flip) if crop.shows_image else whole
 
 
-def _jittered(width: int, height: int, settings: Augmentation, random: np.random.Generator) -> Crop:
+def _jittered(
+    width: int, height: int, settings: Augmentation, random: np.random.Generator
+) -> Margins:
     left, right = _margins(width, settings, random.random(2), zoom := random.random(2))
     top, bottom = _margins(height, settings, random.random(2), zoom)
-    return Crop(width, height, left, right, top, bottom)
+    return Margins(width, height, left, right, top, bottom)
 
 
 def _patch(
     width: int, height: int, boxes: Boxes, ssd: SsdCrops, random: np.random.Generator
-) -> Crop:
+) -> Margins:
     left, top, right, bottom = ssd.draw(width, height, boxes, random)
-    return Crop(width, height, left, width - right, top, height - bottom, by_center=True)
+    return Margins(width, height, left, width - right, top, height - bottom, by_center=True)
 
 
 def _margins(

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from yolo.datasets.augment.color import draw_color
-from yolo.datasets.augment.crop import Crop, draw_crop, from_corners
+from yolo.datasets.augment.crop import Margins, draw_crop, from_corners
 from yolo.datasets.augment.settings import MIXUP, MOSAIC, Augmentation, draw_cut
 from yolo.datasets.images import Pixels, as_pixels
 from yolo.datasets.sample import Boxes, Sample
@@ -131,7 +131,7 @@ class _Place:
 
 
 def _place(
-    crop: Crop, cut: tuple[int, int], right: bool, below: bool, width: int, height: int
+    crop: Margins, cut: tuple[int, int], right: bool, below: bool, width: int, height: int
 ) -> _Place:
     wide, high = crop.size
     before, behind = (crop.right, crop.left) if crop.flip else (crop.left, crop.right)

@@ -29,7 +29,7 @@ class Truths:
 
     @classmethod
     def of(cls, boxes: Tensor, images: int) -> Truths:
-        """Boxes (M, 6) as Targets has them; the order of those of one image stays."""
+        """Boxes (M, 6) as GroundTruth has them; the order of those of one image stays."""
         image = boxes[:, 0].long()
         image, order = image.sort(stable=True)
         counts = torch.bincount(image, minlength=images)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from yolo.cfg import Section
-from yolo.heads.common.loss import HeadLoss, LossRule, Targets
+from yolo.heads.common.loss import GroundTruth, HeadLoss, LossRule
 from yolo.heads.common.teaching import NO_TEACHER, Teaching
 from yolo.layers.base import Layer
 from yolo.nms import Nms
@@ -38,7 +38,7 @@ class Head(Learner):
 
     is_head = True
 
-    def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
+    def loss(self, x: Tensor, targets: GroundTruth, seen: int) -> HeadLoss:
         """The output of `learns_from` (N, C, H, W), and what the images show → the loss.
 
         `seen` images have been trained with, these included.

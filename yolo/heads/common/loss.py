@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Targets:
+class GroundTruth:
     """The truths of a batch: boxes for detectors, labels for classifiers.
 
     `boxes` (M, 6): image number in the batch, class, centre x, y, width, height relative to the
@@ -20,9 +20,9 @@ class Targets:
     boxes: Tensor
     labels: Tensor
 
-    def to(self, device: torch.device) -> Targets:
+    def to(self, device: torch.device) -> GroundTruth:
         """The same on another device."""
-        return Targets(self.boxes.to(device), self.labels.to(device))
+        return GroundTruth(self.boxes.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class HeadLoss:
 class LossRule(Protocol):
     """The loss of a section."""
 
-    def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
+    def loss(self, x: Tensor, targets: GroundTruth, seen: int) -> HeadLoss:
         """The loss from the section's input, or its output where several sections feed it
         (N, C, H, W), the targets, and the number of images seen so far.
 

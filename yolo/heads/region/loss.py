@@ -10,7 +10,7 @@ from torch import Tensor
 from yolo.boxes import iou
 from yolo.cfg import Section
 from yolo.heads.common.assign import Grid, Truths
-from yolo.heads.common.loss import HeadLoss, Targets, focal, surrogate
+from yolo.heads.common.loss import GroundTruth, HeadLoss, focal, surrogate
 from yolo.heads.region.decode import RegionHead
 
 WARM_UP = 12800  # images in which all boxes are also pulled towards their anchors
@@ -73,7 +73,7 @@ class RegionLoss:
         self.head = head
         self.options = RegionOptions.read(head.section)
 
-    def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
+    def loss(self, x: Tensor, targets: GroundTruth, seen: int) -> HeadLoss:
         """The loss from the head's input (N, C, H, W), the targets, and the images seen so far."""
         x = x.float()
         delta, parts = self.deltas(x.detach(), targets.boxes.to(x), seen)

@@ -12,7 +12,7 @@ from yolo.layers.base import Layer, Shape, register
 
 
 @register("cost")
-class Cost(Learner):
+class CostHead(Learner):
     """The place of a loss; in evaluation its output is its input."""
 
     computes = False

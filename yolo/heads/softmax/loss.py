@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from yolo.cfg import Section
-from yolo.heads.common.loss import HeadLoss, Targets, surrogate
+from yolo.heads.common.loss import GroundTruth, HeadLoss, surrogate
 from yolo.layers.base import Layer
 
 UNKNOWN = -1234.0  # SECRET_NUM: of such a label type=masked learns nothing
 COSTS = {"sse": "sse", "masked": "masked", "smooth": "smooth"}
 
 
-def labels_for(section: Section, x: Tensor, targets: Targets) -> Tensor:
+def labels_for(section: Section, x: Tensor, targets: GroundTruth) -> Tensor:
     """The labels as x (N, classes) has it; raises CfgError where the numbers of classes differ."""
     if targets.labels.shape != x.shape:
         raise section.error(
@@ -33,7 +33,7 @@ class CostLoss:
         if section.number("ratio", 0.0):
             raise section.error("ratio= can't be trained with", "ratio")
 
-    def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
+    def loss(self, x: Tensor, targets: GroundTruth, seen: int) -> HeadLoss:
         """The loss from the section's input (N, …) and the labels."""
         flat = x.float().flatten(1)
         with torch.no_grad():
@@ -66,7 +66,7 @@ class SoftmaxLoss:
         if not self.entropy and cost is None:
             raise head.section.error("noloss=1 leaves nothing to train with", "noloss")
 
-    def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
+    def loss(self, x: Tensor, targets: GroundTruth, seen: int) -> HeadLoss:
         """The loss from the head's input (N, C, H, W) and the labels."""
         x = x.float()
         with torch.no_grad():

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from yolo.boxes import iou
-from yolo.heads.common.loss import HeadLoss, Targets
+from yolo.heads.common.loss import GroundTruth, HeadLoss
 from yolo.heads.ssd.decode import PriorHead
 
 LARGEST = 2**24  # numbers in a temporary tensor
@@ -43,7 +43,7 @@ class MultiboxLoss:
             if value <= 0:
                 raise head.section.error(f"{key}={value:g}: expected more than 0", key)
 
-    def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
+    def loss(self, x: Tensor, targets: GroundTruth, seen: int) -> HeadLoss:
         """The head's output (N, 5 + classes, P, 1), and the boxes of the images → the loss.
 
         As all losses it counts images: its mean over the batch's positives, times N.

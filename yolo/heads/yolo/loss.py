@@ -9,7 +9,7 @@ from torch import Tensor
 
 from yolo.boxes import iou
 from yolo.heads.common.assign import Grid, Truths, match_anchors, rounds
-from yolo.heads.common.loss import HeadLoss, Targets, focal, surrogate
+from yolo.heads.common.loss import GroundTruth, HeadLoss, focal, surrogate
 from yolo.heads.yolo.decode import AnchorHead
 from yolo.heads.yolo.options import LossOptions
 
@@ -70,7 +70,7 @@ class AnchorLoss:
         self.found = head.coordinates  # the entry of the objectness, behind the coordinates
         self.classes = self.found + 1  # the first entry of the classes
 
-    def loss(self, x: Tensor, targets: Targets, seen: int) -> HeadLoss:
+    def loss(self, x: Tensor, targets: GroundTruth, seen: int) -> HeadLoss:
         """The loss from the head's input (N, C, H, W) and the targets."""
         x = x.float()
         delta, value, parts = self.deltas(x.detach(), targets.boxes.to(x))
