@@ -36,12 +36,12 @@ class Strategy(Entry):
 
     @property
     def takes_blocks(self) -> bool:
-        """Whether whole residual blocks go, before channels do."""
+        """True where whole residual blocks go, before channels do."""
         return any(kind.startswith("blocks") for kind in self.accepts)
 
     @property
     def takes_posteriors(self) -> bool:
-        """Whether thresholds on the posteriors of a Bayesian network decide."""
+        """True where thresholds on the posteriors of a Bayesian network decide."""
         return "thresholds" in self.accepts
 
 
@@ -106,7 +106,7 @@ STRATEGIES = registry(
 class ImportanceEntry(Entry):
     """`where` is a function of a selection.importance.Model; `needs` is what it looks at.
 
-    One that tells what is lost is divided by the MACs that go with it (`per_mac`).
+    One that is a loss is divided by the MACs that go with it (`per_mac`).
     """
 
     needs: str = ""

@@ -53,7 +53,7 @@ class Inputs:
     """The files that a user names.
 
     `cfg` may be None for a .pt file, which carries one. `data` names the data set whose validation
-    images tell the accuracy, `points` the rule for mAP (results.POINTS), `workers` the processes
+    images give the accuracy, `points` the rule for mAP (results.POINTS), `workers` the processes
     that read them. `calibrate` is a folder, a list or a data set, of which up to
     `calibration_images` images are taken. `latencies` is the table that a target in milliseconds
     is searched with, by default one in the user's cache, `scan` the file of a sensitivity scan.
@@ -78,7 +78,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Cut:
-    """What a spec makes of a network.
+    """The outcome of a spec for a network.
 
     `plan` numbers sections as the original does, `graph` and `fold` as what is left of it without
     blocks does. `compact` is the network of the fold, `network` the one that is written: recovered,
@@ -185,7 +185,7 @@ class Session:
 
     @property
     def is_timed(self) -> bool:
-        """Whether a target has asked for latencies."""
+        """True where a target has asked for latencies."""
         return "latencies" in vars(self)
 
     def statistics(self, network: Network) -> Statistics | None:
@@ -330,7 +330,7 @@ class Session:
         return self._schedules[key]
 
     def _model(self, spec: Spec, shortened: Shortened, folding: Folding) -> Model:
-        """What an importance may look at; raises PlanError."""
+        """The inputs of importances; raises PlanError."""
         name = spec.ranking.importance
         needs = IMPORTANCES[name].needs if name else ""
         if needs == POSTERIOR and shortened.blocks:

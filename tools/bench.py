@@ -50,7 +50,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cfg", default=str(CFG), help="the network of core, select and peers")
     parser.add_argument("--weights", metavar="FILE", help="of peers")
     parser.add_argument(
-        "--data", metavar="FILE", help="of peers: its validation images are the judge"
+        "--data", metavar="FILE", help="of peers: evaluate on its validation images"
     )
     parser.add_argument(
         "--targets",

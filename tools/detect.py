@@ -98,7 +98,7 @@ def main() -> int:
 
 @dataclass
 class Work:
-    """What all sources share, and what was found in them so far."""
+    """State shared by all sources, and the detections so far."""
 
     args: argparse.Namespace
     detector: Detector

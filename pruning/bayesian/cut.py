@@ -46,7 +46,7 @@ def excesses(network: Network) -> Excess:
 
 @dataclass(frozen=True)
 class BayesianCut:
-    """What thresholds leave of a Bayesian network.
+    """A Bayesian network with its groups cut at thresholds.
 
     `network` is a twin that shares the given network's tensors, and whose sections know what they
     dropped. `alive` are groups of its channel graph, and of that of its plain network, which is the
@@ -85,7 +85,7 @@ class BayesianCut:
         return Plan.of(graph, self.alive, strategy, percent)
 
     def panels(self) -> list[tuple[str, NDArray[np.float64], Threshold]]:
-        """What figures.overview draws of the Bayesian sections."""
+        """Panels of the Bayesian sections for figures.overview."""
         sections = self.network.cfg.layers
         return [
             (f"{i} {sections[i].type}", values, self.thresholds[i])

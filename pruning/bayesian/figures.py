@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from pruning.bayesian.thresholds import Threshold, Values
 from yolo.figures import KEPT
 
-DROPPED = "#e69f00"  # orange beside blue: told apart by every kind of eyes
+DROPPED = "#e69f00"  # orange beside blue: distinct for colour-blind eyes, too
 LINE = "#333333"
 BINS = 20  # as in the papers' code
 LABEL = "log α, or the negative log-mode (ghs)"

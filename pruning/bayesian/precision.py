@@ -41,9 +41,9 @@ class Posterior:
 
 @dataclass(frozen=True)
 class LayerBits:
-    """What one section needs: `bits` for each of its `after` weights, or `coded` for all of them.
+    """Bits of one section: `bits` for each of its `after` weights, or `coded` for all of them.
 
-    `significand` bits are part of `bits`: they tell what the weights are rounded to.
+    `significand` bits are part of `bits`: the weights are rounded to them.
     """
 
     index: int
@@ -72,7 +72,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Compression:
-    """What a network is compressed to; `exponent` bits of each weight's bits are the exponent.
+    """The compression of a network; `exponent` bits of each weight's bits are the exponent.
 
     `maximum` takes ideal entropy coding: every section's reduced weights by their own frequencies
     (−Σ log2 p bits, what arithmetic coding reaches), and a table of the values that occur, where

@@ -1,4 +1,4 @@
-"""What a Bayesian cut did, as data and as tables."""
+"""The report of a Bayesian cut, as data and as tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from yolo.tables import table
 class GroupsChange:
     """The groups of one section: filters of a convolution, inputs of a connected section.
 
-    `least` and `most` are the range of their log α (or negative log-mode), `note` tells how the
+    `least` and `most` are the range of their log α (or negative log-mode), `note` says how the
     threshold was found.
     """
 

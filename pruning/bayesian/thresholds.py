@@ -1,4 +1,4 @@
-"""From which value on a group is superfluous: the gap between the two piles of a section.
+"""Thresholds from which on groups are superfluous: the gap between a section's two piles.
 
 The values are log α, or the negative log-mode of a horseshoe prior: the larger, the more
 superfluous. A group is dropped where its value is at least the threshold.
@@ -83,7 +83,7 @@ def auto(values: Values) -> Threshold:
 
 
 def for_sections(thresholds: Thresholds, sections: Mapping[int, Section]) -> Wanted:
-    """What is asked for each section: one for all, or a list, one for each; raises PlanError."""
+    """Thresholds by section: one for all, or one for each; raises PlanError."""
     values = thresholds.values
     if len(values) == 1:
         values *= len(sections)

@@ -57,7 +57,7 @@ class BayesianTraining:
         return {"architecture": found.architecture, "fast": found.fast, "maximum": found.maximum}
 
     def line(self) -> str:
-        """What the last look saw, in words."""
+        """The latest progress in words."""
         return self.last.line() if self.last else ""
 
     def writers(self, folder: Path) -> Sequence[tuple[Path, Writer]]:

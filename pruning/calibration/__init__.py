@@ -1,1 +1,1 @@
-"""What unlabeled images tell: what a cut can do without, and how weights make up for it."""
+"""Calibration with unlabeled images: channels that can go, and weights that compensate."""

@@ -1,4 +1,4 @@
-"""Which channels the others can make up for: groups eliminated one by one, weights solved anew.
+"""Channels that others can replace: groups eliminated one by one, weights solved anew.
 
 Removing input channels S of a section and solving its other weights anew costs
 tr(W_S [(Σ⁻¹)_SS]⁻¹ W_Sᵀ) of its outputs' mean square, Σ the covariance of its inputs: Hassibi,
@@ -27,7 +27,7 @@ RIDGE = 1e-2  # of the mean variance of a section's inputs
 
 
 def group_losses(graph: ChannelGraph, state: State, statistics: Statistics) -> Losses:
-    """What the heads lose with each group (groups,), their weakest fellows gone before.
+    """The heads' loss with each group (groups,), after the weaker ones of its family are gone.
 
     Of a family, the group whose loss is least goes first; then the losses of the others are those
     that are left. Scores grow along that order; they are 0 where nothing weighs a group.
@@ -43,8 +43,8 @@ def group_losses(graph: ChannelGraph, state: State, statistics: Statistics) -> L
 class System:
     """One section, or one of its groups, of which a family feeds channels.
 
-    `inverse` (C, C) is that of the inputs' covariance, `weighed` (C, C) is WᵀW, each output with
-    what the heads feel of it; `places` (slots, s) are the channels of every slot.
+    `inverse` (C, C) is that of the inputs' covariance, `weighed` (C, C) is WᵀW, each output
+    weighted by its effect on the heads; `places` (slots, s) are the channels of every slot.
     """
 
     inverse: Tensor
@@ -52,7 +52,7 @@ class System:
     places: Tensor
 
     def losses(self, slots: Tensor) -> Tensor:
-        """What goes with each of these slots: (slots,)"""
+        """Loss of removing each of these slots: (slots,)"""
         at = self.places[slots]
         rows, columns = at[:, :, None], at[:, None]
         solved = torch.linalg.solve(self.inverse[rows, columns], self.weighed[rows, columns])

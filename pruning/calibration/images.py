@@ -15,7 +15,7 @@ from yolo.inference.sources import find_sources
 from yolo.network import Network
 
 DATA = (".data", ".yaml", ".yml")
-HELD_OUT = 8  # every so many-th image is held out to judge what the others do
+HELD_OUT = 8  # every so many-th image is held out, to evaluate what the others gain
 
 
 def calibration_images(given: str, network: Network, count: int) -> Tensor:
@@ -39,7 +39,7 @@ def calibration_images(given: str, network: Network, count: int) -> Tensor:
 
 
 def split(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Images to calibrate with, and those that judge it; all are both where there are too few."""
+    """Images to calibrate with, and images held out; all are both where there are too few."""
     held_out = torch.arange(len(images)) % HELD_OUT == HELD_OUT - 1
     return (images[~held_out], images[held_out]) if held_out.any() else (images, images)
 

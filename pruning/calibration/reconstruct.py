@@ -1,7 +1,7 @@
-"""What a cut takes from every section's outputs, given back: weights that make up for it.
+"""Reconstruction: weights that give every section's original outputs back after a cut.
 
-Section by section, in order, weights and bias become such that the outputs, from what the smaller
-network has there, are nearly those that the whole network had. No labels are needed: any images do.
+Section by section, in order, weights and bias become such that the outputs, computed from the
+compact network's inputs, are nearly those of the original. Any images do; labels aren't needed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from yolo.network import Network, State
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the mean variance of what a section sees
 MIDDLE = RIDGES[2]  # where there are too few images to choose
-HELD_OUT = 4  # every so many-th batch tells which ridge is the best
+HELD_OUT = 4  # every so many-th batch chooses the best ridge
 SAMPLES, PER_WEIGHT = (
     16384,
     4,
@@ -66,7 +66,7 @@ class Moments:
         )
 
     def bias(self, weights: Tensor) -> Tensor:
-        """What is to be added to the outputs of weights (G, n, m), in the mean: (G, m)"""
+        """The bias that the outputs of weights (G, n, m) need in the mean: (G, m)"""
         return (self.y - (self.x[:, None] @ weights)[:, 0]) / self.count
 
 
@@ -180,7 +180,7 @@ def reconstruct(
 
 
 def _reach(theirs: Outputs, layers: Iterator[Layer], section: int) -> None:
-    """Compute all that comes before a section and isn't there in the smaller network."""
+    """Compute all that comes before a section and isn't there in the compact network."""
     for layer in layers:
         index = layer.section.index
         if index == section:
@@ -195,7 +195,7 @@ Pairs = Sequence[tuple[Tensor, Tensor]]
 def _pairs(
     layer: Layer, full: Layer, target: KeptOutputs, ours: Sequence[Tensor], theirs: Sequence[Tensor]
 ) -> Pairs:
-    """What a section sees, and what it should give, batch by batch."""
+    """Inputs of a section and the outputs that it should have, batch by batch."""
     images = sum(map(len, ours))
     per_output = layer.stored()["weights"][0].numel()
     places = -(-max(SAMPLES, PER_WEIGHT * per_output) // images)

@@ -24,7 +24,7 @@ def some_places(x: Tensor, groups: int, random: torch.Generator, count: int = PL
 def seen_and_given(
     layer: Layer, x: Tensor, y: Tensor, count: int, random: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """What a section's weights see, and outputs before BN, at up to `count` places of each image.
+    """Inputs of a section's weights, and outputs before BN, at up to `count` places of each image.
 
     Input (N, C, H, W), outputs (N, m, H', W') → (G, samples, weights of an output) and
     (G, samples, m / G).

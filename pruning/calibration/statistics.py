@@ -1,4 +1,4 @@
-"""What the whole network does on images: how inputs go together, and what the heads feel of it."""
+"""Statistics of a network on images: covariances of inputs, and the effect on the heads."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Statistics:
 def statistics_of(
     network: Network, images: Tensor, progress: Callable[[str], object]
 ) -> Statistics:
-    """What a network's own images (N, C, H, W) tell, but for those that judge (images.split)."""
+    """Statistics of calibration images (N, C, H, W), without those held out (images.split)."""
     known, _ = split(images)
     progress(f"looking at {len(known)} images")
     return gather(network, batches(known))
@@ -55,9 +55,9 @@ def gather(network: Network, parts: Sequence[Tensor], seed: int = 0) -> Statisti
     sums = _Sums()
     for batch in parts:
         run = _Run(network, batch)
-        sums.see(run, random)
+        sums.add_moments(run, random)
         for _ in range(PROJECTIONS):
-            sums.feel(run, run.gradients(scale, random))
+            sums.add_effects(run, run.gradients(scale, random))
     return sums.statistics()
 
 
@@ -132,7 +132,7 @@ class _Run:
 
 
 class _Sums:
-    """What adds up to evidence."""
+    """Sums that statistics are made of."""
 
     def __init__(self) -> None:
         self.images = 0
@@ -144,7 +144,7 @@ class _Sums:
         self.taylor: dict[int, Tensor] = {}
 
     @torch.no_grad()
-    def see(self, run: _Run, random: torch.Generator) -> None:
+    def add_moments(self, run: _Run, random: torch.Generator) -> None:
         """Moments of inputs and outputs."""
         self.images += len(run.images)
         for i, (x, _) in run.mixed.items():
@@ -156,8 +156,10 @@ class _Sums:
             _add_moments(self.made, i, y)
 
     @torch.no_grad()
-    def feel(self, run: _Run, gradients: tuple[dict[int, Tensor], dict[int, Tensor]]) -> None:
-        """What the heads feel of the outputs."""
+    def add_effects(
+        self, run: _Run, gradients: tuple[dict[int, Tensor], dict[int, Tensor]]
+    ) -> None:
+        """Add the effect of outputs on the heads."""
         mixed, made = gradients
         for i, gradient in mixed.items():
             _add(self.effect, i, gradient.double().square().transpose(0, 1).flatten(1).sum(1))
@@ -166,7 +168,7 @@ class _Sums:
             _add(self.taylor, i, change.square().sum(0))
 
     def statistics(self) -> Statistics:
-        """The means of all that was seen and felt."""
+        """The means over all images."""
         runs = max(self.images * PROJECTIONS, 1)
         covariance = {}
         for i, second in self.second.items():

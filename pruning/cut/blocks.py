@@ -1,4 +1,4 @@
-"""Residual blocks: which can go as a whole, how much they matter, and the network without them.
+"""Residual blocks: which can be removed, how much they matter, and the network without them.
 
 A block is what stands between a [shortcut] and that of its inputs which all its others are made
 from, its skip. Without the block the skip takes the shortcut's place, exactly. Where a factor
@@ -33,7 +33,7 @@ class Block:
     """A [shortcut], its skip source, and all sections that only its branch needs.
 
     `sections` are what goes, the shortcut among them; empty for a block that must stay, whose
-    `reason` tells why as the end of a sentence: "section 7 of its branch feeds section 9, too".
+    `reason` says why, as the end of a sentence: "section 7 of its branch feeds section 9, too".
     Of a block that `leaves` something a depthwise [convolutional] stays in the shortcut's place.
     """
 
@@ -63,15 +63,15 @@ def residual_blocks(network: Network) -> tuple[Block, ...]:
 
 
 def silenced(network: Network, state: State, blocks: Iterable[Block]) -> Network:
-    """The whole network, whose shortcuts see zeros in place of these blocks' branches.
+    """The original whose shortcuts see zeros in place of these blocks' branches.
 
     It is what a removal is compared with. Raises PlanError for a block that must stay.
     """
-    whole = Network.with_state(network.cfg, state)
+    found = Network.with_state(network.cfg, state)
     for index, skip in _skips(network, blocks).items():
-        passed = [root == skip for root in root_sources(network, whole.layers[index])]
-        whole.layers[index].register_forward_pre_hook(partial(_only, passed))
-    return whole
+        passed = [root == skip for root in root_sources(network, found.layers[index])]
+        found.layers[index].register_forward_pre_hook(partial(_only, passed))
+    return found
 
 
 def remove(network: Network, state: State, blocks: Iterable[Block]) -> Removal:
@@ -129,7 +129,7 @@ def _refusal(network: Network, layer: Shortcut, roots: Sequence[int]) -> str | N
 
 
 def _use(network: Network, section: int, others: set[int]) -> str:
-    """What a section of a branch is used for by sections that don't belong to it."""
+    """The use of a branch's section by sections that don't belong to the branch."""
     for i, layer in enumerate(network.layers):
         if i in others and section in _needs(layer):
             how = "feeds" if section in layer.sources else "shares its tensors with"
@@ -175,7 +175,7 @@ def _root(network: Network, section: int) -> int:
 
 
 def _leaves(network: Network, layer: Shortcut, skip: int) -> bool:
-    """Whether what a [shortcut] does with its skip alone changes it."""
+    """True where a [shortcut] changes its skip when that is its only input."""
     if layer.weight is not None:
         return True
     name = layer.activation.name
@@ -183,7 +183,7 @@ def _leaves(network: Network, layer: Shortcut, skip: int) -> bool:
 
 
 def _ends_with(network: Network, section: int, activation: str) -> bool:
-    """Whether all outputs of a section come from this activation."""
+    """True where all outputs of a section come from this activation."""
     if section == IMAGE:
         return False
     layer = network.layers[section]
@@ -245,7 +245,7 @@ class _Removing:
         return made
 
     def _is_followed(self, index: int) -> bool:
-        """Whether what stands there must be what the section made, not only be found elsewhere."""
+        """True where the next section reads what stands there, not only what is found elsewhere."""
         if not self.network.consumers[index]:
             return True
         after = index + 1

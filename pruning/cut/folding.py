@@ -24,7 +24,7 @@ from yolo.layers import IMAGE, Layer
 from yolo.layers.convolutional import Convolutional
 from yolo.network import Network, State
 
-LEAST_VALUE = 1e-3  # a constant that arrives smaller than this can't carry others
+LEAST_VALUE = 1e-3  # a smaller constant can't carry others
 # a constant channel takes at most a quarter of what a cut saves, and an eighth of a layer
 LEAST_SAVED, LEAST_KEPT = 4, 8
 

@@ -1,4 +1,4 @@
-"""What is kept of every section: data that can be looked at, changed, saved and applied again."""
+"""The plan: kept channels of every section, as data to look at, change, save and apply."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cut made: living groups and constant channels → smaller cfg document and smaller tensors."""
+"""A cut made: living groups and constant channels → compact cfg and tensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from yolo.network import Network, State
 
 
 def operate(graph: ChannelGraph, state: State, fold: Fold) -> tuple[Cfg, State]:
-    """The smaller cfg and its tensors; untouched tensors are shared with `state`."""
+    """The compact cfg and its tensors; untouched tensors are shared with `state`."""
     edits: dict[int, Edits] = {}
     small: State = {}
     for i, layer in enumerate(graph.network.layers):
@@ -41,10 +41,10 @@ def compact_network(graph: ChannelGraph, fold: Fold, state: State | None = None)
 
 
 def masked(graph: ChannelGraph, state: State, fold: Fold, folded: bool) -> State:
-    """Tensors of the whole network with the cut groups silenced: what a cut is compared with.
+    """Tensors of the original with the cut groups silenced: the reference of a cut.
 
     `folded` makes the inexact folds that the cut makes, too, and only those: what is left then
-    between this and the smaller network is an error of the surgery.
+    between this and the compact network is an error of the surgery.
     """
     out: State = {}
     for i, layer in enumerate(graph.network.layers):

@@ -172,7 +172,7 @@ class ChannelGraph:
     def _families(self, equal: list[Ids]) -> tuple[Family, ...]:
         """Free groups by the sections that have them, and by the parts that must stay equal."""
         free = ~self.pinned
-        # the sum of a random number a section tells which sections have a group
+        # the sum of a random number per section identifies the sections that have a group
         numbers = np.random.default_rng(0).integers(2**52, size=len(self.network.layers))
         group, section = self._channels(range(len(numbers)))
         signature = np.bincount(group, numbers[section], minlength=self.size)

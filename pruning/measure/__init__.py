@@ -1,1 +1,1 @@
-"""What a network costs, and how good it is."""
+"""Costs, latencies and metrics of networks."""

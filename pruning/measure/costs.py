@@ -1,4 +1,4 @@
-"""What a cut network costs, from the groups that it keeps: no network is built for it."""
+"""Costs of cut networks from the groups that they keep; no network is built for it."""
 
 from __future__ import annotations
 
@@ -152,11 +152,11 @@ def _groups(layer: Layer) -> int:
 
 
 def _pair(layer: Layer, number: int) -> int:
-    """What of a number falls to one output and one input: k² weights, say."""
+    """The part of a number that belongs to one output and one input: k² weights, say."""
     return number * _groups(layer) // (layer.out_shape.channels * layer.inputs[0].channels)
 
 
 def _per_channel(layer: Layer, tensor: Tensor) -> bool:
-    """Whether it has a row a channel; that of a [shortcut] has a row a source."""
+    """True where it has a row a channel; that of a [shortcut] has a row a source."""
     axis = 1 if layer.section.type == "shortcut" else 0
     return tensor.shape[axis] == layer.out_shape.channels

@@ -61,8 +61,8 @@ def torch_profile(network: Network, runs: int, seconds: float) -> Profile:
         while len(beside) <= runs or time.perf_counter() < done:
             start = time.perf_counter()
             fused(x)
-            whole = 1000 * (time.perf_counter() - start)
-            beside.append(whole - sum(times[-1] for times in of_sections.values()))
+            total = 1000 * (time.perf_counter() - start)
+            beside.append(total - sum(times[-1] for times in of_sections.values()))
     sections = {i: min(times) for i, times in of_sections.items()}
     total = min(beside) + sum(sections.values())
     return Profile(f"torch {torch.__version__}", torch.get_num_threads(), total, sections)
@@ -93,7 +93,7 @@ class SectionTimes:
 def section_times(
     original: Network, before: Profile | None, after: Profile | None, origins: Mapping[int, int]
 ) -> SectionTimes | None:
-    """None unless both were measured in one engine; `origins` tells what sections were before."""
+    """None unless both were measured in one engine; `origins` maps sections to the original's."""
     if before is None or after is None or before.engine != after.engine:
         return None
     left = {origins[i]: ms for i, ms in after.sections.items() if i in origins}

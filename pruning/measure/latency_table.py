@@ -50,7 +50,7 @@ class SectionKind:
         return cls(" ".join(word for word in words if word), full)
 
     def amounts(self, widths: Widths) -> tuple[int, int]:
-        """What its time is put together from."""
+        """The amounts that its latency is proportional to."""
         inputs, outputs = widths
         return (inputs * outputs, inputs + outputs) if self.weighs else (outputs, 0)
 
@@ -155,7 +155,7 @@ def _fit(kind: SectionKind, known: Mapping[Widths, float]) -> tuple[float, float
     scale = np.maximum(times, LEAST_MS)
     rows, wanted = amounts / scale[:, None], times / scale
     best, error = (0.0, 0.0), math.inf
-    # one measurement can't tell the two apart: all is laid to the MACs
+    # one measurement can't separate the two: all is attributed to the MACs
     for used in ((0, 1), (0,), (1,)) if len(known) > 1 else ((0,),):
         columns = rows[:, used]
         if np.linalg.matrix_rank(columns) < len(used):

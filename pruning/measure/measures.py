@@ -126,7 +126,7 @@ class Milliseconds:
 
 
 class MetricDrop:
-    """What a cut costs of the mAP or top-1 that the original has, in shares of 1.
+    """Loss of the original's mAP or top-1 by a cut, in shares of 1.
 
     `finish` makes the network that is written in the end, `accuracy` evaluates it.
     """

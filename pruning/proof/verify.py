@@ -40,7 +40,7 @@ NOT_RUN = Difference(None, "not run")
 
 @dataclass(frozen=True)
 class Proof:
-    """What was compared at the tensors that enter the heads, as relative L2.
+    """Differences at the tensors that enter the heads, as relative L2.
 
     `masked` compares the masked with the compact network: whether the surgery is exact. `fold` is
     what inexact folds leave between them. `blocks` is there where blocks are gone: the network
@@ -77,7 +77,7 @@ class Proofs:
         return self.names is None or name in self.names
 
     def needs(self, name: str) -> bool:
-        """Whether it is an error where the engine is missing."""
+        """True where a missing engine is an error."""
         return self.names is not None or name in self.libraries
 
     def engines(self) -> dict[str, Engine | Difference]:

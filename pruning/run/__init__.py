@@ -1,1 +1,1 @@
-"""What commands run: comparisons, gradual pruning, reports and figures."""
+"""The loops of commands: single cuts, comparisons, gradual pruning; reports and figures."""

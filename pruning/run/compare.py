@@ -30,7 +30,7 @@ Progress = Callable[[str], object]
 class Request:
     """Every combination of strategies, importances, targets and recoveries.
 
-    The validation images of the inputs tell mAP or top-1; without them networks are compared by the
+    The validation images of the inputs give mAP or top-1; without them networks are compared by the
     error at the heads, on held-out calibration images or on noise. A forward pass is timed `runs`
     times in each round, 0 for not at all. Raises PlanError for what no network could fulfil.
     """
@@ -96,7 +96,7 @@ class Request:
 
 
 def needs_images(spec: Spec) -> bool:
-    """Whether a cut looks at calibration images."""
+    """True where a cut looks at calibration images."""
     return IMAGES in spec.needs
 
 

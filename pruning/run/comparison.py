@@ -22,7 +22,7 @@ COUNTED = tuple(field.name for field in fields(Cost))
 
 @dataclass(frozen=True)
 class Combination:
-    """What is compared: names of registry.py, and targets as spec.Targets reads them."""
+    """One cut of a comparison: names of registry.py, and targets as spec.Targets reads them."""
 
     strategy: str
     importance: str

@@ -24,7 +24,7 @@ from pruning.selection.ranking import Ranked
 from pruning.selection.sensitivity import SHARES, Scan
 from yolo.figures import GONE, HEAT, KEPT, LINES, MARK
 
-# of a histogram of scores, and the share of the highest from which on they are told apart
+# of a histogram of scores, and the share of the highest from which on they are resolved
 SCORE_BINS, LEAST_SCORE = 60, 1e-6
 
 
@@ -62,8 +62,8 @@ def section_latencies(report: Report) -> Figure:
     figure, axes = _bars(indices, before, after, ("before", "after"), 0.5)
     axes.set_ylabel("ms")
     # what an engine does beside the sections counts, too
-    whole = [side.profile.ms for side in (report.before, report.after) if side.profile]
-    left = f"{whole[0]:.1f} → {whole[1]:.1f} ms" if len(whole) == 2 else ""
+    totals = [side.profile.ms for side in (report.before, report.after) if side.profile]
+    left = f"{totals[0]:.1f} → {totals[1]:.1f} ms" if len(totals) == 2 else ""
     threads = counted(times.threads, "thread")
     axes.set_title(f"{_title(report)}: {left} in {times.engine}, {threads}", loc="left")
     axes.legend(frameon=False, loc="upper right")
@@ -129,7 +129,7 @@ def _bars(
 
 
 def sensitivities(scan: Scan, name: str) -> Figure:
-    """What is lost with shares of a family, a column each, above the MACs that go with all of it.
+    """Losses with shares of each family, a column each, above the MACs that go with all of it.
 
     Families are named by the sections that they are channels of.
     """
@@ -218,7 +218,7 @@ class _Styles:
         self._recoveries = {name: RECOVERED[name] for name in recoveries}
 
     def of(self, strategy: str, importance: str, recovery: str) -> dict[str, Any]:
-        """What to plot it with."""
+        """Keyword arguments of its plot."""
         return {
             "marker": self._markers[strategy],
             "color": self._colours[importance],
@@ -229,7 +229,7 @@ class _Styles:
         }
 
     def legend(self) -> list[Line2D]:
-        """What each marker, colour and dash means, under headings, and the original."""
+        """Handles for markers, colours and dashes, under headings, and for the original."""
         found = [Line2D([], [], color=MARK, linestyle="--", linewidth=1, label="original")]
         meanings: dict[str, dict[str, dict[str, Any]]] = {
             "strategy": {

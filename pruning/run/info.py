@@ -63,7 +63,7 @@ class Info:
 
 
 def describe(cfg: str, weights: str | None = None, cutoff: int | None = None) -> Info:
-    """What there is to know of a cfg; with weights, that they fit. Raises DarknetError."""
+    """Description of a cfg; with weights, a check that they fit. Raises DarknetError."""
     network = Network(Cfg.load(cfg))
     header = Header()
     if weights is not None and is_checkpoint(weights):
@@ -102,7 +102,7 @@ def _number(value: int) -> str:
 
 
 def _inputs(layer: Layer) -> str:
-    """What feeds a section, or how many sections where that would be a long list."""
+    """The sources of a section, or their number where that would be a long list."""
     if len(layer.inputs) > LISTED:
         return f"{len(layer.inputs)} sections"
     return " + ".join(map(str, layer.inputs))

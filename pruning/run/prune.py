@@ -1,4 +1,4 @@
-"""The whole way of one cut: inputs → session → cut → proof → report → files."""
+"""One cut from inputs to files: inputs → session → cut → proof → report → files."""
 
 from __future__ import annotations
 

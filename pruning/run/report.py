@@ -1,4 +1,4 @@
-"""What a cut did, as data and as tables."""
+"""The report of a cut, as data and as tables."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ KIND, SCHEMA = "report of a cut", 2
 
 @dataclass(frozen=True)
 class LayerChange:
-    """One section with filters, before and after; `constants` tells how those it lost are kept."""
+    """One section with filters, before and after; `constants` says how those it lost are kept."""
 
     index: int
     section: str
@@ -49,8 +49,8 @@ class BlockChange:
     """A residual block that is gone: its [shortcut] and all sections that only it needed.
 
     Its `skip` stands in its place; where the shortcut itself does something with that, a depthwise
-    [convolutional] `stays` to do it. `score` is that of blocks.block_scores, None where there is
-    nothing to tell it; parameters and MACs are those of its sections.
+    [convolutional] `stays` to do it. `score` is that of blocks.block_scores, None where it is
+    not known; parameters and MACs are those of its sections.
     """
 
     shortcut: int

@@ -157,9 +157,9 @@ class BlockSchedule:
     def rest(self, steps: int) -> tuple[Shortened, Folding]:
         """The network that is left after so many steps."""
         if steps not in self._rest:
-            shorter = Shortened.of(self.network, self.first(steps))
-            network = shorter.network
-            self._rest[steps] = shorter, Folding(ChannelGraph(network), network.state())
+            shortened = Shortened.of(self.network, self.first(steps))
+            network = shortened.network
+            self._rest[steps] = shortened, Folding(ChannelGraph(network), network.state())
         return self._rest[steps]
 
 
@@ -192,9 +192,9 @@ def _refusal(block: Block, limits: Limits) -> str | None:
 def _why(reasons: Mapping[int, str | None]) -> str:
     if not reasons:
         return "there is no [shortcut]"
-    told = [f"that of section {i}: {why}" for i, why in reasons.items()][:REASONS]
-    more = len(reasons) - len(told)
-    return "; ".join([*told, f"{more} more"] if more else told)
+    listed = [f"that of section {i}: {why}" for i, why in reasons.items()][:REASONS]
+    more = len(reasons) - len(listed)
+    return "; ".join([*listed, f"{more} more"] if more else listed)
 
 
 def _check_named(network: Network, limits: Limits, reasons: Mapping[int, str | None]) -> None:

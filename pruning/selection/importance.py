@@ -30,7 +30,7 @@ ChannelScores = dict[int, Scores]  # section with filters → a score for each o
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """What an importance may look at.
+    """The inputs of importances.
 
     `statistics` is what was measured on images, if anything; `sensitivity` what a scan found that
     goes with each group (groups,), if there was one: sensitivity.scan. `posterior` is the Bayesian
@@ -250,7 +250,7 @@ def least_squares(model: Model) -> Scores:
 
 
 def sensitivity(model: Model) -> Scores:
-    """What a scan found that goes with each slot, where those before it are gone."""
+    """The scan's loss of each slot, after those before it are gone."""
     if model.sensitivity is None:
         raise PlanError(f"importance {SENSITIVITY}: needs a scan: --scan")
     return model.sensitivity

@@ -46,10 +46,10 @@ def by_shape(model: Model, candidates: Sequence[Candidate]) -> Forms:
 
 
 def order(model: Model, ranking: Ranked, compare: str, union: float | None = None) -> Ids:
-    """The number of the candidate that loses its worst slot, turn by turn: (turns,)
+    """The number of the candidate that loses its worst slot, step by step: (steps,)
 
     Candidates that are compared lose those with the lowest scores, all such sets of them the same
-    share of their channels at every turn. `union` ends the order where a group has a channel above
+    share of their channels at every step. `union` ends the order where a group has a channel above
     the threshold that this share of its set's single channels doesn't pass.
     """
     candidates = ranking.candidates

@@ -44,7 +44,7 @@ class Ranked:
 
     @property
     def drawable(self) -> bool:
-        """Whether any slot has a finite score."""
+        """True where any slot has a finite score."""
         return any(np.isfinite(c.scores).any() for c in self.candidates)
 
     @property
@@ -90,9 +90,9 @@ def _floor(family: Family, spec: Spec) -> int:
 def slot_macs(graph: ChannelGraph, families: Sequence[Family]) -> Scores:
     """The MACs that go with each group's slot where all else stays; 1 for other groups."""
     costs, everything = Costs(graph), np.ones(graph.size, bool)
-    whole, found = costs.of(everything).macs, np.ones(graph.size)
+    total, found = costs.of(everything).macs, np.ones(graph.size)
     for family in families:
         without = everything.copy()
         without[family.groups[:, 0]] = False
-        found[family.groups] = max(whole - costs.of(without).macs, 1)
+        found[family.groups] = max(total - costs.of(without).macs, 1)
     return found

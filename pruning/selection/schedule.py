@@ -103,7 +103,7 @@ def _rounded(family: Family, count: int, rounding: int | None) -> int:
 def _mean_loses_less(
     candidate: Candidate, count: int, alive: Mask, folding: Folding, deviation: Scores
 ) -> bool:
-    """Whether a narrow family does better with a real channel more and the mean fold."""
+    """True where a narrow family does better with a real channel more and the mean fold."""
     if not folding.narrow(candidate.family, count):
         return False
     lost = candidate.ranked[:, count - 1]

@@ -70,7 +70,7 @@ def _channels(graph: ChannelGraph, ranked: Ranked, spec: Spec, share: float) -> 
     if share and not pool:
         raise PlanError(
             f"{graph.network.cfg.path}: {spec.strategy} finds nothing that it may cut; "
-            "tools/info.py tells why for every section"
+            "tools/info.py says why for every section"
         )
     wanted = round(share * pool)
     if wanted > most:

@@ -1,4 +1,4 @@
-"""A scan: what a network loses where a single family of channels is cut, and how far; its file."""
+"""A scan: losses of cutting single families of channels, by how far; and its file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from yolo.records import read_record, record
 KIND, SCHEMA = "sensitivity scan", 2
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of the slots that can go: where it is measured
 FILES = {"model": "this model", "images": "these images"}  # of a key; the rest are settings
-TIE = 1e-9  # what the order's own score counts at most: it tells slots of equal losses apart
+TIE = 1e-9  # what the order's own score counts at most: it orders slots of equal losses
 
 Progress = Callable[[str], object]
 Name = tuple[int, int]  # of a family
@@ -37,7 +37,7 @@ Name = tuple[int, int]  # of a family
 
 @dataclass(frozen=True)
 class Curve:
-    """What a cut of one family costs: `losses` by the number of slots that are gone.
+    """Losses of cutting one family: `losses` by the number of slots that are gone.
 
     A family has `slots` slots, of which `most` can go, in these `sections`; with each go `macs`.
     """
@@ -83,7 +83,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Scan:
-    """What is measured so far: a curve for every family, and the score that it is lost from.
+    """A scan so far: a curve for every family, and the score of the original.
 
     `key` names all that the losses depend on: the network and the images by their digests, and
     how slots are ordered and folded.
@@ -129,7 +129,7 @@ class Scan:
             raise PlanError(f"{path}: a scan, but not with {', '.join(wanted)}: name another file")
 
     def loss(self, score: float) -> float:
-        """What is lost of the score."""
+        """The loss of the score."""
         return score if self.score_name == ERROR else self.score - score
 
 
@@ -142,12 +142,12 @@ def scan(
     statistics: Statistics | None = None,
     progress: Progress = lambda step: None,
 ) -> Scores:
-    """What goes with each group (groups,) of the families that a spec allows to be cut.
+    """Loss with each group (groups,) of the families that a spec allows to be cut.
 
-    Each is cut alone, its slots in the order of |γ| or, with statistics, of least squares. What is
-    measured is in the file at once: if it is there, only what it lacks is measured. `images` names
-    what the judge judges by (request.images_key). Raises PlanError for a file of another scan, and
-    for a wish that can't be fulfilled.
+    Each is cut alone, its slots in the order of |γ| or, with statistics, of least squares. Every
+    measurement is written at once: where there is a file, only the rest is measured. `images` names
+    what the metric is computed on (Inputs.images_key). Raises PlanError for a file of
+    another scan, and for a spec that can't be fulfilled.
     """
     graph = folding.graph
     model = Model(graph, folding.state, statistics)
@@ -174,11 +174,11 @@ def _alone(spec: Spec, group: str) -> Spec:
 
 
 def marginal_losses(losses: Mapping[int, float], slots: int) -> Scores:
-    """What goes with each slot (slots,), the first to go first, from losses by their number.
+    """Loss with each slot (slots,), the first to go first, from losses by their number.
 
     The slope there, or before it where that was steeper: what goes later never costs less, so that
     whoever takes slots by what they cost takes them in their order, noise or not. Where little is
-    left to lose, the next slot isn't cheap for that. Beyond the last point all cost what it tells.
+    left to lose, the next slot isn't cheap for that. Beyond the last point all cost as much.
     """
     found, highest, before = np.zeros(slots), 0.0, (0, 0.0)
     for cut, loss in sorted(losses.items()):
@@ -222,10 +222,10 @@ def _measured(
         step = f"scanning, point {number} of {total}"
         progress(step)
         left = [*slots[:n], slots[n] - cut, *slots[n + 1 :]]
-        smaller = Network.with_state(
+        compact = Network.with_state(
             *operate(graph, schedule.folding.state, schedule.cut(left).fold)
         )
-        _, score = metric.scored(smaller, _behind(step, progress))
+        _, score = metric.scored(compact, _behind(step, progress))
         curve = found.curves[candidates[n].family.name]
         curve = replace(curve, losses={**curve.losses, cut: found.loss(_finite(score, graph))})
         found = replace(found, curves={**found.curves, curve.name: curve})
@@ -244,7 +244,7 @@ def _finite(score: float, graph: ChannelGraph) -> float:
 
 
 def _scores(graph: ChannelGraph, schedule: Schedule, found: Scan) -> Scores:
-    """What goes with every group; 0 for others."""
+    """Loss with every group; 0 for others."""
     scores, candidates = np.zeros(graph.size), schedule.ranked.candidates
     highest = max((float(c.scores.max()) for c in candidates), default=0.0) or 1.0
     for candidate in candidates:

@@ -28,7 +28,7 @@ from yolo.registry import Entry
 SMALL = 0.01  # γ below this part of the largest are called small
 CHANGE = 0.01  # relative L2 at the heads that a cut may make to be called free
 LOUD, LOUDEST = 0.05, 0.1  # γ that the mean of this share of them, the largest, must reach
-LEAST_PERCENT = 0.1  # what must be free to be worth a cut, where the wish names no percent
+LEAST_PERCENT = 0.1  # must be free to be worth a cut, where the spec names no percent
 DECAYED = 0.01  # what is left of s after half of the epochs
 SPARED = 0.15  # the share of the groups, the largest, whose s decays in local-decay
 GREY = 0.5
@@ -168,7 +168,7 @@ class Penalty:
 
 
 def _learns(layer: Layer) -> bool:
-    """Whether it has γ, and they aren't frozen."""
+    """True where a section has γ that aren't frozen."""
     scales = layer.stored().get("scales")
     return scales is not None and scales.requires_grad
 
@@ -238,7 +238,7 @@ def look(network: Network, penalty: Penalty, spec: Spec, images: Tensor) -> Spar
 def _verdict(spec: Spec, percent: float, gammas: Tensor, response: float) -> str:
     """Over-regularised is what has no loud channel, or a head that no longer sees the image.
 
-    BN makes up for small γ before it, so that the loss tells late. But |γ| is the standard
+    BN compensates small γ before it, so that the loss shows it late. But |γ| is the standard
     deviation of a channel before its activation: where even the loudest tenth has one under 0.05,
     all activations work within a hair of act(β), as if they were linear. And a layer whose γ are
     all gone cuts the image off, though the others' are large; then every cut would look free.
@@ -254,19 +254,19 @@ def _verdict(spec: Spec, percent: float, gammas: Tensor, response: float) -> str
 
 
 class _Probe:
-    """What enters the heads of a network in evaluation, whole and with groups silenced."""
+    """The inputs of a network's heads in evaluation mode, with and without silenced groups."""
 
     def __init__(self, network: Network, graph: ChannelGraph, images: Tensor) -> None:
         self.graph, self.state = graph, network.state()
         self.copy = Network(network.cfg)
         first = next(tensor for tensors in self.state.values() for tensor in tensors.values())
         self.images = images.to(first)
-        self.whole = self._run(self.state, self.images)
+        self.original = self._run(self.state, self.images)
 
     def response(self) -> float:
         """The change at the head that notices least when the images turn grey."""
         grey = self._run(self.state, torch.full_like(self.images[:1], GREY))
-        return min(relative({i: grey[i]}, {i: self.whole[i]}) for i in self.whole)
+        return min(relative({i: grey[i]}, {i: self.original[i]}) for i in self.original)
 
     def free_percent(self, spec: Spec) -> float:
         """The largest percent, to 0.01, that changes the heads by less than CHANGE."""
@@ -278,7 +278,7 @@ class _Probe:
             plan = select(Model(self.graph, state), spec.at_percent(middle / 100), folding)
             fold = folding.fold(plan.alive(self.graph), plan.mean)
             changed = self._run(masked(self.graph, self.state, fold, False), self.images)
-            if relative(changed, self.whole) < CHANGE:
+            if relative(changed, self.original) < CHANGE:
                 free = middle
             else:
                 beyond = middle

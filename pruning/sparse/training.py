@@ -20,9 +20,9 @@ from yolo.training.records import Row
 
 
 class SparseTraining:
-    """What a trainer takes as its sparsity and its observer.
+    """A trainer's sparsity and observer in one.
 
-    `images` (N, C, H, W) in [0, 1] tell what a cut would change. Raises PlanError where the
+    `images` (N, C, H, W) in [0, 1] show what a cut would change. Raises PlanError where the
     strategy finds nothing with a scale.
     """
 
@@ -51,7 +51,7 @@ class SparseTraining:
         return {"small": self.last.small, "percent": self.last.percent}
 
     def line(self) -> str:
-        """What the last look saw, in words."""
+        """The latest progress in words."""
         return self.last.line() if self.last else ""
 
     def writers(self, folder: Path) -> Sequence[tuple[Path, Writer]]:

@@ -1,4 +1,4 @@
-"""What a user asks for, parsed and checked once."""
+"""The user's request: a Spec, parsed and checked once."""
 
 from pruning.spec.amounts import Amount, Blocks, Percent, Saved, Thresholds
 from pruning.spec.spec import Limits, Ranking, Spec, default_recovery

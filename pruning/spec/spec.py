@@ -24,7 +24,7 @@ from yolo.errors import PlanError
 
 @dataclass(frozen=True)
 class Ranking:
-    """What ranks channels; None leaves it to the strategy and to what has been measured.
+    """The order of channels; None leaves it to the strategy and to what has been measured.
 
     `importance`, `group` and `compare` are names of registry.py; `per_mac` divides a score by the
     MACs that go with it; `seed` is that of the importance `random`.
@@ -46,7 +46,7 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Limits:
-    """What stays whatever the scores say.
+    """The channels that stay whatever their scores are.
 
     Every family keeps `keep_min` channels and the share `layer_keep` of its channels, the sections
     `spare` stay whole, and where there is `only`, all others do. `round_to` is a multiple that
@@ -143,7 +143,7 @@ class Spec:
 
     @property
     def kept(self) -> str:
-        """What every layer keeps, in words."""
+        """The minimum that every layer keeps, in words."""
         share = f" and a share of {self.layer_keep:g}" if self.layer_keep else ""
         return f"{self.limits.keep_min}{share} of every layer"
 
@@ -159,7 +159,7 @@ class Spec:
 
     @property
     def percent(self) -> float | None:
-        """What a plan records: None where targets were asked for."""
+        """The percent that a plan records; None where targets were asked for."""
         if isinstance(self.channels, Percent):
             return self.channels.share
         return None if self.channels else 0.0
@@ -171,7 +171,7 @@ class Spec:
 
     @property
     def needs(self) -> frozenset[str]:
-        """What must be given beside the network: registry.IMAGES, SCAN, POSTERIOR."""
+        """Inputs needed beside the network: registry.IMAGES, SCAN, POSTERIOR."""
         wanted = [RECOVERIES[self.recover].needs]
         if self.ranking.importance and not isinstance(self.amount, Saved):
             wanted.append(IMPORTANCES[self.ranking.importance].needs)

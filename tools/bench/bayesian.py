@@ -33,7 +33,7 @@ def bayesian_rows(folder: Path, repeat: int, steps: Callable[[str], None]) -> Ro
 
 
 def _training(data: Data, repeat: int) -> tuple[float, float]:
-    """Seconds of a step of the Bayesian and of the plain network: medians, turn and turn about."""
+    """Seconds of a step of the Bayesian and of the plain network: medians, measured alternately."""
     trainers = [_trainer(f"vgg16-cifar10{kind}", data) for kind in ("-bayesian", "")]
     batch = _batch()
     steps = [partial(trainer._update, [batch], 1e-9) for trainer in trainers]
@@ -42,7 +42,7 @@ def _training(data: Data, repeat: int) -> tuple[float, float]:
 
 
 def _cut(folder: Path, repeat: int, steps: Callable[[str], None]) -> Rows:
-    """What VGG-19 takes from its posteriors to files for Darknet."""
+    """Times of VGG-19 from its posteriors to files for Darknet."""
     from pruning.bayesian.cut import BayesianCut
     from pruning.session import Session
     from pruning.spec import Spec, Thresholds

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Rows = list[list[str]]
 TARGET = "macs=0.4"
-SCANNED, IMAGES = (6, 18), 64  # sections of the digits' network, and images that judge it
+SCANNED, IMAGES = (6, 18), 64  # sections of the digits' network, and images that evaluate it
 SHARE = 0.4  # of the channels that Torch-Pruning takes at once, and so about half of the MACs
 
 
@@ -71,7 +71,7 @@ def select_rows(cfg: str, repeat: int, steps: Callable[[str], None]) -> Rows:
 
 
 def _scan(repeat: int) -> list[str]:
-    """What a point of a scan takes; bare is to look at the heads of the whole network once."""
+    """Time of a point of a scan; bare is one evaluation of the original's heads."""
     import torch
 
     from pruning.cut.folding import Folding
@@ -103,7 +103,7 @@ def _scan(repeat: int) -> list[str]:
 
 
 def _torch_pruning(folding: Folding, repeat: int) -> Rows:
-    """What Torch-Pruning takes; bare is our graph, and our choice and cut to the same MACs."""
+    """Times of Torch-Pruning; bare is our graph, and our choice and cut to the same MACs."""
     from bench.peers import MISSING, Peer, installed, reason
     from pruning.cut.surgery import operate
     from pruning.graph.channels import ChannelGraph

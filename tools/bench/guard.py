@@ -211,7 +211,7 @@ def bayesian(root: Path, data: Path) -> Iterator[list[Case]]:
 
 
 def wrong(root: Path) -> Iterator[list[Case]]:
-    """What is refused: only the exit code counts."""
+    """Refused commands: only the exit code counts."""
     model = ["--cfg", f"{root}/cfg/digits.cfg", "--weights", f"{root}/weights/digits.weights"]
     for words in (
         "--percent 1.5",

@@ -22,7 +22,7 @@ STEPS = 400  # of its pruner, each as many channels; it scores those that are le
 
 
 def installed() -> bool:
-    """Whether there is a Torch-Pruning to compare with."""
+    """True where there is a Torch-Pruning to compare with."""
     return importlib.util.find_spec("torch_pruning") is not None
 
 
@@ -104,7 +104,7 @@ class _Cut(Network):
 
 
 def _head_inputs(network: Network, images: Tensor) -> list[Tensor]:
-    """What Torch-Pruning traces: decoding boxes is beyond it, and no part of the cut."""
+    """Outputs that Torch-Pruning traces: decoding boxes is beyond it, and no part of the cut."""
     return list(network(images, network.head_inputs).values())
 
 

@@ -1,4 +1,4 @@
-"""Times that can be compared: medians of turns that alternate."""
+"""Times that can be compared: medians of alternating runs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 
 def alternating(repeat: int, *actions: Callable[[], object]) -> list[float]:
-    """Median seconds of every action; the first turn, which warms up, doesn't count."""
+    """Median seconds of every action; the first run, which warms up, doesn't count."""
     times: list[list[float]] = [[] for _ in actions]
-    for turn in range(repeat + 1):
+    for number in range(repeat + 1):
         for action, kept in zip(actions, times, strict=True):
             start = time.perf_counter()
             action()
-            if turn:
+            if number:
                 kept.append(time.perf_counter() - start)
     return [sorted(kept)[len(kept) // 2] for kept in times]
 

@@ -242,7 +242,7 @@ def _processes(folder: Path, count: int) -> float:
 def _ratio(
     ours: Callable[[], object], bare: Callable[[], object], repeat: int, images: int = BATCH
 ) -> tuple[float, float]:
-    """Images a second of both, medians of turns that alternate."""
+    """Images a second of both, medians of alternating runs."""
     fast, plain = (images / seconds for seconds in alternating(repeat, ours, bare))
     return fast, plain
 

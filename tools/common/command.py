@@ -1,4 +1,4 @@
-"""What all commands share: errors as one line and an exit code, progress, section lists."""
+"""The common part of all commands: errors as one line, exit codes, help, progress."""
 
 from __future__ import annotations
 

@@ -89,7 +89,9 @@ def _model(model: argparse._ArgumentGroup) -> None:
     model.add_argument("--cfg", help="the network")
     model.add_argument("--data", help="the images: a .data or .yaml file")
     model.add_argument("--weights", help="to start from: .weights, or a .pt with its cfg")
-    model.add_argument("--cutoff", type=int, metavar="N", help="they hold the first N sections")
+    model.add_argument(
+        "--cutoff", type=int, metavar="N", help="the weights file holds only the first N sections"
+    )
     model.add_argument(
         "--pretrained",
         nargs=2,

@@ -36,7 +36,7 @@ WRONG = {
     "dropped": "boxes without area:",
     "missing": "images without a label file:",
 }
-PROBED = 8  # images that tell what a cut would change
+PROBED = 8  # images that show what a cut would change
 
 
 def prepare(
@@ -55,7 +55,7 @@ def prepare(
         torch.set_num_threads(args.threads)
     data = sources.load(args.data)
     network, header = _network(args, checkpoint, ranks)
-    # a .pt file named best or last tells nothing; the cfg that it carries does
+    # a .pt file named best or last says nothing; the cfg that it carries does
     name = args.name or Path(network.cfg.path).stem
     folder = Path(args.out or f"runs/{name}")
     check_folder(args, folder, name)
@@ -218,7 +218,7 @@ def _sparse(args: argparse.Namespace, data: Data, network: Network) -> SparseTra
 
 
 def _bayesian_training(args: argparse.Namespace, network: Network) -> BayesianTraining | None:
-    """What looks at a Bayesian network; None for a plain one."""
+    """The observer of a Bayesian network; None for a plain one."""
     from yolo.layers.bayesian import bayesian_layers
 
     if not bayesian_layers(network.layers):

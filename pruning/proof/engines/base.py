@@ -1,4 +1,4 @@
-"""What every engine has in common: files in a temporary folder, a process of its own."""
+"""The common part of all engines: files in a temporary folder, a process of its own."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Engine(Protocol):
     ) -> dict[int, np.ndarray]:
         """Outputs (1, C, H, W) of the sections `layers` for x (1, C, H, W) in [0, 1].
 
-        The engine reads `cfg` and the network's tensors from files. What it computes is not
+        The engine reads `cfg` and the network's tensors from files. Its outputs are not
         judged here: run the original model first, and leave out an engine that can't reproduce it.
         Raises EngineError.
         """
@@ -82,7 +82,7 @@ def prepared(name: str, make: Callable[[], Prepared]) -> Prepared:
 def with_variances(network: Network, change: Callable[[Tensor], Tensor]) -> Network:
     """A copy whose BN variances are `change`d (float64 in and out), the rest is shared.
 
-    It makes up for an engine's own BN epsilon.
+    It compensates an engine's own BN epsilon.
     """
     state = {index: dict(tensors) for index, tensors in network.state().items()}
     for tensors in state.values():
@@ -152,12 +152,12 @@ def _outcome(name: str, folder: Path, limit: float) -> dict[str, np.ndarray]:
     except subprocess.TimeoutExpired as error:
         raise EngineError(f"{name} needs more than {limit:g} s") from error
     said = done.stderr.decode(errors="replace")
-    result, told = folder / "result.npz", folder / "error.txt"
+    result, reason = folder / "result.npz", folder / "error.txt"
     for pattern, what in UNKNOWN.items():
         if match := re.search(pattern, said):
             raise EngineError(f"{name} doesn't know {what} {match[1]}")
-    if told.exists():
-        raise EngineError(f"{name} {told.read_text()}")
+    if reason.exists():
+        raise EngineError(f"{name} {reason.read_text()}")
     if not result.exists():
         raise EngineError(f"{name} {_reason(done.returncode, said)}")
     with np.load(result) as arrays:

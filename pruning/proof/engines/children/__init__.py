@@ -1,1 +1,1 @@
-"""What the processes of engines run; nothing of this project is imported there."""
+"""Programs of the engines' processes; they import nothing of this project."""
