@@ -66,7 +66,7 @@ class BayesianReport:
         groups = [asdict(row) for row in self.groups]
         for row in groups:
             row["threshold"] = row["threshold"] if math.isfinite(row["threshold"]) else None
-        score = {self.reduced.score_name: self.reduced.score} if self.reduced else None
+        score = {self.reduced.key: self.reduced.score} if self.reduced else None
         return {
             "groups": groups,
             **self.rates.to_json(),

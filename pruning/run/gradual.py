@@ -30,7 +30,7 @@ from yolo.records import read_record, record
 from yolo.tables import table
 
 MODEL, TRAINING, TRAINED, SETTINGS = "model", "training", "trained.weights", "steps.json"
-KIND, SCHEMA = "steps of a gradual cut", 2
+KIND, SCHEMA = "list of steps", 2
 RESULT, RESULT_SCHEMA = "report of a gradual cut", 2
 
 # trains a cfg and its weights in a folder, or goes on there: the weights that come of it

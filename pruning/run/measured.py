@@ -16,7 +16,7 @@ from pruning.measure.costs import Cost
 from pruning.measure.latency import BRIEF, opencv_profile, torch_profile
 from pruning.proof.engines.base import EngineError, Profile
 from pruning.session import Session
-from yolo.evaluation.results import ClassifierEvaluation, Evaluation
+from yolo.evaluation.results import Evaluation
 from yolo.layers import Layer
 from yolo.network import Network
 
@@ -31,8 +31,7 @@ class Score:
 
     @classmethod
     def of(cls, found: Evaluation) -> Score:
-        name = "top1" if isinstance(found, ClassifierEvaluation) else "map"
-        return cls(name, found.score_name, found.score)
+        return cls(found.key, found.score_name, found.score)
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def test_a_dry_run_writes_the_plan_only(pruned):
         (("layer", "--blocks", 1, "--round", 8), "--round has no effect with --strategy layer"),
         (
             ("layer", "--blocks", 1, "--thresholds", "auto"),
-            "--blocks has no effect with --thresholds auto",
+            "--thresholds has no effect with --strategy layer",
         ),
         (
             ("layer", "--blocks", 1, "--keep-min", 2),

@@ -213,6 +213,8 @@ def spec_of(args: argparse.Namespace) -> Spec:
     strategy = STRATEGIES[args.strategy]
     if not strategy.ranks:
         _refuse(args, f"--strategy {strategy.name}", _RANKING)
+    if not strategy.takes_posteriors:
+        _refuse(args, f"--strategy {strategy.name}", {"thresholds": None, "reduced": False})
     _check_scan(args)
     images = bool(args.calibrate) and not strategy.takes_posteriors
     return Spec(
@@ -258,13 +260,12 @@ def _amount(args: argparse.Namespace) -> Amount:
         channels = Percent(args.percent)
     if args.target:
         channels = Targets.parse(",".join(args.target))
-    if args.thresholds is not None or args.reduced or STRATEGIES[args.strategy].takes_posteriors:
-        beside = "--reduced" if args.reduced else f"--strategy {args.strategy}"
-        beside = beside if args.thresholds is None else f"--thresholds {args.thresholds}"
-        _refuse(args, beside, dict.fromkeys(("percent", "target", "blocks")))
+    strategy = STRATEGIES[args.strategy]
+    if strategy.takes_posteriors:
+        unused = dict.fromkeys(("percent", "target", "blocks"))
+        _refuse(args, f"--strategy {strategy.name}", unused)
         return Thresholds.parse(args.thresholds or "auto", args.reduced)
     if args.blocks is not None:
-        strategy = STRATEGIES[args.strategy]
         if strategy.takes_blocks and strategy.ranks:
             channels = channels or Percent(PERCENT)
         return Blocks(args.blocks, channels)

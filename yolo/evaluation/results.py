@@ -37,6 +37,7 @@ class DetectorEvaluation:
     conf_thresh: float
     points: int
     coco: dict[str, float | None] | None = None
+    key = "map"  # of the score in JSON
 
     @property
     def score(self) -> float:
@@ -116,6 +117,7 @@ class ClassifierEvaluation:
     topk: float
     k: int
     images: int
+    key = "top1"  # of the score in JSON
     score_name = "top-1"
 
     @property

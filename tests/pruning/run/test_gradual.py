@@ -156,7 +156,7 @@ def test_a_folder_that_was_begun_otherwise(job):
         with pytest.raises(PlanError, match=f"begun with another {wanted}: remove steps, or use"):
             changed.run()
     Path("steps/steps.json").write_text("[")
-    with pytest.raises(PlanError, match=r"steps/steps.json: is not a steps of a gradual cut"):
+    with pytest.raises(PlanError, match=r"steps/steps.json: is not a list of steps"):
         gradual(job, Training(), epochs=3).run()
 
 
