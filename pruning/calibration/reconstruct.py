@@ -130,7 +130,7 @@ class KeptOutputs:
     def of(cls, graph: ChannelGraph, fold: Fold, section: int) -> KeptOutputs:
         ids = graph.outputs[section]
         kept = torch.from_numpy(fold.kept[ids]).nonzero()[:, 0]
-        return cls(kept, torch.from_numpy(fold.carriers[ids])[kept])
+        return cls(kept, torch.from_numpy(fold.constant_channels[ids])[kept])
 
 
 def reconstruct(

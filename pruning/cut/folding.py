@@ -31,7 +31,7 @@ LEAST_SAVED, LEAST_KEPT = 4, 8
 
 @dataclass(frozen=True)
 class Constants:
-    """Per section, what each output channel is where its group is silenced, or made a carrier."""
+    """Per section, the outputs of channels whose groups are silenced, or constant channels."""
 
     silenced: dict[int, Tensor]
     emitted: dict[int, Tensor]
@@ -65,7 +65,7 @@ class Fold:
     """A cut in full: the groups that stay as they are, and those that stay as constants."""
 
     alive: Mask
-    carriers: Mask
+    constant_channels: Mask
     constants: Constants = field(repr=False)
     seen: Mask = field(repr=False)  # groups whose constant only a constant channel can carry
     ignored: bool = False  # constants are taken as zero
@@ -73,7 +73,7 @@ class Fold:
 
     @property
     def kept(self) -> Mask:
-        return self.alive | self.carriers
+        return self.alive | self.constant_channels
 
     @functools.cached_property
     def weighers(self) -> frozenset[int]:
@@ -81,7 +81,7 @@ class Fold:
         return _weighers(self.constraints)
 
     @functools.cached_property
-    def emission(self) -> NDArray[np.float64]:
+    def constant_values(self) -> NDArray[np.float64]:
         """The size of each group's constant where it is a constant channel, 1 in general.
 
         Where a section constrains them, they are as large as it asks.
@@ -89,10 +89,10 @@ class Fold:
         sizes = np.ones(len(self.alive))
         for constraint in self.constraints:
             ids, source = constraint.ids, constraint.source
-            carriers = self.carriers[ids]
+            constant_channels = self.constant_channels[ids]
             cut = self.constants.silenced[source][torch.from_numpy(~self.alive[ids])]
-            emitted = self.constants.emitted[source][torch.from_numpy(carriers)]
-            sizes[ids[carriers]] = constraint.scale(cut, emitted)
+            emitted = self.constants.emitted[source][torch.from_numpy(constant_channels)]
+            sizes[ids[constant_channels]] = constraint.scale(cut, emitted)
         return sizes
 
 
@@ -130,7 +130,7 @@ class Folding:
         `mean` holds the names of the families that go without; None leaves it to the rule for
         narrow layers.
         """
-        carriers = np.zeros_like(alive)
+        constant_channels = np.zeros_like(alive)
         for family in self.graph.families:
             if alive[family.groups].all() or not self.needs(family, alive):
                 continue
@@ -138,14 +138,14 @@ class Folding:
             without = self.narrow(family, kept) if mean is None else family.name in mean
             if self.mode == "exact" or not without or self._constrained(family, alive):
                 for part in family.groups:
-                    carriers[self._carrier(part[~alive[part]])] = True
+                    constant_channels[self._constant_channel(part[~alive[part]])] = True
         for constraint in self.constraints:
             # where all that is cut is 0, so must be what stands for it
             cut = torch.from_numpy(~alive[constraint.ids])
             if not self.constants.silenced[constraint.source][cut].any():
-                carriers[constraint.ids] = False
+                constant_channels[constraint.ids] = False
         ignored = self.mode == "none"
-        return Fold(alive, carriers, self.constants, self.seen, ignored, self.constraints)
+        return Fold(alive, constant_channels, self.constants, self.seen, ignored, self.constraints)
 
     def needs(self, family: Family, alive: Mask) -> bool:
         """True where the family's cut asks for a constant channel that can do its work."""
@@ -157,7 +157,7 @@ class Folding:
         able = (dropped & ~weak).any(1).all() or self._constrained(family, alive)
         return bool(seen.any() and able)
 
-    def _carrier(self, groups: Ids) -> int:
+    def _constant_channel(self, groups: Ids) -> int:
         """Which of the cut groups becomes the constant channel: the first that is strong enough."""
         strong = groups[~self.weak[groups]]
         return int(strong[0] if len(strong) else groups[self.strength[groups].argmax()])
@@ -262,9 +262,9 @@ def absorb(layer: Layer, tensors: Tensors, ids: Ids, fold: Fold, source: int) ->
     rule, weights = rule_of(layer), tensors["weights"]
     if needs_channel(layer, fold.weighers):
         emitted = fold.constants.emitted[source]
-        emitted = emitted * torch.from_numpy(fold.emission[ids]).to(emitted)
+        emitted = emitted * torch.from_numpy(fold.constant_values[ids]).to(emitted)
         return _absorb_padded(
-            layer, taps(layer, weights, values), dropped, fold.carriers[ids], emitted
+            layer, taps(layer, weights, values), dropped, fold.constant_channels[ids], emitted
         )
     assert isinstance(rule, Weighted)
     return Absorbed(exact, rule.added(layer, weights, values))
@@ -276,15 +276,15 @@ def _over(added: Tensor, emitted: Tensor) -> Tensor:
 
 
 def _absorb_padded(
-    layer: Convolutional, added: Tensor, dropped: Mask, carriers: Mask, emitted: Tensor
+    layer: Convolutional, added: Tensor, dropped: Mask, constant_channels: Mask, emitted: Tensor
 ) -> Absorbed:
     """Part by part: the first constant channel carries all, where there is one."""
     shift, columns, forgotten = mean_shift(layer, added), {}, dropped.copy()
-    channels, rows = len(carriers) // layer.groups, len(added) // layer.groups
+    channels, rows = len(constant_channels) // layer.groups, len(added) // layer.groups
     for part in range(layer.groups):
         inputs = slice(part * channels, (part + 1) * channels)
         outputs = slice(part * rows, (part + 1) * rows)
-        found = np.flatnonzero(carriers[inputs])
+        found = np.flatnonzero(constant_channels[inputs])
         if len(found):
             channel = inputs.start + int(found[0])
             columns[channel] = _over(added[outputs], emitted[channel])

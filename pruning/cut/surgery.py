@@ -26,7 +26,7 @@ def operate(graph: ChannelGraph, state: State, fold: Fold) -> tuple[Cfg, State]:
             _indices(fold.kept[graph.outputs[i]]),
         )
         tensors: Tensors = state.get(i, {})
-        if not _whole(layer, kept) or _has_carriers(graph, i, fold):
+        if not _whole(layer, kept) or _has_constant_channels(graph, i, fold):
             edits[i], tensors = _cut(graph, layer, tensors, kept, fold)
         if tensors:
             small[i] = dict(tensors)
@@ -36,7 +36,7 @@ def operate(graph: ChannelGraph, state: State, fold: Fold) -> tuple[Cfg, State]:
 def compact_network(graph: ChannelGraph, fold: Fold, state: State | None = None) -> Network:
     """The network of a fold, with the graph's own tensors or those of `state`."""
     cfg, small = operate(graph, graph.network.state() if state is None else state, fold)
-    untouched = bool(fold.kept.all() and not fold.carriers.any())
+    untouched = bool(fold.kept.all() and not fold.constant_channels.any())
     return Network.with_state(graph.network.cfg if untouched else cfg.strict(), small)
 
 
@@ -75,13 +75,15 @@ def _cut(
         if absorbed.shift is not None:
             tensors = rule.shifted(tensors, absorbed.shift)
         edits, small = rule.cut(layer, tensors, kept)
-        _rewire(rule, layer, small, kept, absorbed, fold.carriers[ids])
+        _rewire(rule, layer, small, kept, absorbed, fold.constant_channels[ids])
     else:
         edits, small = rule.cut(layer, tensors, kept)
     if isinstance(rule, Producer):
         ids = graph.outputs[index][kept.outputs.numpy()]
-        places = fold.carriers[ids]
-        rule.emit(layer, small, _indices(places), torch.from_numpy(fold.emission[ids[places]]))
+        places = fold.constant_channels[ids]
+        rule.emit(
+            layer, small, _indices(places), torch.from_numpy(fold.constant_values[ids[places]])
+        )
     return edits, small
 
 
@@ -91,11 +93,11 @@ def _rewire(
     small: dict[str, Tensor],
     kept: Kept,
     absorbed: Absorbed,
-    carriers: Mask,
+    constant_channels: Mask,
 ) -> None:
     """Give the constant channels among a section's inputs their weights."""
     channels = kept.inputs[0].numpy()
-    for place in np.flatnonzero(carriers[channels]):
+    for place in np.flatnonzero(constant_channels[channels]):
         column = absorbed.columns.get(int(channels[place]))
         if column is not None and len(kept.outputs) < layer.out_shape.channels:
             column = column[_rows_of_part(layer, kept, int(channels[place]))]
@@ -128,8 +130,11 @@ def _whole(layer: Layer, kept: Kept) -> bool:
     )
 
 
-def _has_carriers(graph: ChannelGraph, section: int, fold: Fold) -> bool:
-    return any(fold.carriers[ids].any() for ids in (*graph.inputs[section], graph.outputs[section]))
+def _has_constant_channels(graph: ChannelGraph, section: int, fold: Fold) -> bool:
+    return any(
+        fold.constant_channels[ids].any()
+        for ids in (*graph.inputs[section], graph.outputs[section])
+    )
 
 
 def _indices(mask: Mask) -> Tensor:

@@ -304,7 +304,7 @@ def changes(graph: ChannelGraph, compact: Network, fold: Fold) -> list[LayerChan
 
 
 def _constants(fold: Fold, graph: ChannelGraph, groups: np.ndarray) -> str:
-    carried = int(fold.carriers[groups].sum())
+    carried = int(fold.constant_channels[groups].sum())
     if fold.ignored:
         return "dropped"
     if carried:

@@ -156,7 +156,7 @@ def test_without_padding_every_fold_is_exact_and_needs_no_constant_channel():
     found = sample(NET + conv(6) + conv(5, size=1) + conv(4, pad=0))
     for mode in ("auto", "exact", "mean"):
         cutting = cut(found, mode)
-        assert not cutting.fold.carriers.any()
+        assert not cutting.fold.constant_channels.any()
         assert compared(cutting, folded=False) < 1e-12
 
 
@@ -165,7 +165,7 @@ def test_every_channel_of_a_group_counts_where_a_group_has_several():
     found = sample(NET + conv(4) + conv(8, groups=4, activation="relu") + conv(5))
     found.state[1]["biases"][:] = torch.tensor([0.5, -0.5]).repeat(4)
     cutting = cut(found, "exact")
-    assert cutting.fold.carriers.sum() == 1
+    assert cutting.fold.constant_channels.sum() == 1
     assert compared(cutting, folded=False) < 1e-12
 
 
@@ -174,7 +174,7 @@ def test_a_constant_that_arrives_as_zero_carries_nothing():
     found = sample(NET + conv(6) + upsample(1, scale=0.0001) + conv(5))
     found.state[0]["biases"][:] = 2.5
     cutting = cut(found, "exact")
-    assert not cutting.fold.carriers.any()
+    assert not cutting.fold.constant_channels.any()
     assert not carried(cutting)
     assert compared(cutting, folded=True) < 1e-12
     assert compared(cutting, folded=False) > 1e-9
@@ -200,7 +200,7 @@ def test_a_channel_that_arrives_as_zero_leaves_the_work_to_another():
     ids = graph.outputs[0]
     alive[ids[[0, 2, 3]]] = False
     assert folding.weak[ids].tolist() == [True, *[False] * 5]
-    assert folding.fold(alive).carriers[ids].tolist() == [n == 2 for n in range(6)]
+    assert folding.fold(alive).constant_channels[ids].tolist() == [n == 2 for n in range(6)]
 
 
 def test_a_part_has_a_constant_channel_for_everything_it_feeds():
@@ -227,5 +227,5 @@ def test_two_families_that_begin_in_one_section_fold_each_in_its_own_way():
     for family in graph.families:
         alive[family.groups[:, 3:]] = False
     fold = folding.fold(alive, (first.name,))
-    assert not fold.carriers[first.groups].any()
-    assert fold.carriers[second.groups].sum() == 1
+    assert not fold.constant_channels[first.groups].any()
+    assert fold.constant_channels[second.groups].sum() == 1

@@ -72,7 +72,7 @@ def test_every_fold_is_proven(mode):
     """Only the one that ignores constants leaves the norm without its constant channel."""
     fold, (masked, _) = cut(model(), mode, 0.4)
     assert masked.value < 1e-5
-    assert fold.carriers[fold.constraints[0].ids].any() == (mode != "none")
+    assert fold.constant_channels[fold.constraints[0].ids].any() == (mode != "none")
 
 
 HEAD = plain(32, 3) + plain(4)
@@ -125,7 +125,7 @@ def test_the_constant_channel_keeps_the_norm():
     (constraint,) = fold.constraints
     source, ids = constraint.source, constraint.ids
     gone = fold.constants.silenced[source].numpy()[~fold.alive[ids]]
-    kept = fold.emission[ids[fold.carriers[ids]]]
+    kept = fold.constant_values[ids[fold.constant_channels[ids]]]
     assert np.square(kept).sum() == pytest.approx(np.square(gone).sum(), rel=1e-5)
     assert len(kept) == 1
 
