@@ -32,7 +32,7 @@ def limited() -> None:
 
 
 def wait_at_work(process: subprocess.Popen[str], seconds: float = 6.0) -> None:
-    """Wait until it has computed for so long: imports are over then, however busy the machine is."""
+    """Wait until it has computed for so long: its imports are over then, on a busy machine, too."""
     status = Path(f"/proc/{process.pid}/stat")
     if not status.exists():
         time.sleep(seconds)

@@ -12,10 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-if sys.version_info < (3, 12):
-    # thop imports distutils: that of setuptools takes 0.1 s, the standard library's hardly any
-    os.environ.setdefault("SETUPTOOLS_USE_DISTUTILS", "stdlib")
-
 # commands run from a checkout without installation
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
