@@ -36,9 +36,11 @@ def test_walk_and_forward_give_what_the_sections_give(found: Sample) -> None:
         everything = network(x, collect=range(len(network.layers)))
     assert list(walked) == list(everything) == list(range(len(network.layers)))
     assert list(heads) == network.heads
+    # not bit for bit: kernels split their work by where a tensor lies in memory
+    near = {"rtol": 1e-12, "atol": 1e-12, "equal_nan": True}
     for i, y in walked.items():
-        torch.testing.assert_close(y, expected[i], rtol=0, atol=0, equal_nan=True)
-        torch.testing.assert_close(everything[i], y, rtol=0, atol=0, equal_nan=True)
+        torch.testing.assert_close(y, expected[i], **near)
+        torch.testing.assert_close(everything[i], y, **near)
 
 
 @given(samples())

@@ -215,6 +215,10 @@ def spec_of(args: argparse.Namespace) -> Spec:
         _refuse(args, f"--strategy {strategy.name}", _RANKING)
     if not strategy.takes_posteriors:
         _refuse(args, f"--strategy {strategy.name}", {"thresholds": None, "reduced": False})
+    unused = {_OPTION.get(name, name) for name in vars(Limits())} - {
+        _OPTION.get(name, name) for name in strategy.limits
+    }
+    _refuse(args, f"--strategy {strategy.name}", {name: _LIMITS[name] for name in sorted(unused)})
     _check_scan(args)
     images = bool(args.calibrate) and not strategy.takes_posteriors
     return Spec(
@@ -241,6 +245,7 @@ def _saved(args: argparse.Namespace) -> Spec:
 # options by their defaults
 _AMOUNT = {"percent": None, "target": None, "blocks": None, "thresholds": None, "reduced": False}
 _RANKING = dict.fromkeys(("importance", "scan", "group", "compare", "per_mac", "seed"))
+_OPTION = {"round_to": "round"}  # where an option isn't named as in Limits
 _LIMITS = {"keep_min": 1, "layer_keep": None, "round": None, "spare": (), "only": None}
 
 

@@ -120,7 +120,7 @@ def test_the_whole_way_in_a_minute(command, digits):
     first = report["bayesian"]["groups"][0]
     assert np.median(others) < first["threshold"] < noise.min()
     assert first["after"] == (others < first["threshold"]).sum()
-    assert report["bayesian"]["reduced"]["top-1"] > 0.9
+    assert report["bayesian"]["reduced"]["top1"] > 0.9
     assert report["proof"]["posterior"] < 1e-5
     assert report["proof"]["masked"] < 1e-5
     assert report["proof"]["opencv"] < 1e-4
@@ -182,7 +182,7 @@ def test_a_plain_model_has_no_thresholds(command, tmp_path):
     assert "has no Bayesian section; tools/convert.py bayesian makes them" in ended.err
     ended = command.run("prune", *asked, "--reduced")
     assert ended.code == 2
-    assert "normal doesn't take thresholds: use --percent 0.5" in ended.err
+    assert "--reduced has no effect with --strategy normal: leave it out" in ended.err
 
 
 @pytest.mark.parametrize(
@@ -194,8 +194,8 @@ def test_a_plain_model_has_no_thresholds(command, tmp_path):
         ("bayesian", ["--round", 8], "--round has no effect with --strategy bayesian"),
         ("bayesian", ["--only", 1], "--only 1: can't be cut"),
         ("bayesian", ["--spare", 2], "--spare 2: sections are numbered from 0 to 1"),
-        ("normal", ["--thresholds", "auto"], "normal doesn't take thresholds: use --percent"),
-        ("normal", ["--reduced"], "normal doesn't take thresholds: use --percent"),
+        ("normal", ["--thresholds", "auto"], "--thresholds has no effect with --strategy normal"),
+        ("normal", ["--reduced"], "--reduced has no effect with --strategy normal"),
     ],
 )
 def test_what_a_strategy_has_no_use_for(command, tmp_path, strategy, options, message):
@@ -214,8 +214,18 @@ def test_what_a_strategy_has_no_use_for(command, tmp_path, strategy, options, me
     [
         ("bayesian", Percent(0.3), {}, "bayesian doesn't take percent: use --thresholds auto"),
         ("bayesian", Thresholds(), {"ranking": Ranking(group="max")}, "ranks no channels"),
-        ("bayesian", Thresholds(), {"limits": Limits(round_to=8)}, "ranks no channels"),
-        ("bayesian", Thresholds(), {"limits": Limits(layer_keep=0.1)}, "ranks no channels"),
+        (
+            "bayesian",
+            Thresholds(),
+            {"limits": Limits(round_to=8)},
+            "round-to has no effect with bayesian",
+        ),
+        (
+            "bayesian",
+            Thresholds(),
+            {"limits": Limits(layer_keep=0.1)},
+            "layer-keep has no effect with bayesian",
+        ),
         ("normal", Thresholds(), {}, "normal doesn't take thresholds: use --percent 0.5"),
     ],
 )
