@@ -79,13 +79,13 @@ def _unfit(network: Network, index: int, coupling: Coupling, groups: Ids) -> str
     for i, layer in enumerate(network.layers):
         has_groups = np.isin(coupling.find(coupling.outputs[i]), groups).any()
         if has_groups and not _scales(layer):
-            name = getattr(getattr(layer, "activation", None), "name", "")
-            what = f"[{layer.section.name}]" + (f" with activation={name}" if name else "")
+            what = f"[{layer.section.name}]"
+            if layer.activation:
+                what += f" with activation={layer.activation.name}"
             return f"feeds an [l2norm] and belongs to a {what}"
     return None
 
 
 def _scales(layer: Layer) -> bool:
-    activation = getattr(layer, "activation", None)
-    proportional = activation is None or activation.name in PROPORTIONAL
+    proportional = layer.activation is None or layer.activation.name in PROPORTIONAL
     return layer.section.type in SCALING and proportional
