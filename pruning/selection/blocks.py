@@ -26,7 +26,7 @@ from yolo.network import Network, State
 
 REASONS = 3  # of blocks that must stay, in a message
 
-Measures = Callable[[Shortened, Folding], Mapping[str, Measure]]  # of the cuts of what is left
+MeasuresOf = Callable[[Shortened, Folding], Mapping[str, Measure]]  # of the cuts of what is left
 
 
 def block_scores(network: Network, state: State) -> dict[int, float]:
@@ -65,7 +65,7 @@ def _ends(network: Network, block: Block, section: int) -> set[int]:
     return {i for source in sources for i in _ends(network, block, source)}
 
 
-def choose_blocks(network: Network, spec: Spec, measures: Measures) -> tuple[Block, ...]:
+def choose_blocks(network: Network, spec: Spec, measures: MeasuresOf) -> tuple[Block, ...]:
     """The blocks that a spec takes, by section; none where its strategy takes none.
 
     They go by rising score (block_scores). Where targets say how many, no more of them go than
@@ -96,7 +96,7 @@ def spec_of_rest(spec: Spec, shortened: Shortened) -> Spec:
 
 
 def original_quantities(
-    network: Network, targets: Sequence[Target], measures: Measures
+    network: Network, targets: Sequence[Target], measures: MeasuresOf
 ) -> dict[str, float]:
     """The quantities that targets bound, before anything is cut; not those that grow with a cut."""
     names = [target.name for target in targets if not target.grows]
@@ -142,11 +142,11 @@ class BlockSchedule:
         plan = Plan(self.spec.strategy, self.spec.percent, {}, None, self.spec.target, gone)
         return Step(plan, folding.fold(np.ones(folding.graph.size, bool)))
 
-    def measures(self, make: Measures) -> dict[str, Measure]:
+    def measures(self, make: MeasuresOf) -> dict[str, Measure]:
         """A Measure for each kind of target."""
         return {name: partial(self._measure, make, name) for name in make(*self.rest(0))}
 
-    def _measure(self, make: Measures, name: str, plan: Plan, fold: Fold) -> float:
+    def _measure(self, make: MeasuresOf, name: str, plan: Plan, fold: Fold) -> float:
         steps = len(plan.blocks)
         if steps not in self._measures:
             self._measures[steps] = make(*self.rest(steps))

@@ -12,6 +12,7 @@ import numpy as np
 
 from pruning.calibration.statistics import Statistics
 from pruning.cut.folding import Folding
+from pruning.cut.plan import Name
 from pruning.cut.surgery import operate
 from pruning.graph.channels import ChannelGraph
 from pruning.measure.head_error import ERROR
@@ -32,7 +33,6 @@ FILES = {"model": "this model", "images": "these images"}  # of a key; the rest 
 TIE = 1e-9  # what the order's own score counts at most: it orders slots of equal losses
 
 Progress = Callable[[str], object]
-Name = tuple[int, int]  # of a family
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ DECAYED = 0.01  # what is left of s after half of the epochs
 SPARED = 0.15  # the share of the groups, the largest, whose s decays in local-decay
 GREY = 0.5
 
-Sizes = Callable[[], Tensor]  # of the groups, computed where a schedule asks for them
+GroupSizes = Callable[[], Tensor]  # of the groups, computed where a schedule asks for them
 
 
 @dataclass(frozen=True)
@@ -173,15 +173,15 @@ def _learns(layer: Layer) -> bool:
     return scales is not None and scales.requires_grad
 
 
-def constant(s: float, late: bool, sizes: Sizes) -> float:
+def constant(s: float, late: bool, sizes: GroupSizes) -> float:
     return s
 
 
-def global_decay(s: float, late: bool, sizes: Sizes) -> float:
+def global_decay(s: float, late: bool, sizes: GroupSizes) -> float:
     return s * DECAYED if late else s
 
 
-def local_decay(s: float, late: bool, sizes: Sizes) -> float | Tensor:
+def local_decay(s: float, late: bool, sizes: GroupSizes) -> float | Tensor:
     if not late:
         return s
     found = sizes()
@@ -189,7 +189,9 @@ def local_decay(s: float, late: bool, sizes: Sizes) -> float | Tensor:
     return torch.where(found > limit, s * DECAYED, s)
 
 
-def strength(schedule: Entry, s: float, epoch: float, epochs: int, sizes: Sizes) -> float | Tensor:
+def strength(
+    schedule: Entry, s: float, epoch: float, epochs: int, sizes: GroupSizes
+) -> float | Tensor:
     """The s of an epoch, counted from 0, or of every group then (groups,).
 
     `schedule` is one of registry.SCHEDULES, those of tanluren/yolov3-channel-and-layer-pruning:

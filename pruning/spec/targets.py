@@ -15,7 +15,7 @@ SHORT = {"params": "parameters"}
 
 
 @dataclass(frozen=True)
-class Kind(Entry):
+class Quantity(Entry):
     """A number that a target bounds from above; `text` says for --help what is counted.
 
     `share`: a value below 1 is a share of the original's. Cutting makes the number smaller, so
@@ -29,15 +29,15 @@ class Kind(Entry):
 
 
 COUNTED = registry(
-    Kind("channels", "of all sections with filters", share=True),
-    Kind("parameters", "learnable numbers (params for short)", share=True),
-    Kind("macs", "multiplications for one image", share=True),
-    Kind("bytes", "of the .weights file", share=True),
+    Quantity("channels", "of all sections with filters", share=True),
+    Quantity("parameters", "learnable numbers (params for short)", share=True),
+    Quantity("macs", "multiplications for one image", share=True),
+    Quantity("bytes", "of the .weights file", share=True),
 )
 KINDS = registry(
     *COUNTED.values(),
-    Kind("ms", "milliseconds of one image in OpenCV DNN, in torch where that can't run it"),
-    Kind(
+    Quantity("ms", "milliseconds of one image in OpenCV DNN, in torch where that can't run it"),
+    Quantity(
         "map-drop",
         "loss of mAP or top-1 on the images of --data; without other targets the largest cut "
         "that costs no more",

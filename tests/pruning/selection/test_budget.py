@@ -12,7 +12,7 @@ from specs import Trial, cost_of, modes
 from pruning.registry import COMPARISONS, GROUP_SCORES
 from pruning.selection.budget import steps_to_meet
 from pruning.spec import KINDS, Targets
-from pruning.spec.targets import Kind
+from pruning.spec.targets import Quantity
 from yolo.errors import PlanError
 
 SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=40)
@@ -121,8 +121,8 @@ def measured(value, calls):
 
 
 def extended(monkeypatch):
-    monkeypatch.setitem(KINDS, "ms", Kind("ms", "milliseconds"))
-    monkeypatch.setitem(KINDS, "drop", Kind("drop", "what is lost", grows=True))
+    monkeypatch.setitem(KINDS, "ms", Quantity("ms", "milliseconds"))
+    monkeypatch.setitem(KINDS, "drop", Quantity("drop", "what is lost", grows=True))
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-Arrays = dict[str, np.ndarray]
 ASSERTION = -215  # OpenCV's code for a failed assertion, whose text is a C++ expression
 LONGEST = 100  # characters of a reason
 
 
-def compute(folder: Path, job: dict[str, Any]) -> Arrays:
+def compute(folder: Path, job: dict[str, Any]) -> dict[str, np.ndarray]:
     """The blobs that OpenCV makes for the sections job["layers"]; job["runs"]: times in ms.
 
     ms (runs,) of everything, of_layers (runs, layers) of OpenCV's own layers, and their names.
@@ -50,7 +49,7 @@ def _reason(error: Exception) -> str:
     return f"its check fails: {text}" if getattr(error, "code", 0) == ASSERTION else text
 
 
-def _times(net: Any, runs: int, seconds: float) -> Arrays:
+def _times(net: Any, runs: int, seconds: float) -> dict[str, np.ndarray]:
     import cv2
 
     outputs = net.getUnconnectedOutLayersNames()
