@@ -217,9 +217,14 @@ FOLDS = registry(
 
 @dataclass(frozen=True)
 class EngineEntry(Entry):
-    """`where` is a proof.engines.base.Engine, `title` its row in a report's table of proofs."""
+    """`where` is a proof.engines.base.Engine, `title` its row in a report's table of proofs.
+
+    `path` says what the option --NAME takes, which the class is made with; "" for no such option.
+    Every engine is run by default; one that is missing is named in the report.
+    """
 
     title: str = ""
+    path: str = ""
 
 
 TORCH = "torch"
@@ -235,6 +240,7 @@ ENGINES = registry(
         "the written files in a Darknet library",
         "pruning.proof.engines.darknet:Darknet",
         "compact network in Darknet, BN epsilon aligned",
+        "a Darknet library, or its binary",
     ),
 )
 PROOFS = registry(Entry(TORCH, "the masked against the compact network"), *ENGINES.values())

@@ -66,7 +66,9 @@ def parser() -> Parser:
         metavar="LIST",
         help=f"proofs to make, or none; default: all that can be made; {listed(PROOFS)}",
     )
-    checks.add_argument("--darknet", metavar="PATH", help="a Darknet library, or its binary")
+    for name, engine in ENGINES.items():
+        if engine.path:
+            checks.add_argument(f"--{name}", metavar="PATH", help=engine.path)
     checks.add_argument(
         "--runs", type=int, default=5, metavar="N", help="runs to measure latencies in, 0: none"
     )
@@ -141,7 +143,7 @@ def _print(result: Result, args: argparse.Namespace, stem: Path) -> None:
 def _proofs(args: argparse.Namespace, names: tuple[str, ...] | None) -> Proofs:
     from pruning.proof.verify import Proofs
 
-    paths = {name: getattr(args, name, None) for name in ENGINES}
+    paths = {name: getattr(args, name) for name, engine in ENGINES.items() if engine.path}
     return Proofs(names, {name: path for name, path in paths.items() if path})
 
 

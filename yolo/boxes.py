@@ -1,4 +1,4 @@
-"""How much boxes overlap: IoU and its relatives, with the conventions of Darknet's box.c."""
+"""Overlaps of boxes: IoU and its relatives, with the conventions of Darknet's box.c."""
 
 import math
 
@@ -14,7 +14,7 @@ def iou(a: Tensor, b: Tensor, kind: str = "iou", exponent: float = 1.0) -> Tenso
     "iou" lies in [0, 1] and is 0 without overlap or without any area; "giou" (arXiv 1902.09630),
     "diou" and "ciou" (arXiv 1911.08287) subtract a penalty from it and are the IoU where the box
     around both is empty. DIoU's penalty is raised to `exponent`: box_diou of box.c, which
-    Darknet's greedy NMS asks, takes 0.6. Raises ValueError for another kind.
+    Darknet's greedy NMS calls, uses 0.6. Raises ValueError for another kind.
     """
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r}: expected one of {', '.join(KINDS)}")
@@ -36,9 +36,10 @@ def iou(a: Tensor, b: Tensor, kind: str = "iou", exponent: float = 1.0) -> Tenso
 
 
 def overlaps(boxes: Tensor, thresh: float) -> Tensor:
-    """Which boxes (…, K, 4) have an IoU above `thresh` with a later one: (…, K, K), row by column.
+    """Mask (…, K, K) of the pairs of boxes (…, K, 4) whose IoU is above `thresh`.
 
-    Without a division, and in place: NMS spends its time here.
+    Only pairs of a box (row) and a later one (column) are marked. There is no division, and all is
+    in place: NMS spends its time here.
     """
     rows, columns = boxes[..., :, None, :], boxes[..., None, :, :]
     shared = _shared(rows, columns, 0).clamp_(min=0)
@@ -49,19 +50,19 @@ def overlaps(boxes: Tensor, thresh: float) -> Tensor:
 
 
 def _edges(boxes: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Where boxes begin and end along an axis (0: x, 1: y)."""
+    """Begin and end of boxes along an axis (0: x, 1: y)."""
     centre, half = boxes[..., axis], boxes[..., axis + 2] / 2
     return centre - half, centre + half
 
 
 def _shared(a: Tensor, b: Tensor, axis: int) -> Tensor:
-    """How far both reach, together; negative where they are apart."""
+    """Length along an axis that both cover; negative where they are apart."""
     (start, end), (other_start, other_end) = _edges(a, axis), _edges(b, axis)
     return torch.minimum(end, other_end).sub_(torch.maximum(start, other_start))
 
 
 def _around(a: Tensor, b: Tensor, axis: int) -> Tensor:
-    """How far the smallest box around both reaches."""
+    """Length along an axis of the smallest box around both."""
     (start, end), (other_start, other_end) = _edges(a, axis), _edges(b, axis)
     return torch.maximum(end, other_end) - torch.minimum(start, other_start)
 
@@ -80,5 +81,5 @@ def _shape_penalty(a: Tensor, b: Tensor, overlap: Tensor) -> Tensor:
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """part / whole, 0 where the whole is."""
+    """part / whole, 0 where `whole` is 0."""
     return (part / whole.masked_fill(whole == 0, 1)).masked_fill(whole == 0, 0)

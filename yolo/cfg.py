@@ -78,7 +78,7 @@ class Section:
         return value.split("#")[0]
 
     def choice(self, key: str, default: str, choices: Mapping[str, Value]) -> Value:
-        """What `choices` holds for the value; raises CfgError for a value that isn't there."""
+        """The entry of `choices` for the value; raises CfgError for an unknown value."""
         value = self.text(key, default)
         if value not in choices:
             raise self.error(f"{key}={value}: expected one of {', '.join(choices)}", key)
@@ -112,7 +112,7 @@ class Section:
         return tuple(self._number(key, item) for item in self._items(key))
 
     def number_lists(self, key: str) -> list[tuple[float, ...]]:
-        """Lists of finite numbers, some may be empty, with bars between them: 2|2,3|"""
+        """Lists of finite numbers, separated by bars, some of them empty: 2|2,3|"""
         lists = self.text(key).split("|")
         items = [text.rstrip(",").split(",") if text else [] for text in lists]
         return [tuple(self._number(key, item) for item in row) for row in items]
@@ -142,7 +142,7 @@ class Section:
 class Cfg:
     """A cfg document; immutable, unedited it writes back byte for byte.
 
-    `net` is the [net] section, `layers` the sections behind it in Darknet's count.
+    `net` is the [net] section, `layers` the sections after it in Darknet's count.
     """
 
     def __init__(self, content: bytes, path: str = "cfg") -> None:
@@ -158,7 +158,7 @@ class Cfg:
             raise self.net.error("the first section must be [net] or [network]")
         for section in self.layers:
             if section.type == "net":
-                raise section.error("a second [net] section")
+                raise section.error("is a second [net] section: only one is allowed")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Cfg:
@@ -210,14 +210,14 @@ class Cfg:
         return self._with([line for line in lines if line is not None])
 
     def source(self, section: Section, without: Collection[str] = ()) -> str:
-        """A section's lines as they stand, up to the next one's header, but for some keys."""
+        """The lines of a section, up to the next header, except those of the keys `without`."""
         gone = {section.options[key].line for key in without if key in section.options}
         return "\n".join(self._lines[i] for i in self._range(section) if i not in gone)
 
     def replaced(self, texts: Mapping[int, str]) -> Cfg:
-        """A copy in which other sections, if any, stand for some: {section index: their text}.
+        """A copy with sections replaced: {section index: text of the new ones, "" for none}.
 
-        What is commented between the sections stays.
+        Comments between the sections stay.
         """
         lines = list(self._lines)
         for index in sorted(texts, reverse=True):
@@ -231,7 +231,7 @@ class Cfg:
         return self._with(lines)
 
     def appended(self, text: str) -> Cfg:
-        """A copy with sections behind the last one."""
+        """A copy with more sections after the last one."""
         return self._with([*self._lines, *text.split("\n")])
 
     def strict(self) -> Cfg:
@@ -286,7 +286,7 @@ class Cfg:
 
 
 def _bare(line: str) -> str:
-    """What Darknet reads of a line: nothing of a comment."""
+    """The part of a line that Darknet reads: nothing of a comment."""
     bare = line.translate(BLANKS)
     return "" if bare[:1] in ("#", ";", "\0") else bare
 

@@ -14,7 +14,7 @@ class WeightsError(DarknetError):
 
 
 class TrainingError(DarknetError):
-    """A training that can't start, or can't go on."""
+    """A training that can't start, or can't continue."""
 
 
 class PlanError(DarknetError):

@@ -24,7 +24,7 @@ def read_bytes(
 
 
 def check_writable(path: Path) -> None:
-    """Raises DarknetError where a file can't be written there, as far as can be told before."""
+    """Raises DarknetError where a file can't be written, as far as that is known beforehand."""
     if path.is_dir():
         raise DarknetError(f"{path}: can't write: it is a directory")
     folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
@@ -39,15 +39,15 @@ def check_distinct(paths: Iterable[Path]) -> None:
     met: set[Path] = set()
     for path in paths:
         if path.resolve() in met:
-            raise DarknetError(f"{path}: can't write: another output goes there, too")
+            raise DarknetError(f"{path}: can't write: another output has the same path")
         met.add(path.resolve())
 
 
 def write_files(writers: Sequence[tuple[Path, Writer]]) -> None:
     """Write several files beside their targets and rename them only when all are complete.
 
-    Links are followed; what is no regular file (a pipe, a device) is written to at last. Raises
-    DarknetError when a folder can't be written or the disk is full; all is as before then.
+    Links are followed; anything but a regular file (a pipe, a device) is written to at the end.
+    Raises DarknetError when a folder can't be written or the disk is full; nothing changes then.
     """
     check_distinct(path for path, _ in writers)
     targets = [(path.resolve(), write) for path, write in writers]
@@ -71,12 +71,12 @@ def write_file(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def content_writer(content: bytes) -> Writer:
-    """What writes a content that is there already."""
+    """A writer of these bytes."""
     return lambda file: file.write(content)
 
 
 def _rename(complete: list[tuple[str, Path]]) -> None:
-    """Put complete files in their places, all or none."""
+    """Rename complete files to their targets, all or none."""
     with contextlib.ExitStack() as undo:
         for temporary, path in complete:
             try:
@@ -90,7 +90,7 @@ def _rename(complete: list[tuple[str, Path]]) -> None:
 
 
 def _backup(path: Path, name: str) -> str | None:
-    """A second name for what is there now; None for nothing."""
+    """A second name for the file that exists now; None where there is none."""
     if not path.exists():
         return None
     try:
@@ -110,7 +110,7 @@ def _restore(path: Path, backup: str | None) -> None:
 
 @contextlib.contextmanager
 def _beside(path: Path, write: Writer) -> Iterator[str]:
-    """A complete temporary file in the folder of `path`, removed again unless it was renamed."""
+    """A complete temporary file in the folder of `path`, removed unless it has been renamed."""
     temporary, new = None, []
     try:
         check_writable(path)
@@ -135,7 +135,7 @@ def _beside(path: Path, write: Writer) -> Iterator[str]:
 
 
 def _remove(temporary: str | None, folders: list[Path]) -> None:
-    """Remove what a failure leaves: a file that wasn't renamed, folders with nothing in them."""
+    """Remove what a failure leaves: a file that wasn't renamed, empty folders."""
     if temporary:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)

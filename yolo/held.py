@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Held(Generic[T]):
-    """Outputs by section, of the network's input at first.
+    """Outputs by section; at first only the network's input.
 
     `consumers` are the sections that use each output, once for every use.
     """
@@ -29,13 +29,13 @@ class Held(Generic[T]):
         return self._outputs.get(index)
 
     def values(self) -> Iterable[T]:
-        """All that is held."""
+        """All outputs that are held."""
         return self._outputs.values()
 
     def keep(self, layer: Layer, output: T | None) -> None:
-        """Hold what a section gives, if others need it, and let go what it was the last to need.
+        """Hold the output of a section if others need it, and free the inputs that it used last.
 
-        None is for a section that is left out.
+        `output` is None for a section that is left out.
         """
         index = layer.section.index
         if output is not None and self._uses[index]:

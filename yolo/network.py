@@ -19,7 +19,7 @@ MOST_CHANNELS = 2**20  # of all sections together; the largest networks have a t
 
 
 class Network(nn.Module):
-    """All sections of a cfg as modules; their tensors stay on the meta device until it has a state.
+    """All sections of a cfg as modules; their tensors stay on the meta device until a state is set.
 
     Raises CfgError where the sections don't make a network.
     """
@@ -30,7 +30,7 @@ class Network(nn.Module):
         self.image = image_shape(cfg)
         self.mean, self.scale = _preparation(cfg, self.image)
         if not cfg.layers:
-            raise cfg.net.error("no layers behind it")
+            raise cfg.net.error("no layers after it")
         layers: list[Layer] = []
         with torch.device("meta"):
             for section in cfg.layers:
@@ -50,7 +50,7 @@ class Network(nn.Module):
         return network
 
     def state(self) -> State:
-        """The stored tensors of every section that has any."""
+        """The stored tensors of every section that has some."""
         stored = ((i, layer.stored()) for i, layer in enumerate(self.layers))
         return {i: {n: t.detach() for n, t in tensors.items()} for i, tensors in stored if tensors}
 
@@ -68,7 +68,7 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def copy_(self, state: Mapping[int, Mapping[str, Tensor]]) -> None:
-        """Copy the values of a state into the tensors that are there."""
+        """Copy the values of a state into the network's own tensors."""
         for index, tensors in self.state().items():
             for name, tensor in tensors.items():
                 tensor.copy_(state[index][name])
@@ -81,7 +81,7 @@ class Network(nn.Module):
 
     @property
     def head_inputs(self) -> list[int]:
-        """The sections whose outputs enter the heads: what a cut must not change."""
+        """The sections whose outputs enter the heads: those that a cut must not change."""
         found: list[int] = []
         for i in self.heads:
             layer = self.layers[i]
@@ -106,8 +106,8 @@ class Network(nn.Module):
     def walk(self, x: Tensor, visit: Visit) -> Iterator[tuple[int, Tensor]]:
         """Index and output of every section in order, for x (N, C, H, W) in [0, 1].
 
-        `visit` computes a section from what feeds it; None leaves out one that feeds no other. An
-        output is freed as soon as no later section needs it.
+        `visit` computes a section's output from its inputs; it may return None for a section that
+        feeds no other. An output is freed as soon as no later section needs it.
         """
         held = Held(self.consumers, self.prepared(x))
         for i, layer in enumerate(self.layers):
@@ -117,7 +117,7 @@ class Network(nn.Module):
                 yield i, output
 
     def prepared(self, x: Tensor) -> Tensor:
-        """The first section's view of an image in [0, 1]."""
+        """An image in [0, 1] as the first section sees it."""
         if self.mean is None:
             return x
         mean = x.new_tensor(self.mean)[:, None, None]
@@ -152,9 +152,9 @@ class Network(nn.Module):
         return {i: tensors for i, tensors in found if tensors}
 
     def fused(self) -> Network:
-        """A copy for inference: plain, BatchNorms folded into the weights before them.
+        """A copy for inference: plain, with each BatchNorm folded into the weights before it.
 
-        It is in channels_last, mostly the faster memory format.
+        Its memory format is channels_last, which is usually faster.
         """
         plain = self.plain()
         copy = Network(plain.cfg)
@@ -168,12 +168,12 @@ class Network(nn.Module):
         total = sum(layer.out_shape.channels for layer in self.layers) + self.image.channels
         if total > MOST_CHANNELS:
             raise widest.section.error(
-                f"makes an output of {widest.out_shape}: {total} channels in all sections are "
-                f"more than the {MOST_CHANNELS} that a network may have here"
+                f"makes an output of {widest.out_shape}: all sections together have {total} "
+                f"channels, at most {MOST_CHANNELS} are supported"
             )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Network:
-        """Moves and casts (.to, .double) go module by module: shared buffers part there."""
+        """Move or cast (.to, .double), then share tensors again: torch copies each module's own."""
         super()._apply(fn, recurse)
         for layer in self.layers:
             layer.tie()
@@ -191,12 +191,12 @@ class Network(nn.Module):
 
 
 def _check_sources(layers: Sequence[Layer]) -> None:
-    """Raises CfgError where the last of the sections is fed by one that nothing may use."""
+    """Raises CfgError where the last section uses the output of one that may feed no other."""
     for source in layers[-1].sources:
         if source != IMAGE and not layers[source].feeds:
             name = layers[source].section.name
             raise layers[-1].section.error(
-                f"is fed by an [{name}], whose output is a list of boxes"
+                f"takes its input from an [{name}], whose output is a list of boxes"
             )
 
 
@@ -208,12 +208,12 @@ def image_shape(cfg: Cfg) -> Shape:
         return Shape(net.integer("inputs", None, 1, 2**24), 1, 1)
     shape = Shape(*(net.integer(key, None, 1, 2**15) for key in sizes))
     if shape.elements > 2**28:
-        raise net.error(f"asks for an input of {shape}")
+        raise net.error(f"asks for an input of {shape}: too large")
     return shape
 
 
 def _preparation(cfg: Cfg, image: Shape) -> tuple[tuple[float, ...] | None, float]:
-    """What [net] says of 8-bit colours: the mean, None where it says nothing, and the scale."""
+    """Mean and scale of 8-bit colours from [net]; the mean is None where it gives neither."""
     net = cfg.net
     if not any(net.has(key) for key in PREPARATION):
         return None, 1.0

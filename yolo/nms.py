@@ -1,4 +1,4 @@
-"""Non-maximum suppression: of boxes that overlap, which stay."""
+"""Non-maximum suppression: the choice of one box among those that overlap."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from torch import Tensor
 from yolo.boxes import iou, overlaps
 
 LARGEST = 2**22  # numbers in a temporary tensor
-CACHED = 2**18  # … in one that several passes go over
+CACHED = 2**18  # … in one that is read several times
 
 
 @dataclass(frozen=True)
 class Nms:
     """Boxes of one class that overlap by more than `thresh` are one object.
 
-    The overlap is IoU, with an exponent DIoU whose penalty is raised to it. `per_class` boxes of
-    each class enter, the surest, and `per_image` detections are left; 0 for all.
+    The overlap is IoU or, where there is an `exponent`, DIoU with its penalty raised to that.
+    Only the `per_class` most confident boxes of each class enter, and at most `per_image`
+    detections of an image are left; 0 is no limit.
     """
 
     thresh: float = 0.45
@@ -29,18 +30,18 @@ class Nms:
     def pairs(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """The pairs (a, b), a < b, of boxes (M, 4) that overlap."""
         step = max(1, LARGEST // max(len(boxes), 1))
-        found = [boxes.new_zeros(0, 2, dtype=torch.long)]
+        pairs = [boxes.new_zeros(0, 2, dtype=torch.long)]
         for start in range(0, len(boxes), step):
             rows = boxes[start : start + step, None]
-            found.append((iou(rows, boxes[None, start:]) > self.thresh).triu(1).nonzero() + start)
-        a, b = torch.cat(found).unbind(1)
+            pairs.append((iou(rows, boxes[None, start:]) > self.thresh).triu(1).nonzero() + start)
+        a, b = torch.cat(pairs).unbind(1)
         if self.exponent is None:
             return a, b
         closer = iou(boxes[a], boxes[b], "diou", self.exponent) > self.thresh
         return a[closer], b[closer]
 
     def kept(self, boxes: Tensor, confidences: Tensor) -> Tensor:
-        """(M, classes): whether no better box of the class that is kept overlaps the box.
+        """Mask (M, classes) of the boxes that no better kept box of the same class overlaps.
 
         Boxes (M, 4), confidences (M, classes), 0 where a box isn't of a class.
         """
@@ -55,28 +56,28 @@ class Nms:
         return kept
 
     def _kept_of_best(self, boxes: Tensor, confidences: Tensor) -> Tensor:
-        """As kept; only the surest boxes of each class are compared, class by class."""
+        """`kept` for a limit per class: compares the most confident boxes, class by class."""
         count = min(self.per_class, len(boxes))
-        found, which = confidences.topk(count, 0)  # (K, classes), the surest first
+        best, which = confidences.topk(count, 0)  # (K, classes), the most confident first
         kept = torch.zeros_like(confidences, dtype=torch.bool)
         step = max(1, CACHED // max(count * count, 1))
         for start in range(0, confidences.shape[1], step):
             some = slice(start, start + step)
             mine = boxes[which[:, some]].transpose(0, 1)  # (classes, K, 4)
-            stay = _greedy(overlaps(mine, self.thresh), found[:, some].T > 0)
+            stay = _greedy(overlaps(mine, self.thresh), best[:, some].T > 0)
             kept[:, some] = kept[:, some].scatter(0, which[:, some], stay.T)
         return kept
 
 
 def _greedy(overlap: Tensor, living: Tensor) -> Tensor:
-    """Which boxes (B, K) stay, in order, where none overlaps one before it that stays.
+    """Mask (B, K) of the boxes that stay: each overlaps no box before it that stays.
 
-    `overlap` (B, K, K): whether the box of the row, which comes first, overlaps the column's.
-    Starting with all, every pass is right for one more box down each chain of overlaps.
+    `overlap` (B, K, K) is True where the box of the row, which comes first, overlaps the column's.
+    All boxes stay at first; every pass corrects one more box of each chain of overlaps.
     """
     counted, stay = overlap.float(), living
     while True:
-        # how many that stay overlap each: a product of matrices is the fastest way to count
+        # count the staying boxes that overlap each: a product of matrices is the fastest way
         now = living & (torch.bmm(stay[:, None].float(), counted)[:, 0] == 0)
         if torch.equal(now, stay):
             return stay
@@ -84,7 +85,7 @@ def _greedy(overlap: Tensor, living: Tensor) -> Tensor:
 
 
 def _kept_of_pairs(confidences: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """As kept, from the pairs (a, b) of boxes that overlap; as in _greedy, pass by pass."""
+    """`kept` from the pairs (a, b) of boxes that overlap, pass by pass as in _greedy."""
     one, other = confidences[a], confidences[b]
     pair, column = ((one > 0) & (other > 0)).nonzero(as_tuple=True)
     a_first = one[pair, column] >= other[pair, column]

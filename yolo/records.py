@@ -1,4 +1,4 @@
-"""JSON files of ours: each says what it is and in which form, so that no other is misread."""
+"""JSON files with a kind and a schema number, so that no other file is misread as one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from yolo.errors import DarknetError
 from yolo.files import read_bytes
 
 T = TypeVar("T")
-# what a parser of somebody else's JSON raises
+# errors of a parser that gets somebody else's JSON
 WRONG = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 UNNAMED = {"format", "strategy", "wish"}  # keys of our files from before they had a kind
 
 
 def record(kind: str, schema: int, content: Mapping[str, object], indent: int = 2) -> str:
-    """The text of a file: `kind` names what it is, `schema` counts the forms that it has had."""
+    """The text of a file: `kind` names what it holds, `schema` is the version of its form."""
     return json.dumps({"kind": kind, "schema": schema, **content}, indent=indent) + "\n"
 
 
@@ -29,10 +29,10 @@ def read_record(
     parse: Callable[[dict[str, Any]], T],
     error: type[DarknetError] = DarknetError,
 ) -> T:
-    """What `parse` makes of the file's content.
+    """Result of `parse` for the file's content.
 
-    Raises `error` for a file that can't be read, isn't of this kind, or has another form; whatever
-    `parse` raises of WRONG counts as damage.
+    Raises `error` for a file that can't be read, isn't of this kind, or has another schema; an
+    error of WRONG from `parse` counts as damage.
     """
     try:
         data = json.loads(read_bytes(path, kind, error))
@@ -45,7 +45,7 @@ def read_record(
         raise error(f"{path}: is not a {kind}; use another file name, or remove it")
     if found[1] != schema:
         raise error(
-            f"{path}: is a {kind} of form {found[1]}, this version reads {schema}; make it again"
+            f"{path}: is a {kind} of schema {found[1]}, this version reads {schema}; make it again"
         )
     try:
         return parse(data)

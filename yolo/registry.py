@@ -1,4 +1,4 @@
-"""What a user can choose by name, as data: `--help` lists it without importing torch."""
+"""Things that a user chooses by name, as data: `--help` lists them without importing torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables as people read them."""
+"""Tables as text."""
 
 from collections.abc import Sequence
 

@@ -18,6 +18,7 @@ from pruning.cut.folding import Fold
 from pruning.cut.shortened import Shortened
 from pruning.graph.rules import has_filters
 from pruning.measure.head_error import ERROR
+from pruning.registry import RECOVERIES
 from pruning.run.comparison import Comparison
 from pruning.run.report import Report, counted
 from pruning.selection.ranking import Ranked
@@ -167,12 +168,13 @@ def sensitivities(scan: Scan, name: str) -> Figure:
 COLOURS = (*LINES, "#8c6d46", "#d16ba5", "#6b7280", "#2aa7a7", "#b8a622", "#1f2a37")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 INK = "#444444"
-RECOVERED: dict[str, dict[str, Any]] = {
-    "none": {"linestyle": (0, (1, 2.5)), "fillstyle": "none"},
-    "fold": {"linestyle": (0, (4, 2)), "fillstyle": "none"},
-    "bn": {"linestyle": (0, (5, 1.5, 1, 1.5)), "fillstyle": "bottom"},
-    "reconstruct": {"linestyle": "-", "fillstyle": "full"},
-}
+DASHES: tuple[dict[str, Any], ...] = (
+    {"linestyle": (0, (1, 2.5)), "fillstyle": "none"},
+    {"linestyle": (0, (4, 2)), "fillstyle": "none"},
+    {"linestyle": (0, (5, 1.5, 1, 1.5)), "fillstyle": "bottom"},
+    {"linestyle": "-", "fillstyle": "full"},
+)
+RECOVERED = dict(zip(RECOVERIES, cycle(DASHES), strict=False))
 
 
 def compared_cuts(comparison: Comparison, name: str) -> Figure:

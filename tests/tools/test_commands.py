@@ -26,8 +26,8 @@ BAD_CFGS: dict[str, tuple[str | Callable[[str], str], str]] = {
     "blank": ("\n  \n# nothing\n", "no [net] section"),
     "text": ("width=3\n", "x.cfg:1: expected [net], found 'width=3'"),
     "no net": (GOOD[GOOD.index("[conv") :], "x.cfg:1: [convolutional] the first section must be"),
-    "only net": (GOOD[: GOOD.index("[conv")], "x.cfg:1: [net] no layers behind it"),
-    "second net": (GOOD + "[net]\n", "x.cfg:38: [net] a second [net] section"),
+    "only net": (GOOD[: GOOD.index("[conv")], "x.cfg:1: [net] no layers after it"),
+    "second net": (GOOD + "[net]\n", "x.cfg:38: [net] is a second [net] section"),
     "no width": (lambda text: text.replace("width=16\n", ""), "x.cfg:1: [net] width= is missing"),
     "unknown section": (
         lambda text: text.replace("[shortcut]", "[shortkut]"),

@@ -70,7 +70,7 @@ def test_bad_idx_files_are_one_line(command, digits, tmp_path, name):
         assert (ended.code, ended.err.count("\n")) == (2, 1)
         assert ended.err.startswith(f"error: {path}: ")
     path.unlink()
-    assert "is not there" in command.run("convert", "mnist", digits, tmp_path / "o").err
+    assert "there is no such file" in command.run("convert", "mnist", digits, tmp_path / "o").err
 
 
 def test_mnist_itself(shared):
@@ -115,7 +115,10 @@ def test_cifar_binary(command, tmp_path):
     assert classes(data, "valid") == [5, 5]
     red, green, blue = cv2.imread(sources.images(data, "train")[0])[0, 0, ::-1]
     assert (red, green, blue) == (13, 23, 33)
-    for bad, reason in ((cifar_batch([1])[:-1], "no multiple of 3073"), (cifar_batch([11]), "11")):
+    for bad, reason in (
+        (cifar_batch([1])[:-1], "not a multiple of 3073"),
+        (cifar_batch([11]), "11"),
+    ):
         (folder / "test_batch.bin").write_bytes(bad)
         assert reason in command.run("convert", "cifar10", tmp_path / "in", tmp_path / "p").err
 

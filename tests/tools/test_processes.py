@@ -31,6 +31,18 @@ def limited() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512))
 
 
+def wait_at_work(process: subprocess.Popen[str], seconds: float = 6.0) -> None:
+    """Wait until it has computed for so long: its imports are over then, on a busy machine, too."""
+    status = Path(f"/proc/{process.pid}/stat")
+    if not status.exists():
+        time.sleep(seconds)
+    while status.exists() and process.poll() is None:
+        user, system = status.read_text().rpartition(")")[2].split()[11:13]
+        if (int(user) + int(system)) / os.sysconf("SC_CLK_TCK") > seconds:
+            return
+        time.sleep(0.1)
+
+
 GIVEN = ("--cfg", "x.cfg", "--weights", "x.weights", "--out", "new/out", *LIGHT)
 
 
@@ -48,9 +60,12 @@ def test_an_interrupt_from_outside(here: Path) -> None:
     before = content(here)
     given = [word if word != "0" else "100000" for word in GIVEN]
     process = start(*given, start_new_session=True)
-    time.sleep(5)
+    wait_at_work(process)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    try:
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
     check_refused(
         Ended(process.returncode, out, err), "no file is left half-written", 130, "interrupted"
     )

@@ -91,7 +91,7 @@ def test_digits_are_scanned_by_their_map(command: CommandLine, tmp_path: Path) -
             "--scan has no effect with --strategy bayesian",
         ),
         (("--scan", "x.cfg"), "x.cfg: is read here, so it isn't written"),
-        (("--scan", "s.png"), "s.png: can't write: another output goes there, too"),
+        (("--scan", "s.png"), "s.png: can't write: another output has the same path"),
         (("--scan", "mine.json"), "mine.json: is not a sensitivity scan; use another file name"),
         (("--scan", "x.cfg/s.json"), "x.cfg is not a directory"),
     ],

@@ -46,7 +46,7 @@ def test_all_are_replaced_and_nothing_else_is_left(tmp_path):
 def test_two_outputs_in_one_place_are_refused(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "a")
     for other in (tmp_path / "a", tmp_path / "x" / ".." / "a", tmp_path / "link"):
-        with pytest.raises(DarknetError, match="another output goes there"):
+        with pytest.raises(DarknetError, match="another output has the same path"):
             write_files([(tmp_path / "a", writer(b"1")), (other, writer(b"2"))])
     assert not (tmp_path / "a").exists()
 

@@ -148,9 +148,8 @@ for name in names:
 
 
 def test_every_type_is_compared_with_darknet():
-    """But for those that it doesn't know: tests/test_portable.py has them in its sections."""
-    plain = {name for name, kind in registered().items() if not kind.plain_type}
-    plain -= {"l2norm", "ssd"}
+    """But for those that it doesn't know: test_portable has them in its sections."""
+    plain = {name for name, kind in registered().items() if kind.in_darknet}
     assert {name.split(",")[0] for name in BOTH | ALEXEY} == plain
 
 

@@ -1,4 +1,4 @@
-"""Anchors that fit a data set: k-means on its boxes' sizes, distance 1 − IoU."""
+"""Anchors that fit a data set: k-means on its boxes' sizes with the distance 1 − IoU."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Anchors:
 
     sizes: BoxSizes  # (K, 2)
     mean_iou: float  # of every box with its best anchor, centres aligned
-    boxes: int  # that they were fitted to
+    boxes: int  # number of boxes that they were fitted to
 
 
 def box_sizes(
@@ -35,8 +35,8 @@ def box_sizes(
     """
     source = sources.load(data)
     images = sources.images(source, "train")
-    found = [read_labels(i, source.classes).boxes for i in progress(images, len(images))]
-    boxes = np.concatenate(found)
+    per_image = [read_labels(i, source.classes).boxes for i in progress(images, len(images))]
+    boxes = np.concatenate(per_image)
     if not len(boxes):
         raise DataError(f"{data}: no boxes to fit anchors to")
     return boxes[:, 3:].astype(np.float64) * size
@@ -53,8 +53,8 @@ def fit_anchors(sizes: BoxSizes, number: int, seed: int = 0, restarts: int = 10)
     if different < number:
         raise DataError(f"{number} anchors can't be fitted to boxes of {different} different sizes")
     random = np.random.RandomState(seed)
-    found = [_cluster(sizes, _spread(sizes, number, random)) for _ in range(restarts)]
-    best = max(found, key=lambda anchors: _fit(sizes, anchors))
+    runs = [_cluster(sizes, _spread(sizes, number, random)) for _ in range(restarts)]
+    best = max(runs, key=lambda anchors: _fit(sizes, anchors))
     return Anchors(best[np.argsort(best.prod(axis=1))], _fit(sizes, best), len(sizes))
 
 

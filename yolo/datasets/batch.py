@@ -1,4 +1,4 @@
-"""A mini-batch, as the loaders hand it over."""
+"""A mini-batch, as the loaders yield it."""
 
 from dataclasses import dataclass, field
 
@@ -11,8 +11,8 @@ class Batch:
     """One mini-batch.
 
     `images`: (N, C, H, W), uint8 in [0, 255] in training, float32 in [0, 1] in evaluation.
-    `boxes`: (M, 6) float32: image number in the batch, class, centre x, y, width, height, in
-    training relative to the network's input, in evaluation to the image file; M = 0 for
+    `boxes`: (M, 6) float32: image number in the batch, class, centre x, y, width, height,
+    relative to the network's input in training, to the image file in evaluation; M = 0 for
     classifiers.
     `labels`: (N, classes) float32, the probability of every class, for classifiers; (N, 0) for
     detectors.

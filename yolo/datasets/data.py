@@ -17,7 +17,7 @@ SPLITS: tuple[Split, ...] = ("train", "valid")
 
 @dataclass(frozen=True)
 class Setting:
-    """The value of a key, and `where` it stands: file:line."""
+    """The value of a key, and `where` it is: file:line."""
 
     text: str
     where: str
@@ -36,17 +36,17 @@ class Data:
     names: tuple[str, ...]
     labels: tuple[str, ...]
     sources: Mapping[str, tuple[Setting, ...]] = field(repr=False)
-    folders: tuple[str, ...] = ()  # what paths may be relative to, behind the working directory
+    folders: tuple[str, ...] = ()  # tried for relative paths after the working directory
     top: int | None = None
     backup: str | None = None
     difficult: Setting | None = None
-    count: Setting | None = None  # of classes, where the file says it
+    count: Setting | None = None  # number of classes, where the file gives it
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Data:
         """Read a .data or .yaml file; raises DataError.
 
-        `names` is () where the file leaves the class names to its files of images.
+        `names` is () where the class names come from the files of images.
         """
         if Path(path).suffix.lower() in (".yaml", ".yml"):
             return _read_yaml(str(path))
@@ -58,11 +58,11 @@ class Data:
 
 
 def find(value: Setting, folders: Iterable[str]) -> str:
-    """Where a file or folder that the value names is; raises DataError."""
-    place = resolve(value.text, folders)
-    if place is None:
+    """The path of the file or folder that the value names; raises DataError."""
+    path = resolve(value.text, folders)
+    if path is None:
         raise DataError(f"{value.where}: there is no {value.text}")
-    return place
+    return path
 
 
 def integer(value: Setting, key: str) -> int:
@@ -100,7 +100,7 @@ def _read_data(path: str) -> Data:
 def _names(
     path: str, options: Mapping[str, Setting], folders: tuple[str, ...]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Detectors use `names`, classifiers `labels`; either stands for both (get_metadata)."""
+    """`names` for detectors, `labels` for classifiers; one may replace the other (get_metadata)."""
     if "names" not in options and "labels" not in options:
         return (), ()
     lists = {
@@ -125,7 +125,7 @@ def _name_list(
             raise DataError(f"{place}:{expected}: a blank line among the names")
     names = tuple(line for _, line in lines)
     if not names:
-        raise DataError(f"{place}: no names in it")
+        raise DataError(f"{place}: holds no names")
     if classes and integer(classes, "classes") != len(names):
         raise DataError(
             f"{classes.where}: classes={classes.text}, but {place} has {len(names)} names"
@@ -138,7 +138,7 @@ def _read_yaml(path: str) -> Data:
     beside = os.path.dirname(path) or "."
     root = content.get("path") or "."
     if not isinstance(root, str):
-        raise DataError(f"{path}: path is not a text")
+        raise DataError(f"{path}: path must be a text")
     folders = tuple(dict.fromkeys((root, os.path.join(beside, root), beside)))
     names = _yaml_names(path, content)
     return Data(
@@ -183,7 +183,7 @@ def _yaml_names(path: str, content: Mapping[str, Any]) -> tuple[str, ...]:
     if not isinstance(names, list) or not names:
         raise DataError(f"{path}: no names: expected a list or a mapping")
     if any(isinstance(name, dict | list) or name is None for name in names):
-        raise DataError(f"{path}: a name that is not a text")
+        raise DataError(f"{path}: names: every name must be a text")
     count = content.get("nc", len(names))
     if count != len(names):
         raise DataError(f"{path}: nc: {count}, but there are {len(names)} names")

@@ -1,4 +1,4 @@
-"""Images and truths exactly as Darknet's evaluations see them."""
+"""Images and truths prepared exactly as Darknet's evaluations do it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from yolo.errors import DataError
 class EvaluationLoader(Loader):
     """All images of a split in the order of the list; float32 in [0, 1].
 
-    Boxes are relative to the image files, also where `letterbox` surrounds those with grey.
+    Boxes are relative to the image files, even where `letterbox` adds grey around the images.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class EvaluationLoader(Loader):
         self.read = self.items.reader(task.channels)
         self._is_whole = self._comes_whole()
         if self._is_whole:
-            self.workers = 0  # to hand a batch over takes longer than to make it
+            self.workers = 0  # passing a batch between processes takes longer than making it
 
     def __len__(self) -> int:
         return -(-len(self.items) // self.batch)
@@ -78,9 +78,9 @@ class EvaluationLoader(Loader):
             except DataError as error:
                 skipped.append((self.items.names[index], str(error)))
                 continue
-            sample, found = self._sample(index, image)
+            sample, problem = self._sample(index, image)
             samples.append(sample)
-            problems += found
+            problems += problem
         return Loaded(collate(samples) if samples else None, tuple(skipped), problems)
 
     def _sample(self, index: int, image: Pixels) -> tuple[Sample, Problems]:
@@ -90,11 +90,11 @@ class EvaluationLoader(Loader):
             pixels = center_crop_darknet(image, task.width, task.height)
             labels = one_hot(self.items.class_of(index), task.classes)
             return Sample(pixels, NO_BOXES, labels, path, (width, height)), Problems()
-        found = self.items.boxes(index, task.classes, clip=False)
+        truths = self.items.boxes(index, task.classes, clip=False)
         difficult = self.items.difficult(index, task.classes)
         pixels = self._resized(image)
-        sample = Sample(pixels, found.boxes, NO_LABELS, path, (width, height), difficult)
-        return sample, Problems.of(found)
+        sample = Sample(pixels, truths.boxes, NO_LABELS, path, (width, height), difficult)
+        return sample, Problems.of(truths)
 
     def _resized(self, image: Pixels) -> Floats:
         if self.letterbox:

@@ -1,4 +1,4 @@
-"""Images as arrays: decoding them, and where they lie in the input of a network."""
+"""Images as arrays: decoding them, and their position in the input of a network."""
 
 import cv2
 import numpy as np
@@ -30,7 +30,7 @@ def read_image(path: str, channels: int = 3) -> Pixels:
 
 
 def decode(content: bytes, name: str, channels: int = 3) -> Pixels:
-    """The image in the bytes of a file, as read_image has it."""
+    """The image in the bytes of a file, as read_image returns it."""
     if channels not in (1, 3):
         raise DataError(f"{name}: images are read with 1 or 3 channels, not {channels}")
     _check_whole(content, name)
@@ -48,9 +48,10 @@ def decode(content: bytes, name: str, channels: int = 3) -> Pixels:
 
 
 def letterbox_placement(image_width: int, image_height: int, width: int, height: int) -> Placement:
-    """Where an image lies in a letterbox of `width` × `height`, as Darknet maps boxes back.
+    """Position of an image in a letterbox of `width` × `height`, as Darknet maps boxes back.
 
-    correct_yolo_boxes of yolo_layer.c: the offset is not rounded, though that of the pixels is.
+    As in correct_yolo_boxes of yolo_layer.c, the offset is not rounded, though that of the pixels
+    is.
     """
     new_width, new_height = inner_size(image_width, image_height, width, height)
     x, y = (width - new_width) / 2 / width, (height - new_height) / 2 / height
@@ -69,13 +70,13 @@ def inner_size(image_width: int, image_height: int, width: int, height: int) -> 
 
 
 def in_channels(images: Pixels, channels: int) -> Pixels:
-    """(N, H, W, C) → (N, H, W, channels), as read_image makes it of PNG files."""
+    """(N, H, W, C) → (N, H, W, channels), converted as read_image converts PNG files."""
     if images.shape[3] == channels:
         return images
     if channels == 3:
         return np.repeat(images, 3, 3)
     count, height, width = images.shape[:3]
-    # the decoder weighs colours in its own way; one below the other, thousands are one PNG
+    # only the decoder knows its weights of the colours; thousands of images become one tall PNG
     step = max(1, ROWS // height)
     parts = [images[start : start + step] for start in range(0, count, step)]
     return np.concatenate([_grey(part.reshape(-1, width, 3)) for part in parts]).reshape(
@@ -84,7 +85,7 @@ def in_channels(images: Pixels, channels: int) -> Pixels:
 
 
 def as_pixels(image: object) -> Pixels:
-    """An image that OpenCV gave back, as (H, W, C) again: it drops a last 1."""
+    """An image from OpenCV as (H, W, C): OpenCV drops an axis of one channel."""
     array = np.asarray(image, np.uint8)
     return array if array.ndim == 3 else array[:, :, None]
 
@@ -98,6 +99,6 @@ def _grey(image: Pixels) -> Pixels:
 def _check_whole(content: bytes, name: str) -> None:
     if not content:
         raise DataError(f"{name}: the image file is empty")
-    # OpenCV fills what a cut-off JPEG doesn't have with grey, without a word
+    # OpenCV silently fills the missing part of a cut-off JPEG with grey
     if content.startswith(JPEG) and END_OF_JPEG not in content[-65536:]:
         raise DataError(f"{name}: the JPEG is cut off")

@@ -1,4 +1,4 @@
-"""The images of a split as the loaders see them, wherever those come from."""
+"""The images of a split as the loaders see them, whatever their source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Reader = Callable[[int], Pixels]
 class Items(ABC):
     """The images of a split with their truths, by index.
 
-    `names`: what messages call them, their paths where they are files of their own.
+    `names`: for messages; the paths of images that are files of their own.
     """
 
     names: tuple[str, ...]
@@ -27,9 +27,9 @@ class Items(ABC):
 
     @abstractmethod
     def reader(self, channels: int, cache: int = 0) -> Reader:
-        """A function that gives an image as (H, W, C), not to be written to; it raises DataError.
+        """A function that returns a read-only image (H, W, C), or raises DataError.
 
-        `cache`: MiB of decoded files to keep. What is in memory is shared with worker processes
+        `cache`: MiB of decoded files to keep. Images in memory are shared with worker processes
         that are forked afterwards.
         """
 
@@ -39,16 +39,16 @@ class Items(ABC):
 
     @abstractmethod
     def boxes(self, index: int, classes: int, *, clip: bool = True) -> Labels:
-        """The boxes of a detector's image, as read_labels has them; raises DataError."""
+        """The boxes of a detector's image, as from read_labels; raises DataError."""
 
     @abstractmethod
     def check_boxes(self) -> None:
         """Raises DataError where no image can have a box."""
 
     def difficult(self, index: int, classes: int) -> NDArray[np.float32]:
-        """(M, 5) boxes of the objects that mAP ignores, as they stand; raises DataError."""
+        """Boxes (M, 5) of the objects that mAP ignores, not clipped; raises DataError."""
         return np.zeros((0, 5), np.float32)
 
     def stack(self, indices: Sequence[int] | NDArray[np.int64], channels: int) -> Pixels | None:
-        """(N, H, W, C) of several images; None where they must be read one by one."""
+        """Several images (N, H, W, C); None where they must be read one by one."""
         return None

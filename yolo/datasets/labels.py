@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from yolo.errors import DataError
 
-# what Darknet replaces (replace_image_to_label of utils.c) …
+# replacements of Darknet (replace_image_to_label of utils.c) …
 DARKNET = (
     ("/images/train2017/", "/labels/train2017/"),
     ("/images/val2017/", "/labels/val2017/"),
@@ -19,16 +19,16 @@ DARKNET = (
     ("/images/train2014/", "/labels/train2014/"),
     ("/images/val2014/", "/labels/val2014/"),
 )
-# … and what the Ultralytics tools do: the last folder of that name
+# … and that of the Ultralytics tools: the last folder of that name
 IMAGE_FOLDER = re.compile(r"(.*(?:^|/))(?:images|JPEGImages)/", re.DOTALL)
 COLUMNS = ("class", "x", "y", "width", "height")
 LARGEST = float(np.finfo(np.float32).max)
-OVERSHOOT = 1e-4  # of the image; less than that is the rounding of what wrote the file
+OVERSHOOT = 1e-4  # of the image; less than that is rounding by the tool that wrote the file
 
 
 @dataclass(frozen=True)
 class Labels:
-    """`boxes`: float32 (M, 5): class, centre x, y, width, height relative to the image."""
+    """Boxes float32 (M, 5): class, centre x, y, width, height relative to the image."""
 
     boxes: NDArray[np.float32]
     clipped: int = 0
@@ -57,7 +57,7 @@ class Problems:
 
 
 def check_labels(images: Sequence[str]) -> None:
-    """Raises DataError where no image has a label file: then the files are elsewhere."""
+    """Raises DataError where no image has a label file: the files must be elsewhere then."""
     if not any(os.path.exists(label_path(image)) for image in images):
         raise DataError(
             f"none of {len(images)} images has a label file; that of {images[0]} should be "
@@ -71,15 +71,15 @@ def label_path(image: str) -> str:
     Darknet's place first, then beside the image, then in labels/ for images/ and JPEGImages/.
     """
     text = os.path.splitext(image)[0] + ".txt"
-    places = [_as_darknet(text), text, IMAGE_FOLDER.sub(r"\1labels/", text, count=1)]
-    return next((place for place in places if os.path.isfile(place)), places[0])
+    paths = [_as_darknet(text), text, IMAGE_FOLDER.sub(r"\1labels/", text, count=1)]
+    return next((path for path in paths if os.path.isfile(path)), paths[0])
 
 
 def read_labels(image: str, classes: int, *, clip: bool = True) -> Labels:
     """The boxes of an image; an image without label file has none.
 
     With `clip` boxes are cut at the edges of the image and those without area are dropped, both
-    counted; else they are as they stand, as Darknet's `detector map` takes them (read_boxes of
+    counted; else they stay unchanged, as Darknet's `detector map` reads them (read_boxes of
     data.c). Raises DataError, naming file and line, for a line that isn't
     `class x y width height` or has a class out of range.
     """
@@ -124,7 +124,7 @@ def _row(line: str, path: str, number: int, classes: int) -> tuple[float, ...]:
 
 
 def _number(cell: str) -> float:
-    """NaN for what isn't a number that fits into float32."""
+    """The number in a cell; NaN for anything that doesn't fit into float32."""
     try:
         value = float(cell)
     except ValueError:
@@ -133,7 +133,7 @@ def _number(cell: str) -> float:
 
 
 def _clipped(boxes: NDArray[np.float32]) -> Labels:
-    """Boxes inside [0, 1]; what already is inside stays bit for bit."""
+    """Boxes clipped to [0, 1]; those that lie inside already stay bit for bit."""
     low = boxes[:, 1:3] - boxes[:, 3:] / 2
     high = boxes[:, 1:3] + boxes[:, 3:] / 2
     over = ((low < 0) | (high > 1)).any(1)

@@ -1,4 +1,4 @@
-"""Text files that name things line by line, and where the paths in them lead."""
+"""Text files with one name or path a line, and the files that the paths lead to."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ IMAGES |= {".tif", ".tiff", ".webp"}
 def resolve(
     path: str, folders: Iterable[str], exists: Callable[[str], bool] = os.path.exists
 ) -> str | None:
-    """The first that exists: from the working directory, as in Darknet, then from `folders`."""
-    places = (path, *(os.path.join(folder, path) for folder in folders))
-    return next((place for place in places if exists(place)), None)
+    """The first path that exists: relative to the working directory, then to `folders`."""
+    paths = (path, *(os.path.join(folder, path) for folder in folders))
+    return next((each for each in paths if exists(each)), None)
 
 
 def read_text(path: str, what: str) -> str:
@@ -27,6 +27,6 @@ def read_text(path: str, what: str) -> str:
 
 
 def read_lines(path: str, what: str) -> list[tuple[int, str]]:
-    """Lines that aren't blank, without blanks around them, with their numbers."""
+    """Numbered lines that aren't blank, stripped of blanks."""
     lines = enumerate((line.strip(" \t\r") for line in read_text(path, what).split("\n")), 1)
     return [(number, line) for number, line in lines if line]

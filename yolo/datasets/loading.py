@@ -1,4 +1,4 @@
-"""Mini-batches made by worker processes, in order, whatever the number of workers is."""
+"""Mini-batches made by worker processes, in an order that doesn't depend on their number."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from yolo.datasets.batch import Batch
 from yolo.datasets.labels import Problems
 from yolo.errors import DataError
 
-Unreadable = tuple[str, str]  # path of an image, why it isn't used
+Unreadable = tuple[str, str]  # path of an image, the reason why it isn't used
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A mini-batch and what went wrong on the way; `error` ends the iteration.
+    """A mini-batch with the problems that occurred; `error` ends the iteration.
 
     Errors travel as data: an exception that leaves a worker becomes a page of traceback.
     """
@@ -58,15 +58,15 @@ class Loader(ABC):
         """Make one mini-batch, in a worker."""
 
     def __iter__(self) -> Iterator[Batch]:
-        """Raises DataError for labels that are wrong and where no image can be read."""
+        """Yield the mini-batches; raises DataError for wrong labels, or if no image can be read."""
         self.skipped, self.problems = [], Problems()
-        met: set[str] = set()
+        reported: set[str] = set()
         delivered = False
         for loaded in _started(self):
             if loaded.error is not None:
                 raise DataError(loaded.error)
-            self.skipped += [s for s in dict(loaded.skipped).items() if s[0] not in met]
-            met.update(path for path, _ in loaded.skipped)
+            self.skipped += [s for s in dict(loaded.skipped).items() if s[0] not in reported]
+            reported.update(path for path, _ in loaded.skipped)
             self.problems += loaded.problems
             if loaded.batch is not None:
                 delivered = True
@@ -98,22 +98,22 @@ def _loaded(loader: Loader) -> DataLoader[Loaded]:
         num_workers=workers,
         collate_fn=_as_it_is,
         worker_init_fn=_start_worker,
-        # what workers share, the cache, they inherit
+        # workers inherit the shared cache
         multiprocessing_context="fork" if workers and forks else None,
-        # else it draws a seed from the generator that initial weights and dropout come from
+        # else its seed would be drawn from the generator of initial weights and dropout
         generator=torch.Generator(),
     )
 
 
 def _started(loader: Loader) -> Iterator[Loaded]:
-    """Workers are born deaf to signals: one that comes before _start_worker would end them."""
+    """Start the workers with signals blocked: one before _start_worker would end them."""
     if not hasattr(signal, "pthread_sigmask"):
         return iter(_loaded(loader))
-    heard = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
         return iter(_loaded(loader))
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _as_it_is(loaded: Any) -> Any:
@@ -121,7 +121,7 @@ def _as_it_is(loaded: Any) -> Any:
 
 
 def _start_worker(number: int) -> None:
-    """Signals are for the main process, which ends the workers; one thread each is enough."""
+    """Ignore signals, which the main process handles; use one thread."""
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, signal.SIG_IGN)
     sys.excepthook = _report
@@ -129,6 +129,6 @@ def _start_worker(number: int) -> None:
 
 
 def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """The thread that hands tensors over finds the main process gone when that was interrupted."""
+    """Print an error, unless the main process was interrupted and the connection is lost."""
     if not isinstance(error, ConnectionError | EOFError):
         sys.__excepthook__(kind, error, trace)

@@ -1,4 +1,4 @@
-"""Who sees which image when, and with which random numbers: all of it follows from a seed."""
+"""The order of images and the random numbers for each: all of it follows from a seed."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 
 from yolo.errors import DataError
 
-ORDER, SAMPLE, SIZE = range(3)  # what random numbers are for
+ORDER, SAMPLE, SIZE = range(3)  # purposes of random numbers
 
 
 def generator(seed: int, purpose: int, *numbers: int) -> np.random.Generator:
-    """Random numbers of their own for every purpose, epoch, position …"""
+    """A generator for one purpose, epoch, position …, independent of all others."""
     # the purpose stands first: SeedSequence pads with zeros
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, purpose, *numbers])))
 
 
 def draw_integer(low: int, high: int, random: np.random.Generator) -> int:
-    """Between the two, both included, in whichever order they are (rand_int of utils.c)."""
+    """Draw an integer between the two, included, whichever is larger (rand_int of utils.c)."""
     return int(random.integers(min(low, high), max(low, high), endpoint=True))
 
 
@@ -30,9 +30,9 @@ class Epoch:
     """A permutation of `images` images, cut into steps of `batch` and those into mini-batches.
 
     The last step is filled from the start of the permutation. Positions count from 0 to
-    steps · batch − 1. With several processes (`world`), they get whole mini-batches in turn where
-    the subdivisions can be dealt out evenly, else each gets its share of every mini-batch.
-    Raises DataError where a process would get an empty mini-batch.
+    steps · batch − 1. Several processes (`world`) get whole mini-batches in turn where their number
+    divides the subdivisions, else each gets its share of every mini-batch. Raises DataError where a
+    process would get an empty mini-batch.
     """
 
     images: int
@@ -47,7 +47,7 @@ class Epoch:
         if min(len(positions) for positions in self._shares(0, 0)) == 0 or self.steps < 1:
             raise DataError(
                 f"batch={self.batch} with subdivisions={self.subdivisions} is too small "
-                f"for {self.world} processes"
+                f"for {self.world} processes: use a larger batch, or fewer processes"
             )
 
     @property
@@ -56,7 +56,7 @@ class Epoch:
 
     @property
     def mini_batches(self) -> int:
-        """Of one process in a step."""
+        """Number of mini-batches of one process in a step."""
         return self.subdivisions // self.world if self._in_turn else self.subdivisions
 
     @cached_property
@@ -70,7 +70,7 @@ class Epoch:
         return self.permutation[np.arange(positions.start, positions.stop) % self.images]
 
     def positions(self, step: int, mini_batch: int) -> range:
-        """Of a mini-batch of this process."""
+        """Positions of a mini-batch of this process."""
         if self._in_turn:
             return self._mini_batch(step, mini_batch * self.world + self.rank)
         return self._shares(step, mini_batch)[self.rank]

@@ -1,4 +1,4 @@
-"""Darknet's way to bring images to the size of a network."""
+"""Images resized to a network's input exactly as Darknet does it."""
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ def resize_darknet(image: Pixels, width: int, height: int) -> Floats:
 
 
 def letterbox_darknet(image: Pixels, width: int, height: int) -> tuple[Floats, Placement]:
-    """The image in its proportions on grey 0.5, and where it lies: letterbox_image of image.c."""
+    """The image on grey 0.5, its proportions kept, and its position: letterbox_image of image.c."""
     image_height, image_width = image.shape[:2]
     new_width, new_height = inner_size(image_width, image_height, width, height)
     boxed = np.full((height, width, image.shape[2]), 0.5, np.float32)
@@ -27,9 +27,9 @@ def letterbox_darknet(image: Pixels, width: int, height: int) -> tuple[Floats, P
 
 
 def center_crop_darknet(image: Pixels, width: int, height: int) -> Floats:
-    """The middle of an image whose shorter side is `width`: validate_classifier_single's input.
+    """The middle of an image after its shorter side has become `width`.
 
-    Beyond the image its edge pixels are repeated.
+    As in validate_classifier_single of classifier.c; edge pixels are repeated beyond the image.
     """
     new_width, new_height = _shorter_side(image, width)
     resized = resize_darknet(image, new_width, new_height)
@@ -39,7 +39,7 @@ def center_crop_darknet(image: Pixels, width: int, height: int) -> Floats:
 
 
 def is_kept_whole(image: Pixels, width: int, height: int) -> bool:
-    """True where center_crop_darknet leaves all pixels where they are."""
+    """True where center_crop_darknet changes nothing."""
     size = (image.shape[1], image.shape[0])
     return size == (width, height) == _shorter_side(image, width)
 
@@ -69,9 +69,9 @@ def _stretch(image: Pixels, width: int, height: int) -> Floats:
 
 
 def _last_row(tensor: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Darknet's last row lacks the share of the row below it.
+    """The last row as Darknet computes it: without the share of the row below.
 
-    Where its position is rounded down that is nearly all of it: the row is black.
+    Where the row's position is rounded down, that share is nearly all: the row is black.
     """
     scale = np.float32(tensor.shape[2] - 1) / np.float32(max(1, height - 1))
     position = np.float32(height - 1) * scale

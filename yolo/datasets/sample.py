@@ -1,4 +1,4 @@
-"""Images with their truth, and how they become a mini-batch."""
+"""Images with their truths, and the mini-batches made of them."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ class Sample:
     difficult: Boxes = field(default_factory=lambda: NO_BOXES)
 
     def showing(self, image: NDArray[Any]) -> Sample:
-        """The same with another image; dataclasses.replace takes three times as long."""
+        """A copy with another image; dataclasses.replace takes three times as long."""
         return Sample(image, self.boxes, self.labels, self.path, self.size, self.difficult)
 
 
 @functools.lru_cache(maxsize=256)
 def one_hot(number: int, classes: int, smooth: float = 0.0) -> NDArray[np.float32]:
-    """(classes,) probabilities; the other classes share `smooth` (fill_truth_smooth of data.c).
+    """Probabilities (classes,); the other classes share `smooth` (fill_truth_smooth of data.c).
 
-    The array is shared: don't write to it.
+    The array is cached: don't write to it.
     """
     return one_hots([number], classes, smooth)[0]
 
 
 def one_hots(numbers: Sequence[int], classes: int, smooth: float = 0.0) -> NDArray[np.float32]:
-    """(N, classes)"""
+    """Probabilities (N, classes), as from one_hot."""
     labels = np.full((len(numbers), classes), smooth / max(1, classes - 1), np.float32)
     labels[np.arange(len(numbers)), numbers] = 1 - smooth
     return labels
@@ -88,7 +88,7 @@ def whole_batch(
     classes: int,
     smooth: float = 0.0,
 ) -> Batch:
-    """Images (N, H, W, C) that are as the network gets them, with their classes → a mini-batch."""
+    """Images (N, H, W, C) that need no change, with their classes → a mini-batch."""
     count, height, width = images.shape[:3]
     numbers = [items.class_of(index) for index in indices]
     return Batch(

@@ -16,7 +16,7 @@ EVERY = 10  # steps
 
 @dataclass(frozen=True)
 class Sizes:
-    """`largest`: the factor up to which sizes vary, and its inverse down to; 0: they don't."""
+    """Sizes that vary by factors from 1 / `largest` to `largest`; 0 for a fixed size."""
 
     width: int
     height: int
@@ -25,7 +25,7 @@ class Sizes:
 
     @classmethod
     def of(cls, net: Section, task: Task, largest: float) -> Sizes:
-        """`largest` is what the head asks: 1 for Darknet's own; raises CfgError."""
+        """Sizes for a head's random=, `largest`, where 1 means 1.4; raises CfgError."""
         step = int(net.number("resize_step", 32))
         if step < 1:
             raise net.error(f"resize_step={step} is not positive", "resize_step")
@@ -34,7 +34,7 @@ class Sizes:
     def at(self, seed: int, step: int) -> tuple[int, int]:
         """Width and height at a step since the start of training (train_detector of detector.c).
 
-        The first ones are the largest: what doesn't fit into memory fails at once.
+        The first steps have the largest size, so that too little memory shows at once.
         """
         if not self.largest:
             return self.width, self.height

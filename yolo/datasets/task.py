@@ -1,4 +1,4 @@
-"""The images and truths that a network asks for."""
+"""The kind of images and truths that a network needs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Task:
-    """Boxes or classes, and the input: channels, height and width of [net]."""
+    """A task: boxes or classes, their number, and the input size of [net]."""
 
     is_detector: bool
     classes: int

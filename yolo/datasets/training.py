@@ -41,7 +41,7 @@ class TrainingLoader(Loader):
         self.read = self.items.reader(task.channels, cache)
         self._is_whole = self._comes_whole()
         if self._is_whole:
-            self.workers = 0  # to hand a mini-batch over takes longer than to make it
+            self.workers = 0  # passing a mini-batch between processes takes longer than making it
         self._vary = detector_sample if task.is_detector else classifier_sample
 
     def __len__(self) -> int:
@@ -77,11 +77,11 @@ class TrainingLoader(Loader):
         problems = Problems()
         for position in positions:
             random = generator(self.epoch.seed, SAMPLE, self.epoch.number, position)
-            sample, found = self._sample(position, width, height, random, skipped)
+            sample, truths = self._sample(position, width, height, random, skipped)
             samples.append(sample)
-            # the images that fill the last step have been counted
-            if found and position < self.epoch.images:
-                problems += Problems.of(found)
+            # the images that fill the last step are counted already
+            if truths and position < self.epoch.images:
+                problems += Problems.of(truths)
         return Loaded(collate(samples), tuple(skipped), problems)
 
     def _sample(
@@ -92,15 +92,15 @@ class TrainingLoader(Loader):
         random: np.random.Generator,
         skipped: list[Unreadable],
     ) -> tuple[Sample, Labels | None]:
-        own, found = self._stored(self.epoch.image(position), skipped)
+        own, truths = self._stored(self.epoch.image(position), skipped)
 
         def another() -> Sample:
             return self._stored(int(random.integers(len(self.items))), skipped)[0]
 
-        return self._vary(own, another, self.settings, width, height, random), found
+        return self._vary(own, another, self.settings, width, height, random), truths
 
     def _stored(self, index: int, skipped: list[Unreadable]) -> tuple[Sample, Labels | None]:
-        """An image with its truth, or the next of the list that can be read: steps stay full."""
+        """An image with its truth, or the next one that can be read, so that steps stay full."""
         for offset in range(len(self.items)):
             number = (index + offset) % len(self.items)
             try:
@@ -117,5 +117,5 @@ class TrainingLoader(Loader):
             number = self.items.class_of(index)
             labels = one_hot(number, task.classes, self.settings.label_smooth)
             return Sample(image, NO_BOXES, labels, path, size), None
-        found = self.items.boxes(index, task.classes)
-        return Sample(image, found.boxes, NO_LABELS, path, size), found
+        truths = self.items.boxes(index, task.classes)
+        return Sample(image, truths.boxes, NO_LABELS, path, size), truths

@@ -47,7 +47,7 @@ class Assembly:
     def changes(self, layer: Layer) -> bool:
         """True for a section that can't stay as it is."""
         foreign = layer.is_left_out or layer.substitutes() is not None
-        return foreign or self._is_widened(layer)
+        return foreign or not layer.in_darknet or self._is_widened(layer)
 
     def prepare(self) -> None:
         """Write what [net] does to the image as a section; padding behind it still sees 0."""
@@ -60,10 +60,12 @@ class Assembly:
         self.places[IMAGE] = len(self.parts) - 1
 
     def add(self, layer: Layer) -> None:
-        """A section, or what stands for it."""
+        """A section, or its substitutes; raises CfgError for one that Darknet doesn't know."""
         if layer.is_left_out:
             return
         substitutes = layer.substitutes()
+        if substitutes is None and not layer.in_darknet:
+            raise layer.section.error("Darknet and OpenCV don't know it, and nothing stands for it")
         if substitutes is None:
             self.copy(layer)
         else:

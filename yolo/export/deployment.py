@@ -11,7 +11,6 @@ from pathlib import Path
 from yolo.export.assembly import Portable
 from yolo.export.split import Tail
 from yolo.files import Writer, content_writer
-from yolo.layers import registered
 from yolo.models.weights import Header, weights_writer
 from yolo.network import Network
 
@@ -55,10 +54,12 @@ class Deployment:
         found: dict[str, object] = {"input": "RGB, N x C x H x W, from 0 to 1"}
         found["norms"] = [self._input(part.stem, part.tail) for part in self.parts if part.tail]
         found["outputs"] = [self._place(i) for i in self.network.head_inputs]
-        for name, kind in registered().items():
-            if kind.is_left_out:
-                heads = (layer for layer in self.network.layers if layer.section.type == name)
-                found[name] = [head.described(self._place) for head in heads]
+        described: dict[str, list[object]] = {}
+        for layer in self.network.layers:
+            if layer.is_left_out:
+                kind = described.setdefault(layer.section.type, [])
+                kind.append(layer.described(self._place))
+        found |= described
         return _short_rows(json.dumps(found, indent=1)) + "\n"
 
     def _input(self, stem: str, tail: Tail) -> dict[str, object]:

@@ -56,6 +56,7 @@ class Layer(nn.Module):
     computes = True  # its output isn't just its input
     groups = 1  # parts of its input's channels that don't see each other
     is_left_out = False  # no engine has it: what feeds it is the result
+    in_darknet = True  # Darknet has it; else it is left out, or has substitutes
     feeds = True  # others may use its output
     follows = True  # the section before it feeds it
     refers: tuple[str, ...] = ()  # keys with the indices of others that do

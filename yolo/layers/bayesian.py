@@ -153,6 +153,7 @@ class BayesianConvolutional(Bayesian, Convolutional):
     """A convolution whose groups are its filters, biases included where it has any."""
 
     plain_type = "convolutional"
+    in_darknet = False
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
@@ -201,6 +202,7 @@ class BayesianConnected(Bayesian, Connected):
     """A fully connected layer whose groups are its inputs."""
 
     plain_type = "connected"
+    in_darknet = False
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)

@@ -26,6 +26,8 @@ class L2Norm(Layer):
     show it, and this is what Darknet can compute, as [normalization].
     """
 
+    in_darknet = False
+
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
         self.scale = section.number("scale", 20.0)

@@ -1,4 +1,4 @@
-"""[activation], [dropout], [cost], [normalization], [implicit]: sections that keep the shape."""
+"""[activation], [dropout], [normalization], [implicit]: sections that keep the shape."""
 
 from collections.abc import Sequence
 

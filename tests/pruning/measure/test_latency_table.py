@@ -92,7 +92,7 @@ GARBAGE = {
 WRONG = {
     "is not": "is not a table of latencies; use another file name, or remove it",
     "older version": "is a table of latencies of an older version; remove it and make it again",
-    "make it again": f"is a table of latencies of form {SCHEMA + 1}, this version reads {SCHEMA}",
+    "make it again": f"is a table of latencies of schema {SCHEMA + 1}, this version reads {SCHEMA}",
     "damaged": "is a damaged table of latencies; remove it and make it again",
 }
 

@@ -68,7 +68,7 @@ def test_files_from_before_they_had_a_kind(tmp_path: Path, kind: str) -> None:
 def test_files_of_another_form(tmp_path: Path, kind: str, more: int) -> None:
     schema = READERS[kind][0]
     content = {"kind": kind, "schema": schema + more}
-    message = f"a {kind} of form {schema + more}, this version reads {schema}; make it again"
+    message = f"a {kind} of schema {schema + more}, this version reads {schema}; make it again"
     check_refused(tmp_path / "x.json", kind, content, message)
 
 

@@ -167,9 +167,9 @@ def test_broken_images_of_a_tar_are_skipped(tmp_path: Path, workers: int) -> Non
 def test_detectors_want_boxes(tmp_path: Path) -> None:
     data = load(write_digits(tmp_path), *(f"{name}.gz" for name in IDX))
     how = cfg("", head="[yolo]\nclasses=10")
-    with pytest.raises(DataError, match=r"x.data:2: its images have classes, but no boxes"):
+    with pytest.raises(DataError, match=r"x.data:2: these images have classes but no boxes"):
         train(data, how)
-    with pytest.raises(DataError, match=r"x.data:3: its images have classes, but no boxes"):
+    with pytest.raises(DataError, match=r"x.data:3: these images have classes but no boxes"):
         evaluation_loader(data, how)
 
 

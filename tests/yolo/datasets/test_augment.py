@@ -319,7 +319,11 @@ def test_mixing(text: str, detector: int, classifier: int) -> None:
 @pytest.mark.parametrize(
     ("net", "head", "message"),
     [
-        ("mosaic=1\nletter_box=1", "", r"x.cfg:6: \[net\] mosaic=1 and letter_box=1"),
+        (
+            "mosaic=1\nletter_box=1",
+            "",
+            r"x.cfg:6: \[net\] mosaic=1 can't be combined",
+        ),
         ("exposure=-1", "", "exposure=-1 is negative"),
         ("", "jitter=-.1", r"x.cfg:7: \[yolo\] jitter=-0.1"),
         ("", "resize=0", "resize=0 is not positive"),

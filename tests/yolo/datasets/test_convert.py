@@ -189,7 +189,7 @@ def test_what_is_there_stays(command, tmp_path):
     (target / "notes").unlink()
     assert command.run("convert", "voc", source, target).code == 0
     ended = command.run("convert", "voc", source, target)
-    assert ended.err == f"error: {target}: is there already; --force makes it anew\n"
+    assert ended.err == f"error: {target}: exists already; use --force to replace it\n"
     assert command.run("convert", "voc", source, target, "--force").code == 0
     (target / "mine.weights").write_text("precious")
     ended = command.run("convert", "voc", source, target, "--force")

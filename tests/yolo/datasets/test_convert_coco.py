@@ -111,7 +111,9 @@ def test_other_layouts_are_found(tmp_path):
     found = list(coco(CocoSource(splits, (tmp_path,))).pictures)
     assert [picture.content.parent.name for picture in found] == ["train", "valid"]
     (tmp_path / "train" / "second.json").write_text("{}")
-    with pytest.raises(DataError, match="which JSON is for train"):
+    with pytest.raises(
+        DataError, match=r"several JSON files for train: .*; choose one with --train"
+    ):
         find_instances(tmp_path)
 
 

@@ -94,4 +94,6 @@ def test_without_scipy_one_line_says_what_to_install(command, source, tmp_path, 
 
 def test_another_layout_is_one_line(command, tmp_path):
     ended = command.run("convert", "hands", tmp_path, tmp_path / "o")
-    assert ended.err.endswith("training_dataset/training_data: has no images and annotations\n")
+    assert ended.err.endswith(
+        "training_dataset/training_data: has no folders images/ and annotations/\n"
+    )

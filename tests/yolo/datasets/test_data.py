@@ -89,7 +89,7 @@ BAD_DATA = {
     "missing file": (None, "can't read the data file"),
     "no names": ("train = train.txt\n", "neither names= nor labels="),
     "names not there": ("names = y.names\n", "x.data:1: there is no y.names"),
-    "names empty": ("names = empty.names\n", "empty.names: no names in it"),
+    "names empty": ("names = empty.names\n", "empty.names: holds no names"),
     "blank name": ("names = blank.names\n", "blank.names:2: a blank line"),
     "wrong count": ("\nclasses = 3\nnames = x.names\n", "x.data:2: classes=3, but .* has 2 names"),
     "not a count": ("classes = two\nnames = x.names\n", "x.data:1: classes=two is not"),
@@ -114,9 +114,9 @@ BAD_YAML = {
     "no names": ("train: a\n", "no names"),
     "a gap": ("names: {0: a, 2: b}\n", "count from 0"),
     "wrong count": ("names: [a, b]\nnc: 3\n", "nc: 3, but there are 2 names"),
-    "nested name": ("names: [[a], b]\n", "not a text"),
+    "nested name": ("names: [[a], b]\n", "every name must be a text"),
     "no path": ("names: [a]\ntrain: 7\n", "x.yaml:2: train is neither a path"),
-    "root": ("names: [a]\npath: [b]\n", "path is not a text"),
+    "root": ("names: [a]\npath: [b]\n", "path must be a text"),
 }
 
 

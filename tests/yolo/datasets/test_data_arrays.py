@@ -161,7 +161,7 @@ def unpacked(path: Path, cut: int) -> None:
 
 
 BAD_IDX: dict[str, tuple[str, Callable[[Path], object], str]] = {
-    "no labels": (LABELS, Path.unlink, f"{LABELS[:-3]}: is not there, nor with .gz$"),
+    "no labels": (LABELS, Path.unlink, f"{LABELS[:-3]}: there is no such file, nor one with .gz$"),
     "no images": (IMAGES, Path.unlink, f"x.data:2: there is no {IMAGES}$"),
     "not gzip": (IMAGES, lambda p: p.write_bytes(b"\x1f\x8b junk"), f"{IMAGES}: not gzip, or cut"),
     "cut off": (IMAGES, short, f"{IMAGES}: not gzip, or cut off"),
@@ -171,7 +171,7 @@ BAD_IDX: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "no image": (
         IMAGES,
         lambda p: write_idx(p, np.zeros((13, 0, 28))),
-        f"{IMAGES}: no image in it",
+        f"{IMAGES}: holds no images",
     ),
     "other axes": (IMAGES, lambda p: write_idx(p, np.zeros((13, 28))), "idx file of bytes with 3"),
     "too large": (
@@ -204,9 +204,21 @@ def add_empty(path: Path) -> None:
 
 
 BAD_CIFAR: dict[str, tuple[str, Callable[[Path], object], str]] = {
-    "cut off": (f"{BIN}/data_batch_2.bin", short, "data_batch_2.bin: 12289 bytes, no multiple of"),
-    "empty": (f"{BIN}/data_batch_2.bin", lambda p: p.write_bytes(b""), "0 bytes, no multiple of"),
-    "class": (f"{BIN}/data_batch_1.bin", lambda p: p.write_bytes(b"\x0b" * 3073), "class 11 of 10"),
+    "cut off": (
+        f"{BIN}/data_batch_2.bin",
+        short,
+        "data_batch_2.bin: 12289 bytes, not a multiple",
+    ),
+    "empty": (
+        f"{BIN}/data_batch_2.bin",
+        lambda p: p.write_bytes(b""),
+        "0 bytes, not a multiple",
+    ),
+    "class": (
+        f"{BIN}/data_batch_1.bin",
+        lambda p: p.write_bytes(b"\x0b" * 3073),
+        "class 11, but there are 10",
+    ),
     "no archive": ("x.tar", lambda p: p.write_bytes(b"no archive"), "x.tar: can't read: "),
     "cut off archive": ("x.tar.gz", half, "x.tar.gz: can't read: "),
     "nothing in it": ("x.tar", add_empty, "x.tar: neither data_batch_1.bin nor train/CLASS/"),

@@ -94,10 +94,20 @@ def network(seed: int = 0, classes: int = 3) -> Network:
 
 
 def test_it_is_trained() -> None:
-    layers = network().layers
-    rules = trained_heads(layers)
+    found = network()
+    rules = trained_heads(found.layers)
     assert list(rules) == [2]
-    assert learns_from(layers[2]) == 1
+    assert learns_from(found.layers[2]) == 1
+    x = found(random_input(found), collect=[1])[1]
+    targets = GroundTruth(torch.zeros(0, 6), torch.zeros(0, 0))
+    rules[2].loss(x, targets, seen=1).total.backward()
+    assert all(parameter.grad.any() for parameter in found.parameters())
+
+
+def test_those_that_cannot_learn_from_a_teacher_name_it() -> None:
+    other = build(f"{NET}{plain(3)}")
+    with pytest.raises(CfgError, match=r"can't learn from a teacher: .* \[points\], \[region\]"):
+        check_heads(other, other)
 
 
 def test_it_learns_from_a_teacher() -> None:

@@ -320,7 +320,9 @@ def test_l2norm():
 
 @pytest.mark.parametrize("behind", ["[dropout]\n", "[cost]\n", "[route]\nlayers=-1\n"])
 def test_nothing_uses_a_list_of_boxes(behind):
-    with pytest.raises(CfgError, match=r"is fed by an \[ssd\], whose output is a list of boxes"):
+    with pytest.raises(
+        CfgError, match=r"takes its input from an \[ssd\], whose output is a list of boxes"
+    ):
         build(text() + behind)
 
 

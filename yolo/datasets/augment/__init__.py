@@ -1,1 +1,1 @@
-"""How training images are varied."""
+"""Augmentation: random variation of training images."""

@@ -1,4 +1,4 @@
-"""A classifier's training image: a turned, stretched crop, or several of them mixed."""
+"""A classifier's training image: a rotated, stretched crop, or several of them mixed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def classifier_sample(
 ) -> Sample:
     """`own` as uint8 (height, width, C) with its labels, varied as by load_data_augment (data.c).
 
-    `another` gives images to mix it with, which happens to every second one.
+    Half of the images are mixed with others, which `another` gives.
     """
 
     def single(sample: Sample) -> Sample:
@@ -150,7 +150,7 @@ def _cut_out(length: int, random: np.random.Generator) -> slice:
 
 
 def _mosaic(one: Sample, others: list[Sample], random: np.random.Generator) -> Sample:
-    """Four images keep their places around a random point; labels mix by area."""
+    """Four quarters, one from each image, around a random point; labels mix by area."""
     height, width = one.image.shape[:2]
     x, y = draw_cut(width, random), draw_cut(height, random)
     image, labels = one.image.copy(), one.labels * np.float32(x * y / (width * height))

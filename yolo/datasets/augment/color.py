@@ -19,9 +19,9 @@ BACKGROUND, SMALLEST_PART = 17, 8  # kernel of a blurred background; blur at mos
 
 @dataclass(frozen=True)
 class Color:
-    """`hue`: what is added, 1 is a full circle; `saturation`, `exposure`: factors.
+    """A change of colours: `hue` is added, 1 is a full circle; `saturation`, `exposure`: factors.
 
-    `blur`: size of the kernel, 0 for none; with `sharp_objects` the boxes stay as they are.
+    `blur`: size of the kernel, 0 for none; with `sharp_objects` the boxes aren't blurred.
     """
 
     hue: float
@@ -32,7 +32,7 @@ class Color:
     noise: int = 0
 
     def distorted(self, image: Pixels) -> Pixels:
-        """uint8 (H, W, C) in hue, saturation and exposure."""
+        """Image uint8 (H, W, C) with changed hue, saturation and exposure."""
         grey = image.shape[2] == 1
         if self.exposure == 1 and (grey or (self.hue, self.saturation) == (0, 1)):
             return image
@@ -49,7 +49,7 @@ class Color:
         return as_pixels(cv2.cvtColor(cv2.merge(planes), cv2.COLOR_HSV2RGB))
 
     def blurred(self, image: Pixels, boxes: Boxes) -> Pixels:
-        """uint8 (H, W, C) with boxes relative to it; small objects limit the blur."""
+        """Image uint8 (H, W, C), blurred; small objects limit the blur. Boxes are relative."""
         height, width = image.shape[:2]
         kernel = self.blur
         if not kernel:
@@ -65,14 +65,14 @@ class Color:
         return out
 
     def noisy(self, image: Pixels, random: np.random.Generator) -> Pixels:
-        """uint8 (H, W, C) with normal noise of standard deviation `noise`."""
+        """Image uint8 (H, W, C) with normal noise of standard deviation `noise`."""
         if not self.noise:
             return image
         values = random.standard_normal(image.shape, np.float32)
         return np.rint(image + values * self.noise).clip(0, 255).astype(np.uint8)
 
     def applied(self, image: Pixels, boxes: Boxes, random: np.random.Generator) -> Pixels:
-        """All three, in this order."""
+        """Image with all changes: colours, then blur, then noise."""
         return self.noisy(self.blurred(self.distorted(image), boxes), random)
 
 
@@ -99,23 +99,23 @@ def draw_hsv(settings: Augmentation, random: np.random.Generator) -> Color:
 
 
 def draw_scale(largest: float, random: np.random.Generator) -> float:
-    """Between 1 and `largest`, or its inverse (rand_scale of utils.c)."""
+    """Draw a factor between 1 and `largest`, or its inverse (rand_scale of utils.c)."""
     return scale_of(largest, *random.random(2).tolist())
 
 
 def scale_of(largest: float, first: float, second: float) -> float:
-    """draw_scale of two random numbers in [0, 1)."""
+    """The factor of draw_scale, from two random numbers in [0, 1)."""
     scale = between(min(1.0, largest), max(1.0, largest), first)
     return scale if second < 0.5 else 1 / max(scale, 1e-3)
 
 
 def between(low: float, high: float, drawn: float) -> float:
-    """As Generator.uniform does it, of a random number in [0, 1)."""
+    """A number in [low, high) from one in [0, 1), as Generator.uniform computes it."""
     return low + (high - low) * drawn
 
 
 def _table(values: NDArray[np.float32]) -> Pixels:
-    """Of values that aren't negative."""
+    """A lookup table of values that aren't negative."""
     return np.rint(np.minimum(values, 255)).astype(np.uint8)
 
 

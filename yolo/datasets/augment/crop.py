@@ -1,6 +1,6 @@
-"""Jitter, resize, flip: which part of an image a detector sees, and where its boxes are then.
+"""Jitter, resize, flip: the part of an image that a detector sees, and its boxes in there.
 
-SSD's patches take the place of jitter and resize where the head is [ssd].
+SSD's patches replace jitter and resize where the head is [ssd].
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LONGEST_WARP = 2**15 - 2  # pixels of a side that cv2.warpAffine takes
 class Margins:
     """Margins in pixels that are cut off an image; negative ones are added.
 
-    `by_center`: SSD's rule, boxes whose centres are cut off are gone.
+    `by_center`: SSD's rule, boxes whose centres are cut off are dropped.
     """
 
     width: int
@@ -41,7 +41,7 @@ class Margins:
 
     @property
     def shows_image(self) -> bool:
-        """True where anything of the image is left, and not only padding."""
+        """True where a part of the image is left, and not only padding."""
         across = min(self.width - self.left, self.width - self.right)
         down = min(self.height - self.top, self.height - self.bottom)
         return min(*self.size, across, down) > 0
@@ -107,7 +107,7 @@ class Margins:
         return as_pixels(wider)
 
     def _warped(self, image: Pixels, width: int, height: int) -> Pixels:
-        """_cut and resized, but without a canvas in memory that may be 16 times the image."""
+        """Cut and resized in one step: the padded canvas could be 16 times the image."""
         x, y = self.size[0] / width, self.size[1] / height
         matrix = np.array([[x, 0, (x - 1) / 2 + self.left], [0, y, (y - 1) / 2 + self.top]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -123,7 +123,7 @@ class Margins:
 
 
 def from_corners(classes: Boxes, low: Boxes, high: Boxes, width: int, height: int) -> Boxes:
-    """(M,), (M, 2), (M, 2) → (M, 5) without boxes smaller than a pixel of the network's input."""
+    """Classes (M,), corners (M, 2) → boxes (≤ M, 5), without those below a pixel of the input."""
     size = high - low
     keep = (size >= np.array([1 / width, 1 / height], np.float32)).all(1)
     boxes = np.concatenate((classes[:, None], (low + high) / 2, size), 1)
@@ -143,9 +143,9 @@ def draw_crop(
     aspect: float,
     random: np.random.Generator,
 ) -> Margins:
-    """Draw as load_data_detection of data.c does; `aspect`: width / height of the network's input.
+    """Draw a crop as load_data_detection of data.c does; with an [ssd] head, as SsdCrops does.
 
-    With an [ssd] head it is a region that SsdCrops draws for these boxes.
+    `aspect`: width / height of the network's input.
     """
     height, width = image.shape[:2]
     flip = settings.flip and random.random() < 0.5
@@ -178,7 +178,7 @@ def _patch(
 def _margins(
     length: int, settings: Augmentation, jitter: np.ndarray, zoom: np.ndarray
 ) -> tuple[int, int]:
-    """Of two opposite sides: jitter moves them, resize scales around the middle."""
+    """Margins of two opposite sides: jitter moves each, resize scales around the middle."""
     most = int(length * settings.jitter)
     down, up = min(settings.resize, 1 / settings.resize), max(settings.resize, 1 / settings.resize)
     wider = int(length * (1 - 1 / down) / 2)

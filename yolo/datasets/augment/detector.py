@@ -25,7 +25,7 @@ def detector_sample(
 ) -> Sample:
     """`own` as uint8 (height, width, C) with boxes, varied as by load_data_detection of data.c.
 
-    `another` gives images to mix it with, which happens to every second one.
+    Half of the images are mixed with others, which `another` gives.
     """
     if settings.mixing and random.random() < 0.5:
         if settings.mixing == MOSAIC:
@@ -61,10 +61,10 @@ def _mosaic(
     height: int,
     random: np.random.Generator,
 ) -> tuple[Pixels, Boxes]:
-    """Upper left, upper right, lower left, lower right around a random point."""
+    """Four images (upper left, upper right, lower left, lower right) around a random point."""
     cut = (draw_cut(width, random), draw_cut(height, random))
     out = np.empty((height, width, samples[0].image.shape[2]), np.uint8)
-    found = []
+    shown = []
     for number, sample in enumerate(samples):
         below, right = number >= 2, number % 2 == 1
         crop = draw_crop(sample.image, sample.boxes, settings, width / height, random)
@@ -75,13 +75,13 @@ def _mosaic(
         color = draw_color(settings, random)
         part = crop.pixels(sample.image, width, height)[place.source]
         out[place.rows, place.columns] = color.applied(part, place.inside(boxes), random)
-        found.append(place.moved(boxes, settings.mosaic_bound))
-    return out, np.concatenate(found)
+        shown.append(place.moved(boxes, settings.mosaic_bound))
+    return out, np.concatenate(shown)
 
 
 @dataclass(frozen=True)
 class _Place:
-    """A part of the mosaic, and by how many pixels its image is moved to be there."""
+    """A part of the mosaic, and the shift in pixels that moves its image there."""
 
     rows: slice
     columns: slice
@@ -100,7 +100,7 @@ class _Place:
     def moved(self, boxes: Boxes, bound: bool) -> Boxes:
         """Boxes that show in this part, relative to the mosaic; `bound`: clipped to the part.
 
-        blend_truth_mosaic of data.c, which without mosaic_bound keeps boxes of which nothing shows.
+        See blend_truth_mosaic of data.c, which without mosaic_bound keeps boxes that don't show.
         """
         low, high = self._corners(boxes)
         part_low, part_high = self._bounds()
@@ -143,9 +143,10 @@ def _place(
 
 
 def _span(second: bool, cut: int, length: int, before: int, behind: int) -> tuple[slice, int]:
-    """The columns (rows) of a mosaic that an image fills, and by how much it is moved there.
+    """The columns (rows) of a mosaic that an image fills, and the shift that moves it there.
 
-    `before`, `behind`: how many of the image's are padding, which moves out of sight where it can.
+    `before`, `behind`: columns (rows) of padding on both sides of the image; as far as possible
+    the shift moves them out of the mosaic.
     """
     if second:
         return slice(cut, length), cut - min(cut, max(0, before))

@@ -1,4 +1,4 @@
-"""How images are varied: as [net] and the last head with boxes ask, with Darknet's defaults."""
+"""Settings of the augmentation, from [net] and the last head with boxes; Darknet's defaults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NEAREST = 0.2  # a mosaic is cut at least so far from its edges
 
 
 def draw_cut(length: int, random: np.random.Generator) -> int:
-    """Where a mosaic of this width, or height, is cut."""
+    """Draw the position at which a mosaic of this width, or height, is cut."""
     low, high = int(length * NEAREST), int(length * (1 - NEAREST))
     return draw_integer(max(1, low), max(1, high), random)
 
@@ -28,8 +28,8 @@ class Augmentation:
     """Settings of parse_net_options (parser.c); `jitter` and `resize` come from the last head.
 
     `min_crop`, `max_crop`, `angle` (degrees), `aspect` and `label_smooth` are for classifiers,
-    `jitter`, `resize`, `letter_box`, `mosaic_bound`, `noise` and `ssd` for detectors; where there
-    is `ssd`, it takes the place of `jitter` and `resize`.
+    `jitter`, `resize`, `letter_box`, `mosaic_bound`, `noise` and `ssd` for detectors; `ssd`, where
+    it is given, replaces `jitter` and `resize`.
     """
 
     flip: bool = True
@@ -52,10 +52,11 @@ class Augmentation:
 
     @classmethod
     def of(cls, net: Section, task: Task, views: Views) -> Augmentation:
-        """The settings of [net] and of the head; raises CfgError for those that can't be."""
+        """The settings of [net] and of the head; raises CfgError for invalid ones."""
         mixing = _mixing(net, task.is_detector)
         if mixing == MOSAIC and net.flag("letter_box") and task.is_detector:
-            raise net.error("mosaic=1 and letter_box=1 don't go together", "letter_box")
+            message = "mosaic=1 can't be combined with letter_box=1: remove one of them"
+            raise net.error(message, "letter_box")
         return cls(
             flip=net.flag("flip", True),
             hue=net.number("hue", 0.0),
@@ -77,14 +78,14 @@ class Augmentation:
         )
 
     def keeps(self, width: int, height: int) -> bool:
-        """True where a classifier's image of this size comes out as it is, whatever is drawn."""
+        """True where a classifier's image of this size is never changed, whatever is drawn."""
         color = (self.hue, self.saturation, self.exposure, self.blur) == (0, 1, 1, 0)
         place = (self.flip, self.angle, self.aspect, self.mixing) == (False, 0, 1, NONE)
         return color and place and self.min_crop == self.max_crop == width == height
 
 
 def _mixing(net: Section, is_detector: bool) -> int:
-    """mosaic= and cutmix= go before mixup=; detectors have no cutmix."""
+    """The value of mixup=, which mosaic= and cutmix= override; detectors have no cutmix."""
     mixing = net.integer("mixup", NONE, NONE, CUTMIX_OR_MOSAIC)
     mosaic, cutmix = net.flag("mosaic"), net.flag("cutmix")
     if mosaic or cutmix:

@@ -1,4 +1,4 @@
-"""SSD's view of an image: zoomed out, then a patch that overlaps some object enough.
+"""SSD's crops: the image is zoomed out, then a patch is cut out that overlaps an object enough.
 
 Liu, Anguelov, Erhan, Szegedy, Reed, Fu and Berg: SSD, Single Shot MultiBox Detector (arXiv
 1512.02325), section 2.2 (patches) and 3.6 (zooming out).
@@ -19,20 +19,20 @@ Rectangle = tuple[
 ]  # left, top, right, bottom in pixels of the image; may lie outside
 Rectangles = NDArray[np.int64]  # (…, 4)
 
-WHOLE, ANY = 1.0, 0.0  # least IoUs that stand for the whole canvas and for a patch as it comes
+WHOLE, ANY = 1.0, 0.0  # least IoUs that stand for the whole canvas and for any patch
 USUAL = (0.1, 0.3, 0.5, 0.7, 0.9)
 TRIALS = 50
-SMALLEST = 0.3  # side of a patch in that of the canvas
-LONGEST = 2  # side of a patch in the other one
-LARGEST_CANVAS = 100.0  # sides of the image; no object would be left of more
+SMALLEST = 0.3  # least side of a patch, relative to the canvas
+LONGEST = 2  # largest ratio of a patch's sides
+LARGEST_CANVAS = 100.0  # relative to the image; on a larger one objects would vanish
 
 
 @dataclass(frozen=True)
 class SsdCrops:
-    """`expand`: the canvas's largest side in that of the image; up to 1 there is no canvas.
+    """Settings of SSD's crops; `expand`: largest side of the canvas relative to the image's.
 
-    `options`: least IoUs of a patch with some object, one of which an image gets; 1 is no patch
-    but the whole canvas.
+    Up to 1 there is no canvas. `options`: least IoUs of a patch with some object, of which one is
+    drawn for each image; 1 stands for the whole canvas.
     """
 
     expand: float = 4.0
@@ -60,10 +60,11 @@ class SsdCrops:
     def draw(
         self, width: int, height: int, boxes: NDArray[np.float32], random: np.random.Generator
     ) -> Rectangle:
-        """Draw the part that is seen of an image of this size with boxes (M, 5).
+        """Draw the visible part of an image of this size with boxes (M, 5).
 
-        Options are tried in random order until one succeeds, as the whole canvas always does. So
-        all that can succeed are equally likely: Caffe draws a patch for each, then one of those.
+        Options are tried in random order until one succeeds; the whole canvas always does. So all
+        options that can succeed are equally likely, as in Caffe, which draws a patch for each
+        option and then chooses one of the patches.
         """
         canvas = self._canvas(width, height, random)
         for least in random.permutation(self.options).tolist():
@@ -78,7 +79,7 @@ class SsdCrops:
         return canvas
 
     def _canvas(self, width: int, height: int, random: np.random.Generator) -> Rectangle:
-        """The image somewhere on a larger one, every second time (ExpandImage of Caffe)."""
+        """A larger canvas around the image for half of the images (ExpandImage of Caffe)."""
         if self.expand <= 1 or random.random() < 0.5:
             return 0, 0, width, height
         ratio = random.uniform(1, self.expand)
@@ -88,7 +89,7 @@ class SsdCrops:
 
 
 def draw_patches(canvas: Rectangle, random: np.random.Generator) -> Rectangles:
-    """Up to TRIALS regions inside the canvas (T, 4), without those that are too long."""
+    """Draw up to TRIALS regions (T, 4) inside the canvas, without those that are too long."""
     low, high = np.array(canvas[:2]), np.array(canvas[2:])
     sizes, places = random.random((2, TRIALS, 2))
     sides = np.ceil((SMALLEST + (1 - SMALLEST) * sizes) * (high - low)).astype(np.int64)
@@ -100,7 +101,7 @@ def draw_patches(canvas: Rectangle, random: np.random.Generator) -> Rectangles:
 def shows_center(
     regions: Rectangles, boxes: NDArray[np.float32], width: int, height: int
 ) -> NDArray[np.bool_]:
-    """Mask of the boxes (M, 5) of an image whose centres lie in regions (…, 4): (…, M)"""
+    """Mask (…, M) of the boxes (M, 5) of an image whose centres lie in regions (…, 4)."""
     centers = boxes[:, 1:3] * np.array([width, height])
     low, high = regions[..., None, :2], regions[..., None, 2:]
     return ((low <= centers) & (centers <= high)).all(-1)
@@ -121,6 +122,6 @@ def overlaps(
 def _suitable(
     patches: Rectangles, boxes: NDArray[np.float32], width: int, height: int, least: float
 ) -> Rectangles:
-    """Those patches (T, 4) that overlap some box so much, and show the centre of some."""
+    """The patches (T, 4) whose IoU with a box is `least` or more, and that show a box's centre."""
     enough = (overlaps(patches, boxes, width, height) >= least).any(1)
     return patches[enough & shows_center(patches, boxes, width, height).any(1)]

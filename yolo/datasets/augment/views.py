@@ -1,4 +1,4 @@
-"""How a detector wants its training images to be seen."""
+"""A head's settings of how its training images are cropped and scaled."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from yolo.datasets.augment.ssd_crop import SsdCrops
 class Views:
     """Settings of the last head with boxes; the defaults are a classifier's.
 
-    `patches` take the place of `jitter` and `resize` where there are any; `random` is the largest
-    factor by which the input's size changes, 1 for Darknet's own and 0 for none.
+    `patches`, where given, replace `jitter` and `resize`; `random` is the largest factor by which
+    the input's size changes, 1 for Darknet's own and 0 for none.
     """
 
     jitter: float = 0.2
@@ -23,7 +23,7 @@ class Views:
 
     @classmethod
     def of(cls, head: Section, *, patches: bool) -> Views:
-        """Raises CfgError for settings that can't be."""
+        """The settings of a head; raises CfgError for invalid ones."""
         random = head.number("random", 0.0)
         if random < 0:
             raise head.error(f"random={random:g} is negative", "random")

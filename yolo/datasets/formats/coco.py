@@ -33,10 +33,10 @@ from yolo.errors import DataError
 
 @dataclass(frozen=True)
 class CocoSource:
-    """Where the instances and the images of a split are."""
+    """Paths of the instances and the images of each split."""
 
     splits: Mapping[str, Path]  # split → JSON
-    folders: tuple[Path, ...]  # where images may be
+    folders: tuple[Path, ...]  # searched for images
     polygons: bool = False
     valid_share: float = 0  # of a JSON that is for both splits
     seed: int = 0
@@ -53,9 +53,9 @@ class _Image:
 
 
 def find_instances(source: Path) -> dict[str, Path]:
-    """The JSON files of a folder as COCO, or as others export it, lays them out.
+    """The JSON files of a folder in COCO's layout, or in that of common exporters.
 
-    A JSON file is taken for both splits. Raises DataError where there is none.
+    A `source` that is a JSON file is used for both splits. Raises DataError where there is none.
     """
     if source.is_file():
         return {"train": source, "valid": source}
@@ -68,7 +68,9 @@ def find_instances(source: Path) -> dict[str, Path]:
         paths = next((p for c in choices if (p := sorted(source.glob(c)))), [])
         if len(paths) > 1:
             listed = ", ".join(str(path) for path in paths)
-            raise DataError(f"{source}: which JSON is for {split}: {listed}? (--{split})")
+            raise DataError(
+                f"{source}: several JSON files for {split}: {listed}; choose one with --{split}"
+            )
         if paths:
             found[split] = paths[0]
     if not found:
@@ -77,7 +79,7 @@ def find_instances(source: Path) -> dict[str, Path]:
 
 
 def coco(source: CocoSource, name: str = "coco") -> Dataset:
-    """Read the boxes of all instances but crowds, whose number is noted.
+    """Read the boxes of all instances except crowds, which are only counted.
 
     Classes are the categories in the order of their ids. Raises DataError for a JSON that isn't
     COCO's.
@@ -159,7 +161,7 @@ def _instances(
     for item in content["annotations"]:
         category, image = item.get("category_id"), item.get("image_id")
         if not isinstance(category, int) or category not in order:
-            raise DataError(f"{path}: an instance of category {category!r}")
+            raise DataError(f"{path}: an instance of category {category!r}, which isn't listed")
         if item.get("iscrowd"):
             notes["crowds"] += 1
         elif not isinstance(image, int) or image not in result:
@@ -170,7 +172,7 @@ def _instances(
 
 
 def _folders(path: Path, source: CocoSource) -> list[Path]:
-    """Where images of this JSON may be, COCO's places first."""
+    """Folders to search for the images of this JSON, COCO's own first."""
     part = path.stem.removeprefix("instances_")
     roots = (*source.folders, path.parent, path.parent.parent)
     below = (Path(part), Path("images") / part, Path("images"), Path())
@@ -187,6 +189,7 @@ def _pictures(
     targets = target_paths(image.path for image in images if image.path)
 
     def picture(image: _Image) -> Picture | Skipped:
+        """The image with its boxes, or the reason why it can't be used."""
         if image.path is None:
             return Skipped(image.listed, "there is no such image")
         try:
@@ -208,7 +211,7 @@ def _boxes(
 
 
 def _corners(box: object) -> list[float]:
-    """x1, y1, x2, y2 of x, y, width, height; not a number where it is no box."""
+    """Corners x1, y1, x2, y2 of a box x, y, width, height; NaN where it is no box."""
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
         return [float("nan")] * 4
     x, y, width, height = map(float, box)
@@ -218,7 +221,7 @@ def _corners(box: object) -> list[float]:
 def _polygons(
     instances: Sequence[Mapping[str, Any]], order: Mapping[int, int], size: tuple[int, int]
 ) -> tuple[Polygon, ...]:
-    """Every part of an outline by itself, inside the image; masks have none."""
+    """Each part of an outline as one polygon, clipped to the image; bit masks have none."""
     result = []
     for item in instances:
         parts = item.get("segmentation")
@@ -238,7 +241,7 @@ def _is_number(value: object) -> bool:
 def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--train", metavar="JSON", help="default: what SRC has")
     parser.add_argument("--valid", metavar="JSON", help="default: what SRC has")
-    parser.add_argument("--images", metavar="DIR", help="where else images may be")
+    parser.add_argument("--images", metavar="DIR", help="another folder to search for images")
     parser.add_argument("--polygons", action="store_true", help="write polygons/, too")
     add_split_options(parser, "one JSON is for both")
 

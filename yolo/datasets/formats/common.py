@@ -1,4 +1,4 @@
-"""Steps of several formats: finding files, sizes of images, names that don't collide, a split."""
+"""Steps that formats share: finding files, sizes of images, names that don't collide, a split."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 def in_parallel(
     picture: Callable[[T], Picture | Skipped], items: Iterable[T]
 ) -> Iterator[Picture | Skipped]:
-    """picture(item) of every item, in order; decoding leaves the other threads their turn."""
+    """picture(item) of every item, in order, from threads: decoding releases Python's lock."""
     with ThreadPoolExecutor() as pool:
         yield from pool.map(picture, items)
 
@@ -72,7 +72,7 @@ def encoded_png(pixels: np.ndarray) -> bytes:
 
 
 def skipped(name: str | Path, error: DataError) -> Skipped:
-    """The reason without the path that the name tells already."""
+    """A skipped image with its reason, without the path that the name has already."""
     return Skipped(str(name), str(error).removeprefix(f"{name}: "))
 
 
@@ -86,7 +86,7 @@ def target_paths(images: Iterable[Path]) -> dict[Path, str]:
         # lists have a line for each, without blanks around it
         clean = " ".join(path.stem.split()) or "image"
         stem, number = clean, 2
-        while stem.casefold() in taken:  # file systems may not tell A from a
+        while stem.casefold() in taken:  # some file systems don't distinguish A from a
             stem, number = f"{clean}-{number}", number + 1
         taken.add(stem.casefold())
         result[path] = f"images/{stem}{path.suffix}"
@@ -94,7 +94,7 @@ def target_paths(images: Iterable[Path]) -> dict[Path, str]:
 
 
 def random_split(items: Sequence[str], valid_share: float, seed: int) -> dict[str, tuple[str, ...]]:
-    """A share of the items is for valid, by chance; with 0 all are in both lists."""
+    """The splits of every item: a random share is for valid; with 0 all are in both."""
     if not 0 <= valid_share < 1:
         raise DataError(f"--valid-share {valid_share:g}: expected a share in [0, 1)")
     if valid_share == 0:
@@ -109,12 +109,12 @@ def read_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """Class names, one a line; raises DataError."""
     names = tuple(line for _, line in read_lines(str(path), "list of names"))
     if not names:
-        raise DataError(f"{path}: no names in it")
+        raise DataError(f"{path}: holds no names")
     return names
 
 
 def read_json(path: Path) -> Any:
-    """Raises DataError, naming the line."""
+    """The content of a JSON file; raises DataError, naming the line."""
     try:
         return json.loads(read_text(str(path), "JSON"))
     except json.JSONDecodeError as error:

@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all, and replaces nothing but what was made here."""
+"""A folder that appears whole or not at all, and replaces only one that convert.py made."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ def check_target(folder: Path, data: Path, known: set[str], force: bool) -> None
             f"{taken}: exists and was not made by convert.py; not touched (use another folder)"
         )
     if not force:
-        raise DataError(f"{taken}: is there already; --force makes it anew")
+        raise DataError(f"{taken}: exists already; use --force to replace it")
     strange = sorted(set(os.listdir(folder)) - known) if folder.is_dir() else []
     if strange:
         raise DataError(
-            f"{folder / strange[0]}: was not made by convert.py; {folder} is not touched"
+            f"{folder / strange[0]}: was not made by convert.py; {folder} is not replaced: move "
+            "that file, or use another folder"
         )
 
 
@@ -56,12 +57,12 @@ def replaced(folder: Path) -> Iterator[Path]:
 
 
 def place_file(content: Path | bytes, path: Path) -> None:
-    """Put an image there: a hard link where the file system has them, else a copy."""
+    """Create a file at `path`: a hard link where the file system has them, else a copy."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(content, bytes):
         path.write_bytes(content)
         return
-    source = content.resolve()  # a link to a link would hang on the source's folder
+    source = content.resolve()  # a link to a symbolic link would break with the source's folder
     try:
         os.link(source, path)
     except OSError:
@@ -69,7 +70,7 @@ def place_file(content: Path | bytes, path: Path) -> None:
 
 
 def _exchange(whole: Path, folder: Path, old: Path) -> None:
-    """Put the new folder in place of the old one, which is kept until that has happened."""
+    """Replace the old folder by the new one; the old one is kept until that has succeeded."""
     if folder.exists():
         os.rename(folder, old)
     try:

@@ -38,11 +38,11 @@ def hands(folder: Path, valid: str = "test", name: str = "hands") -> Dataset:
 
 def _part(folder: Path, part: str) -> Path:
     below = Path(f"{part}_dataset") / f"{part}_data"
-    places = [folder / below, folder / "hand_dataset" / below]
-    for place in places:
-        if (place / "images").is_dir() and (place / "annotations").is_dir():
-            return place
-    raise DataError(f"{places[0]}: has no images and annotations")
+    folders = [folder / below, folder / "hand_dataset" / below]
+    for each in folders:
+        if (each / "images").is_dir() and (each / "annotations").is_dir():
+            return each
+    raise DataError(f"{folders[0]}: has no folders images/ and annotations/")
 
 
 def _pictures(images: list[tuple[Path, str]]) -> Iterator[Picture | Skipped]:

@@ -19,7 +19,7 @@ PARTS = {"train": "train", "valid": "t10k"}
 def mnist(folder: Path, names: tuple[str, ...] | None = None, name: str = "mnist") -> Dataset:
     """Read the four files of train and t10k, plain or gzipped; raises DataError.
 
-    Classes are named digit0 … unless `names` says otherwise.
+    Classes are named digit0 … unless `names` are given.
     """
     splits = {split: _split(folder, part) for split, part in PARTS.items()}
     names = names or class_names(*(labels for _, labels in splits.values()))

@@ -21,10 +21,10 @@ DIFFICULT = "difficult"  # the key, its list and the folder of its label files
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a data set goes.
+    """Folders that a data set is written to.
 
-    `top` has its .data and .names files, relative to which it names its lists. With `absolute`
-    all paths are absolute and the labels are beside the images, too, for Darknet itself.
+    `top` gets the .data and .names files; its lists are named relative to it. With `absolute` all
+    paths are absolute and the labels are also beside the images, for Darknet itself.
     """
 
     folder: Path
@@ -56,7 +56,7 @@ class Summary:
 
 
 def check_place(place: Destination, name: str, force: bool) -> None:
-    """Say before the work that a data set of this name can't go there; raises DataError."""
+    """Raises DataError, before any work, where a data set of this name can't be written."""
     lists = {f"{key}.txt" for key in (*SPLITS, DIFFICULT)}
     files = {f"{name}.{ending}" for ending in ("data", "names", "labels")}
     known = {"images", "labels", "polygons", DIFFICULT, *SPLITS, *lists, *files}
@@ -81,7 +81,7 @@ def write(dataset: Dataset, place: Destination, progress: Progress = lambda p, _
 
 
 class _Written:
-    """Counts what goes into a folder while it does."""
+    """Writes pictures into a folder, and counts them."""
 
     def __init__(self, folder: Path, beside: bool) -> None:
         self.folder, self.beside = folder, beside
@@ -92,6 +92,7 @@ class _Written:
         self.clipped = self.dropped = 0
 
     def add(self, picture: Picture | Skipped) -> None:
+        """Write a picture with its labels and list it; a skipped one is only counted."""
         if isinstance(picture, Skipped):
             self.skipped.append(picture)
             return
@@ -111,7 +112,7 @@ class _Written:
             self.lists[split].append(picture.path)
 
     def add_difficult(self) -> None:
-        """A list as long as valid, of images that needn't exist; their label files lie beside."""
+        """Write a list as long as valid, of images that needn't exist, and their label files."""
         if not self.difficult:
             return
         images = self.lists["valid"]
@@ -125,6 +126,7 @@ class _Written:
         return path
 
     def check(self, name: str) -> None:
+        """Raises DataError where a split has no image, or no image has a box."""
         for split, paths in self.lists.items():
             if not paths:
                 first = (
@@ -145,7 +147,7 @@ def _moved(image: str, kind: str) -> str:
 
 
 def row_text(row: np.ndarray) -> str:
-    """A line of a label file; the shortest digits that read back as the same float32."""
+    """A line of a label file, with the fewest digits that read back as the same float32."""
     numbers = (np.format_float_positional(np.float32(value), trim="-") for value in row[1:])
     return " ".join([str(int(row[0])), *numbers]) + "\n"
 
@@ -157,7 +159,7 @@ def _polygon_row(polygon: Polygon) -> np.ndarray:
 def _texts(
     dataset: Dataset, place: Destination, lists: Iterable[str], is_classifier: bool
 ) -> dict[str, str]:
-    """The files that go to the top: their names and contents."""
+    """Names and contents of the files in `top`."""
     name, count = dataset.name, len(dataset.names)
     root = f"{place.top.resolve()}/" if place.absolute else ""
     lines = [MARK, f"classes = {count}"]
@@ -167,7 +169,7 @@ def _texts(
     if is_classifier:
         lines += [f"labels = {root}{name}.labels", f"top = {min(5, count)}"]
         texts[f"{name}.labels"] = _lines(class_label(each) for each in dataset.names)
-    # last, for its mark tells that all of it is from here
+    # last, as its mark says that all of it was made by convert.py
     return {**texts, f"{name}.data": _lines(lines)}
 
 

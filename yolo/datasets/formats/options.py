@@ -14,7 +14,7 @@ from yolo.datasets.formats.pictures import Dataset
 class DatasetFormat:
     """`read` gets the parsed options, with `source` and `name`, and raises DataError.
 
-    `made`: for a data set that is made from nothing, its name and that of its folder in DST.
+    `made`: for a format without a source, the name of the data set and of its folder in DST.
     """
 
     add_options: Callable[[ArgumentParser], object]
@@ -23,11 +23,11 @@ class DatasetFormat:
 
 
 def no_options(parser: ArgumentParser) -> None:
-    """Of a format that needs none."""
+    """Add nothing, for a format without options."""
 
 
 def positive(text: str) -> int:
-    """A number of things."""
+    """The positive integer in an argument; raises ArgumentTypeError."""
     if not text.isdecimal() or not 0 < int(text) < 10**6:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a positive integer")
     return int(text)
@@ -42,4 +42,4 @@ def add_split_options(parser: ArgumentParser, where: str) -> None:
         metavar="S",
         help=f"share of the images for valid where {where}; 0: all in both lists",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of that choice")
+    parser.add_argument("--seed", type=int, default=0, help="seed of that choice")

@@ -1,4 +1,4 @@
-"""Pictures with boxes, which every format is read as, and what had to be left out."""
+"""Pictures with boxes, the form in which every format is read, and images that are skipped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from yolo.errors import DataError
 
 @dataclass(frozen=True)
 class CheckedBoxes:
-    """Boxes of one image, with what was wrong with them."""
+    """Boxes of one image, with counts of those that were clipped or dropped."""
 
     rows: NDArray[np.float32]  # (M, 5): class, centre x, y, width, height relative to the image
     clipped: int = 0
@@ -31,10 +31,10 @@ class Polygon:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image for the layout; `boxes` is None where its path tells the class."""
+    """An image to write; `boxes` is None where its path contains the class."""
 
     path: str  # inside the data set's folder
-    content: Path | bytes  # the file it is, or an encoded image
+    content: Path | bytes  # an image file, or its bytes
     splits: tuple[str, ...]  # "train", "valid"
     boxes: CheckedBoxes | None = None
     polygons: tuple[Polygon, ...] | None = None
@@ -70,7 +70,7 @@ def relative(
 ) -> CheckedBoxes:
     """Boxes of corners x1, y1, x2, y2 in pixels, clipped to the image.
 
-    Dropped are those with a coordinate that is no number and those of no area inside the image.
+    Boxes with a coordinate that is not finite, or without area inside the image, are dropped.
     """
     given = np.asarray(corners, np.float64).reshape(-1, 4)
     number = np.asarray(classes, np.float64).reshape(-1, 1)

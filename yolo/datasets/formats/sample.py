@@ -1,4 +1,4 @@
-"""A data set from nothing: real handwritten digits on real photographs, with boxes.
+"""A generated data set: real handwritten digits on real photographs, with boxes.
 
 Both come with scikit-learn: 1,797 digits of 8×8 pixels (Alpaydin and Kaynak, UCI, 1998) and two
 photographs, china.jpg and flower.jpg.
@@ -55,7 +55,7 @@ def sample(counts: dict[str, int] | None = None, seed: int = 0) -> Dataset:
 
 
 def _materials(random: np.random.RandomState) -> tuple[_Material, _Material]:
-    """A quarter of every digit's pictures is for valid."""
+    """Material for train and for valid, which gets a quarter of every digit's pictures."""
     try:
         import sklearn.datasets
     except ImportError as error:
@@ -134,13 +134,13 @@ def _background(photographs: tuple[Image, ...], random: np.random.RandomState) -
 
 
 def _transformed(picture: NDArray[np.float32], random: np.random.RandomState) -> Ink:
-    """A digit's ink (160, 160), 0 to 1: scaled, slightly turned and sheared, wholly inside."""
+    """A digit's ink (160, 160), 0 to 1: scaled, slightly rotated and sheared, wholly inside."""
     height = random.uniform(*HEIGHTS)
     scale = height / 8
     angle, shear = np.radians(random.uniform(-12, 12)), random.uniform(-0.2, 0.2)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    matrix = scale * turn @ np.array([[random.uniform(0.85, 1.15), shear], [0, 1]])
-    # the square of 8×8 pixels, turned, must fit
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = scale * rotation @ np.array([[random.uniform(0.85, 1.15), shear], [0, 1]])
+    # the rotated square of 8×8 pixels must fit
     reach = np.abs(matrix).sum(axis=1) * 4
     centre = random.uniform(reach, SIZE - reach)
     affine = np.hstack([matrix, (centre - matrix @ [3.5, 3.5])[:, None]])
@@ -149,7 +149,7 @@ def _transformed(picture: NDArray[np.float32], random: np.random.RandomState) ->
 
 
 def _extent(ink: Ink) -> tuple[int, int, int, int]:
-    """Corners x1, y1, x2, y2 of what can be seen; the last two lie just outside."""
+    """Corners x1, y1, x2, y2 of the visible ink; the last two lie just outside."""
     rows, columns = np.flatnonzero((ink > VISIBLE).any(1)), np.flatnonzero((ink > VISIBLE).any(0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
@@ -157,7 +157,7 @@ def _extent(ink: Ink) -> tuple[int, int, int, int]:
 def _draw(
     image: Image, ink: Ink, box: tuple[int, int, int, int], random: np.random.RandomState
 ) -> None:
-    """Draw in a colour that stands out from what is behind: 80 to 160 grey levels away."""
+    """Draw in a colour that differs from the background by 80 to 160 grey levels."""
     x1, y1, x2, y2 = box
     behind = float(image[y1:y2, x1:x2].mean())
     colour = random.uniform(0, 255, 3)

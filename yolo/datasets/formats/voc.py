@@ -31,16 +31,16 @@ SETS = {"train": (("trainval",), ("train", "val"), ("train",)), "valid": (("test
 
 @dataclass(frozen=True)
 class VocOptions:
-    """How a VOC folder is read.
+    """Options for reading a VOC folder.
 
-    `offset`: pixels that a box's centre is moved left and up. Darknet's voc_label.py takes 1, for
-    VOC counts pixels from 1; 0 takes the corners as they stand.
+    `offset`: pixels that a box's centre is moved left and up. Darknet's voc_label.py uses 1, as
+    VOC counts pixels from 1; 0 keeps the corners as they are.
     """
 
     train: tuple[str, ...] | None = None  # ImageSets
     valid: tuple[str, ...] | None = None
     names: tuple[str, ...] | None = None  # None: all that are found, sorted
-    keep_difficult: bool = False  # as truths; voc_label.py drops them, for mAP to ignore
+    keep_difficult: bool = False  # as truths; else mAP ignores them (voc_label.py drops them)
     offset: float = 1
     valid_share: float = 0  # without ImageSets
     seed: int = 0
@@ -55,7 +55,7 @@ class _Object:
 
 @dataclass
 class _Found:
-    """Objects of all annotations, before an image is read."""
+    """Objects of all annotations, before any image is read."""
 
     objects: dict[str, list[_Object]] = field(default_factory=dict)
     difficult: dict[str, list[_Object]] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class _Found:
 def voc(folder: Path, options: VocOptions, name: str = "voc") -> Dataset:
     """Read a folder of Annotations/, JPEGImages/ and ImageSets/Main/ (or annotations/, images/).
 
-    Raises DataError where the folder is none, or an ImageSet is missing.
+    Raises DataError where a folder or an ImageSet is missing.
     """
     annotations = subfolder(folder, "Annotations", "annotations")
     images = images_by_stem(subfolder(folder, "JPEGImages", "images"))
@@ -88,7 +88,7 @@ def _splits(
     sets = folder / "ImageSets" / "Main"
     if not sets.is_dir():
         if options.train or options.valid:
-            raise DataError(f"{sets}: is not there, so there are no sets to choose from")
+            raise DataError(f"{sets}: there is no such folder, so no sets can be chosen")
         return random_split(sorted(images), options.valid_share, options.seed)
     chosen = {"train": options.train, "valid": options.valid}
     result: dict[str, tuple[str, ...]] = {}
@@ -102,7 +102,7 @@ def _splits(
 
 
 def _default_sets(sets: Path, split: str) -> tuple[str, ...]:
-    """trainval and test, as Darknet trains on VOC; where there is no test, train and val."""
+    """The sets of a split: trainval and test as for Darknet's VOC; without test, train and val."""
     has_test = (sets / "test.txt").exists()
     choices = SETS[split] if has_test or split == "valid" else (("train",), ("trainval",))
     for choice in choices:
@@ -177,6 +177,7 @@ def _pictures(
     targets = target_paths(images[image] for image in splits if image in images)
 
     def picture(image: str) -> Picture | Skipped:
+        """The image with its boxes, or the reason why it can't be used."""
         path = images.get(image)
         if path is None:
             return Skipped(image, "there is no image of this name")
@@ -196,7 +197,7 @@ def _pictures(
 def _boxes(
     objects: Sequence[_Object], names: tuple[str, ...], offset: float, size: tuple[int, int]
 ) -> CheckedBoxes:
-    """Of the objects that have one of these names."""
+    """Boxes of the objects that have one of these names."""
     known = [each for each in objects if each.name in names]
     corners = [[value - offset for value in each.corners] for each in known]
     return relative([names.index(each.name) for each in known], corners, *size)
@@ -213,13 +214,13 @@ def _add_options(parser: ArgumentParser) -> None:
         "--difficult",
         choices=("drop", "keep"),
         default="drop",
-        help="objects marked difficult: drop, and list those of valid for mAP to ignore; or keep",
+        help="objects marked difficult: drop (mAP ignores those of valid) or keep",
     )
     parser.add_argument(
         "--offset",
         type=float,
         default=1,
-        help="pixels to move boxes left and up: 1 as Darknet's voc_label.py, 0: as they stand",
+        help="pixels to move boxes left and up: 1 as Darknet's voc_label.py, 0 for none",
     )
     add_split_options(parser, "there are no ImageSets")
 

@@ -44,7 +44,7 @@ def items(data: Data, split: Split) -> Items:
 
 
 def images(data: Data, split: Split) -> tuple[str, ...]:
-    """The names of a split's images: as they can be opened, where they are files."""
+    """The names of a split's images; of files, paths that can be opened."""
     return items(data, split).names
 
 
@@ -52,24 +52,24 @@ def _open(data: Data, split: Split) -> Items:
     values = data.sources.get(split)
     if not values:
         raise DataError(f"{data.path}: names no {split} images ({split}=)")
-    places = [find(value, data.folders) for value in values]
-    packed = [_packed(place, v.where) for place, v in zip(places, values, strict=True)]
+    paths = [find(value, data.folders) for value in values]
+    packed = [_packed(path, v.where) for path, v in zip(paths, values, strict=True)]
     first = packed[0]
     if not any(packed):
-        return read_lists(data, split, places)
+        return read_lists(data, split, paths)
     if not first or len(packed) > 1:
         raise DataError(f"{values[0].where}: a file of many images can't be one of several")
     return first.items(split, data.names)
 
 
-def _packed(place: str, where: str) -> Packed | None:
-    """The file of many images in this place; None for lists and folders of images."""
-    path = Path(place)
+def _packed(name: str, where: str) -> Packed | None:
+    """The file of many images with this path; None for lists and folders of images."""
+    path = Path(name)
     return next((kind(path, where) for kind in PACKED if kind.suits(path)), None)
 
 
 def _own_names(data: Data) -> tuple[str, ...]:
-    """The names that files of many images have for their classes; raises DataError for lists."""
+    """The class names from files of many images; raises DataError for lists, which have none."""
     packed = _all_packed(data)
     count = integer(data.count, "classes") if data.count and packed else None
     names = max((each.names(count) for each in packed), key=len, default=())
@@ -84,8 +84,8 @@ def _own_names(data: Data) -> tuple[str, ...]:
 
 
 def _all_packed(data: Data) -> list[Packed]:
-    """The files of many images of all splits, each once; none where any is a list or a folder."""
+    """The files of many images of all splits, each once; [] where any is a list or a folder."""
     values = [value for named in data.sources.values() for value in named]
-    places = {resolve(v.text, data.folders) or v.text: v.where for v in values}
-    packed = [_packed(place, where) for place, where in places.items()]
+    paths = {resolve(v.text, data.folders) or v.text: v.where for v in values}
+    packed = [_packed(path, where) for path, where in paths.items()]
     return [each for each in packed if each] if all(packed) else []

@@ -13,15 +13,16 @@ from yolo.datasets.items import Items, Reader
 from yolo.datasets.labels import Labels
 from yolo.errors import DataError
 
-# (N, H, W, C) where all have one size, else one by one
+# (N, H, W, C) where all have one size, else a list
 Decoded = NDArray[np.uint8] | list[Pixels | DataError]
 Indices = Sequence[int] | NDArray[np.int64]
 
 
 class Arrays(Items):
-    """Images with a class each; `where` the .data file names them: file:line.
+    """Images in memory with a class each; `where` is the line of the .data file that names them.
 
-    `decoded` gives all of them with so many channels; what can't be decoded is its error.
+    `decoded` returns all of them with a given number of channels; an image that can't be decoded is
+    a DataError.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Arrays(Items):
         return int(self.classes[index])
 
     def boxes(self, index: int, classes: int, *, clip: bool = True) -> Labels:
-        raise DataError(f"{self.where}: its images have classes, but no boxes to detect")
+        raise DataError(f"{self.where}: these images have classes but no boxes")
 
     def check_boxes(self) -> None:
         self.boxes(0, 0)
@@ -67,13 +68,13 @@ class Arrays(Items):
 def of_pixels(
     pixels: NDArray[np.uint8], classes: NDArray[np.uint8], names: Sequence[str], where: str
 ) -> Arrays:
-    """(N, H, W, C) RGB or grey with their classes (N,)."""
-    whole = np.array(pixels, order="C")  # reading one is quicker then
-    return Arrays(names, classes, partial(in_channels, whole), where)
+    """Images (N, H, W, C), RGB or grey, with their classes (N,)."""
+    contiguous = np.array(pixels, order="C")  # makes reading one image faster
+    return Arrays(names, classes, partial(in_channels, contiguous), where)
 
 
 def of_files(contents: Mapping[str, bytes], classes: Sequence[int], where: str) -> Arrays:
-    """Encoded images by their names."""
+    """Images from encoded files by name, with their classes."""
     return Arrays(tuple(contents), classes, partial(_decode_all, contents), where)
 
 

@@ -15,10 +15,10 @@ COLUMNS = 4  # of the table: 1 + start, height, width, channels
 
 
 class ImageCache:
-    """Keeps the images that come first, up to `mebibytes`; the memory is taken as it fills.
+    """Keeps the images that are read first, up to `mebibytes`; memory is used only as it fills.
 
-    An epoch sees every image once: to push older images out would only lose them before their turn.
-    Worker processes must be forked after it was made.
+    An epoch reads every image once, so replacing older images would lose them before they are read
+    again. Worker processes must be forked after the cache was made.
     """
 
     def __init__(self, paths: tuple[str, ...], channels: int, mebibytes: int) -> None:
@@ -31,7 +31,7 @@ class ImageCache:
         self._lock = multiprocessing.Lock()
 
     def read(self, index: int) -> Pixels:
-        """As read_image; the array belongs to the cache: don't write to it."""
+        """The image as from read_image; don't write to the array, which belongs to the cache."""
         start, *shape = self._table[index].tolist()
         if start:
             size = shape[0] * shape[1] * shape[2]
@@ -42,7 +42,7 @@ class ImageCache:
 
     @property
     def images(self) -> int:
-        """How many it holds."""
+        """Number of images in the cache."""
         return int((self._table[:, 0] > 0).sum())
 
     def _keep(self, index: int, image: Pixels) -> None:
@@ -53,10 +53,10 @@ class ImageCache:
             self._used[0] = start + image.size
         self._store[start : start + image.size] = image.reshape(-1)
         self._table[index, 1:] = image.shape
-        self._table[index, 0] = start + 1  # last: from now on others read it
+        self._table[index, 0] = start + 1  # last, as other processes read the image from now on
 
 
 @functools.lru_cache(maxsize=1)
 def image_cache(paths: tuple[str, ...], channels: int, mebibytes: int) -> ImageCache:
-    """The same cache for the same images, so that it outlives an epoch."""
+    """The cache for these images, always the same one, so that it outlives an epoch."""
     return ImageCache(paths, channels, mebibytes)

@@ -46,12 +46,13 @@ class Cifar(Packed):
         return NAMES if is_batch(self.path.name) else class_names(self.path)
 
     def items(self, split: Split, names: tuple[str, ...]) -> Items:
+        """The images of a split; raises DataError."""
         if is_batch(self.path.name):
             content = content_of(self.path)
             return self._binary({str(self.path): content}, names)
         files = read_files(self.path, (split,))
         if not files:
-            class_names(self.path)  # says so where there are none for the other split either
+            class_names(self.path)  # has its own error where the other split has none either
             raise DataError(f"{self.where}: {split} has no images in it")
         if batches := batches_of(files):
             return self._binary({f"{self.path}/{p}": c for p, c in batches.items()}, names)
@@ -69,7 +70,7 @@ class Cifar(Packed):
         folders = {path: class_folder(path) for path in files}
         strange = next((path for path, folder in folders.items() if folder not in names), None)
         if strange:
-            raise DataError(f"{self.where}: {self.path}/{strange} is of none of the classes")
+            raise DataError(f"{self.where}: {self.path}/{strange} belongs to none of the classes")
         numbers = [names.index(folder) for folder in folders.values()]
         contents = {f"{self.path}/{p}": content_of(file) for p, file in files.items()}
         return of_files(contents, numbers, self.where)
@@ -90,7 +91,7 @@ def read_files(source: Path, splits: Sequence[Split] = SPLITS) -> Files:
 
 
 def class_names(source: Path) -> tuple[str, ...]:
-    """CIFAR-10's where there is a batch, else the folders'; raises DataError."""
+    """CIFAR-10's class names where there is a batch, else the folders'; raises DataError."""
     found = []
     with _readable(source):
         for path, _ in _files(source):
@@ -121,18 +122,18 @@ def batches_of(files: Files) -> dict[str, bytes]:
 
 
 def content_of(file: Path | bytes) -> bytes:
-    """Raises DataError."""
+    """The bytes of a file; raises DataError."""
     return file if isinstance(file, bytes) else read_bytes(file, kind=DataError)
 
 
 def read_batch(content: bytes, name: str) -> tuple[Array, Array]:
     """Images (N, 32, 32, 3) RGB and their classes (N,); raises DataError."""
     if not content or len(content) % RECORD:
-        raise DataError(f"{name}: {len(content)} bytes, no multiple of {RECORD}")
+        raise DataError(f"{name}: {len(content)} bytes, not a multiple of {RECORD}")
     records = np.frombuffer(content, np.uint8).reshape(-1, RECORD)
     classes = records[:, 0]
     if classes.max() >= len(NAMES):
-        raise DataError(f"{name}: class {classes.max()} of {len(NAMES)}")
+        raise DataError(f"{name}: class {classes.max()}, but there are {len(NAMES)} classes")
     return records[:, 1:].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1), classes
 
 

@@ -1,4 +1,4 @@
-"""MNIST's idx files, and whatever else comes in them (LeCun, Cortes, Burges)."""
+"""MNIST's idx files (LeCun, Cortes, Burges), and other data sets in that format."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Idx(Packed):
 
 
 def class_names(*labels: Array, classes: int | None = None) -> tuple[str, ...]:
-    """digit0 … as many as the labels need, at least ten; or as many as are asked for."""
+    """digit0, digit1 …: `classes` of them, by default as many as the labels need, at least ten."""
     count = classes or max(10, *(1 + int(each.max(initial=0)) for each in labels))
     return tuple(f"digit{number}" for number in range(count))
 
@@ -52,7 +52,7 @@ def read_pair(images: Path) -> tuple[Array, Array]:
     if len(pixels) != len(classes):
         raise DataError(f"{labels}: {len(classes)} labels for {len(pixels)} images")
     if not pixels.size:
-        raise DataError(f"{images}: no image in it")
+        raise DataError(f"{images}: holds no images")
     return pixels, classes
 
 
@@ -67,10 +67,10 @@ def labels_beside(images: Path) -> Path:
 def find_idx(folder: Path, stem: str, axes: int) -> Path:
     """STEM-idxN-ubyte or STEM.idxN-ubyte, plain or with .gz; raises DataError for none."""
     names = [f"{stem}{dot}idx{axes}-ubyte{end}" for dot in "-." for end in ("", ".gz")]
-    found = next((folder / name for name in names if (folder / name).is_file()), None)
-    if found is None:
-        raise DataError(f"{folder / names[0]}: is not there, nor with .gz")
-    return found
+    path = next((folder / name for name in names if (folder / name).is_file()), None)
+    if path is None:
+        raise DataError(f"{folder / names[0]}: there is no such file, nor one with .gz")
+    return path
 
 
 def read_idx(path: Path, axes: int) -> Array:

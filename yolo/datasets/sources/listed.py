@@ -21,10 +21,10 @@ Item = tuple[str, str]  # the path of an image as it can be opened, and the text
 
 
 class Listed(Items):
-    """`labels`: what the path of a classifier's image contains, for every class.
+    """Images that are files; `labels`: the text of each class in the path of a classifier's image.
 
-    `difficult`: for every image another, which needn't exist, whose label file has the boxes of the
-    objects that mAP ignores; () where there is no such list.
+    `difficult`: for every image another path, of an image that needn't exist, whose label file has
+    the boxes of the objects that mAP ignores; () where there is no such list.
     """
 
     def __init__(
@@ -40,22 +40,22 @@ class Listed(Items):
         return partial(self._read, channels)
 
     def class_of(self, index: int) -> int:
-        """The class whose label its path contains (fill_truth, data.c).
+        """The class whose label is in the image's path (fill_truth, data.c).
 
-        Where several do, the one that is a folder's name; raises DataError unless exactly one is.
+        Of several labels, the one that is a folder's name; raises DataError unless exactly one is.
         """
         text = self.listed[index]
-        found = [i for i, label in enumerate(self.labels) if label in text]
-        if len(found) != 1:
+        classes = [i for i, label in enumerate(self.labels) if label in text]
+        if len(classes) != 1:
             parts = set(text.split("/")[:-1])
-            folders = [i for i in found if self.labels[i] in parts]
-            found = folders if len(folders) == 1 else found
-        if len(found) != 1:
-            which = ", ".join(self.labels[i] for i in found[:5]) or "none"
+            folders = [i for i in classes if self.labels[i] in parts]
+            classes = folders if len(folders) == 1 else classes
+        if len(classes) != 1:
+            which = ", ".join(self.labels[i] for i in classes[:5]) or "none"
             raise DataError(
-                f"{self.names[index]}: the path must contain one label, but has {which}"
+                f"{self.names[index]}: the path must contain exactly one label, but has {which}"
             )
-        return found[0]
+        return classes[0]
 
     def boxes(self, index: int, classes: int, *, clip: bool = True) -> Labels:
         return read_labels(self.names[index], classes, clip=clip)
@@ -74,38 +74,38 @@ class Listed(Items):
         return read_image(self.names[index], channels)
 
 
-def read_lists(data: Data, split: Split, places: Sequence[str]) -> Listed:
-    """The images of the lists and folders that are in these places.
+def read_lists(data: Data, split: Split, paths: Sequence[str]) -> Listed:
+    """The images of the lists and folders with these paths.
 
     Raises DataError for lists that can't be read, and where there is no image.
     """
     where = data.sources[split][0].where
-    items = [item for place in places for item in _items(place, data.folders)]
+    items = [item for path in paths for item in _items(path, data.folders)]
     if not items:
         raise DataError(f"{where}: {split} has no images in it")
     if not any(os.path.exists(path) for path, _ in items):
         raise DataError(
-            f"{where}: none of the {len(items)} images of {split} exists, "
-            f"neither from here nor beside the list: {items[0][1]}"
+            f"{where}: none of the {len(items)} images of {split} exists, relative to the working "
+            f"directory or to the list; the first is {items[0][1]}"
         )
     if data.difficult is None or split != "valid":
         return Listed(items, data.labels)
     return Listed(items, data.labels, _read_difficult(data.difficult, data.folders, len(items)))
 
 
-def _items(place: str, folders: Sequence[str]) -> list[Item]:
-    if os.path.isdir(place):
-        return _below(place)
-    folders = (os.path.dirname(place) or ".", *folders)
-    lines = (line for _, line in read_lines(place, "image list"))
+def _items(path: str, folders: Sequence[str]) -> list[Item]:
+    if os.path.isdir(path):
+        return _below(path)
+    folders = (os.path.dirname(path) or ".", *folders)
+    lines = (line for _, line in read_lines(path, "image list"))
     return [(resolve(line, folders) or line, line) for line in lines]
 
 
 def _read_difficult(value: Setting, folders: Sequence[str], count: int) -> list[str]:
-    """The images of `difficult=`; raises DataError where they aren't as many as those of valid."""
-    place = find(value, folders)
-    folders = (os.path.dirname(place) or ".", *folders)
-    lines = [line for _, line in read_lines(place, "list of difficult objects")]
+    """The images of `difficult=`; raises DataError unless there are as many as in valid."""
+    path = find(value, folders)
+    folders = (os.path.dirname(path) or ".", *folders)
+    lines = [line for _, line in read_lines(path, "list of difficult objects")]
     if len(lines) != count:
         raise DataError(
             f"{value.where}: {value.text} has {len(lines)} images, but valid has {count}"
@@ -119,11 +119,11 @@ def _has_labels(image: str) -> bool:
 
 def _below(folder: str) -> list[Item]:
     """All images below a folder, sorted."""
-    found = []
-    for place, folders, files in os.walk(folder, followlinks=True):
+    items = []
+    for root, folders, files in os.walk(folder, followlinks=True):
         folders.sort()
         for name in sorted(files):
             if os.path.splitext(name)[1].lower() in IMAGES:
-                path = os.path.join(place, name)
-                found.append((path, os.path.relpath(path, folder)))
-    return found
+                path = os.path.join(root, name)
+                items.append((path, os.path.relpath(path, folder)))
+    return items

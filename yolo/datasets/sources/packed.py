@@ -1,4 +1,4 @@
-"""Files and folders that hold images by the thousand."""
+"""Files and folders that hold many images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Array = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Packed(ABC):
-    """One of them; `where` it is named: file:line."""
+    """A file or folder of many images; `where` is the line that names it: file:line."""
 
     path: Path
     where: str
@@ -28,11 +28,11 @@ class Packed(ABC):
     @classmethod
     @abstractmethod
     def suits(cls, path: Path) -> bool:
-        """Tell by its name, or by what is in the folder, that a path is one."""
+        """True where the name of a path, or the content of a folder, is of this kind."""
 
     @abstractmethod
     def names(self, classes: int | None) -> tuple[str, ...]:
-        """Its own names for its classes, of which there should be so many; raises DataError."""
+        """Class names from the file, `classes` of them where given; raises DataError."""
 
     @abstractmethod
     def items(self, split: Split, names: tuple[str, ...]) -> Items:
@@ -46,5 +46,5 @@ def check_named(labels: Array, names: Sequence[str], where: str) -> None:
 
 
 def numbered(name: str, images: NDArray[Any]) -> list[str]:
-    """NAME[0], NAME[1] … for as many images."""
+    """Names of images: NAME[0], NAME[1] …"""
     return [f"{name}[{number}]" for number in range(len(images))]

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from yolo.cfg import Section
+from yolo.errors import CfgError
 from yolo.heads.common.loss import GroundTruth, HeadLoss, LossRule
-from yolo.heads.common.teaching import NO_TEACHER, Teaching
-from yolo.layers.base import Layer
+from yolo.heads.common.teaching import Teaching
+from yolo.layers.base import Layer, registered
 from yolo.nms import Nms
 
 
@@ -47,7 +48,7 @@ class Head(Learner):
 
     def teaching(self) -> Teaching[Any]:
         """Its way to learn from a teacher's head; raises CfgError where there is none."""
-        raise self.section.error(NO_TEACHER)
+        raise _no_teaching(self.section)
 
     def widths(self, classes: int) -> dict[int, int]:
         """The channels that its sources need for another number of classes."""
@@ -110,5 +111,12 @@ def box_heads(layers: Iterable[Layer]) -> list[BoxHead]:
 def teaching_of(layer: Layer) -> Teaching[Any]:
     """The way in which a section learns from a teacher's; raises CfgError where there is none."""
     if not isinstance(layer, Head):
-        raise layer.section.error(NO_TEACHER)
+        raise _no_teaching(layer.section)
     return layer.teaching()
+
+
+def _no_teaching(section: Section) -> CfgError:
+    """Names the sections that can learn from a teacher."""
+    heads = ((name, kind) for name, kind in registered().items() if issubclass(kind, Head))
+    able = sorted(f"[{name}]" for name, kind in heads if kind.teaching is not Head.teaching)
+    return section.error(f"can't learn from a teacher: that needs one of {', '.join(able)}")

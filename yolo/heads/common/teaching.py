@@ -13,7 +13,6 @@ from torch import Tensor
 from yolo.heads.common.assign import Grid, match_anchors
 
 OUTPUT, BOUNDED, BOTH = FORMS = ("output", "bounded", "both")
-NO_TEACHER = "can't learn from a teacher: that needs a head with anchors, or a [softmax]"
 
 Shown = TypeVar("Shown")  # the input of a head, taken apart by meaning
 

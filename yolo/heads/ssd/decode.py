@@ -35,6 +35,7 @@ class PriorHead(BoxHead):
     refers = ("loc", "conf")
     sees_patches = True
     is_left_out = True
+    in_darknet = False
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from yolo.errors import CfgError
 from yolo.heads.ssd.decode import PriorHead
@@ -38,9 +38,9 @@ class Ssd(PriorHead):
         }
 
 
-def only_ssd(layers: Iterable[Layer], path: str) -> Ssd:
+def only_ssd(layers: Sequence[Layer]) -> Ssd:
     """The only [ssd] of a cfg; raises CfgError where there is none, or another."""
     heads = [layer for layer in layers if isinstance(layer, Ssd)]
     if len(heads) != 1:
-        raise CfgError(f"{path}: {len(heads)} sections [ssd], one is needed here")
+        raise CfgError(f"{layers[0].section.path}: {len(heads)} sections [ssd], one is needed here")
     return heads[0]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from yolo.cfg import Cfg
 from yolo.errors import WeightsError
-from yolo.heads.ssd import CLIP_NUMBERS, Ssd, only_ssd
+from yolo.heads.ssd import CLIP_NUMBERS, only_ssd
 from yolo.layers import IMAGE, Layer
 from yolo.models.classes import with_classes
 from yolo.models.foreign.state_dict import StateDict
@@ -56,7 +56,7 @@ def read_ssd(path: str | os.PathLike[str], cfg: Cfg, bgr: bool = False) -> Conve
     if classes is not None:
         cfg = with_classes(cfg, classes)
     if LOC in tensors.groups and not bgr:
-        cfg = cfg.edited({_head(Network(cfg)).section.index: {"clip": CLIP_NUMBERS}})
+        cfg = cfg.edited({only_ssd(Network(cfg).layers).section.index: {"clip": CLIP_NUMBERS}})
     network = Network(cfg).plain()
     modules = _modules(network, tensors)
     state = {i: _take(tensors, network.layers[i], module) for i, module in modules.items()}
@@ -68,7 +68,7 @@ def read_ssd(path: str | os.PathLike[str], cfg: Cfg, bgr: bool = False) -> Conve
 
 def _classes(cfg: Cfg, tensors: StateDict) -> int | None:
     """How many classes the file knows, background aside, where the cfg has another number."""
-    head, name = _head(Network(cfg)), f"{CONF}.0.weight"
+    head, name = only_ssd(Network(cfg).layers), f"{CONF}.0.weight"
     if name not in tensors.tensors:
         return None
     shape = tensors.tensors[name].shape
@@ -78,10 +78,6 @@ def _classes(cfg: Cfg, tensors: StateDict) -> int | None:
         raise WeightsError(f"{tensors.path}: {name} has {filters} filters, but {wrong}")
     classes = filters // boxes - 1
     return None if classes == head.classes else classes
-
-
-def _head(network: Network) -> Ssd:
-    return only_ssd(network.layers, network.cfg.path)
 
 
 def _modules(network: Network, tensors: StateDict) -> dict[int, str]:
@@ -102,7 +98,7 @@ def _modules(network: Network, tensors: StateDict) -> dict[int, str]:
 
 def _beside_trunk(network: Network) -> dict[int, str]:
     """The modules of the norm and of what enters the head."""
-    sources = _head(network).sources
+    sources = only_ssd(network.layers).sources
     half = len(sources) // 2
     found = {i: NORM for i, tensors in network.state().items() if FACTORS in tensors}
     for group, layers in ((LOC, sources[:half]), (CONF, sources[half:])):
