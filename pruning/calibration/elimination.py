@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pruning.calibration.statistics import Statistics
-from pruning.cut.folding import tensors_of
+from pruning.cut.constants import tensors_of
 from pruning.graph.channels import ChannelGraph, Family
 from pruning.graph.rules.coupling import Ids
 from yolo.network import State

@@ -189,7 +189,7 @@ def _ends_with(network: Network, section: int, activation: str) -> bool:
     layer = network.layers[section]
     if layer.section.type in SELECTING:
         return all(_ends_with(network, source, activation) for source in layer.sources)
-    return getattr(getattr(layer, "activation", None), "name", None) == activation
+    return layer.activation is not None and layer.activation.name == activation
 
 
 def _only(passed: Sequence[bool], layer: nn.Module, xs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

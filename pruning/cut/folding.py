@@ -10,54 +10,22 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeGuard
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from pruning.cut.borders import border_energy, needs_channel
+from pruning.cut.constants import Constants, constants, tensors_of
 from pruning.graph.channels import ChannelGraph, Family, Mask
-from pruning.graph.rules import Demand, Producer, Tensors, Weighted, rule_of, taps
+from pruning.graph.rules import Demand, taps
 from pruning.graph.rules.coupling import Ids
-from yolo.layers import IMAGE, Layer
 from yolo.layers.convolutional import Convolutional
-from yolo.network import Network, State
+from yolo.network import State
 
 LEAST_VALUE = 1e-3  # a smaller constant can't carry others
 # a constant channel takes at most a quarter of what a cut saves, and an eighth of a layer
 LEAST_SAVED, LEAST_KEPT = 4, 8
-
-
-@dataclass(frozen=True)
-class Constants:
-    """Per section, the outputs of channels whose groups are silenced, or constant channels."""
-
-    silenced: dict[int, Tensor]
-    emitted: dict[int, Tensor]
-
-
-def constants(network: Network, state: State) -> Constants:
-    """Carry the constants through all sections, in the dtype of the state."""
-    return Constants(_propagate(network, state, False), _propagate(network, state, True))
-
-
-def _propagate(network: Network, state: State, emitted: bool) -> dict[int, Tensor]:
-    dtype = next((t.dtype for tensors in state.values() for t in tensors.values()), torch.float32)
-    values = {IMAGE: torch.zeros(network.image.channels, dtype=dtype)}
-    for i, layer in enumerate(network.layers):
-        rule, tensors = rule_of(layer), tensors_of(network, state, i)
-        if emitted and isinstance(rule, Producer):
-            shift = torch.full_like(tensors["biases"], rule.emitted(layer))
-            tensors = {**tensors, "biases": shift}
-        values[i] = rule.constant(layer, tensors, [values[source] for source in layer.sources])
-    return values
-
-
-def tensors_of(network: Network, state: State, index: int) -> Tensors:
-    """The tensors that a section computes with, be they its own or shared ones."""
-    owner = network.layers[index].owner
-    return state.get(owner.section.index if owner else index, {})
 
 
 @dataclass(frozen=True)
@@ -181,7 +149,7 @@ class Folding:
             if cut[ids].any():
                 values = self.constants.silenced[source] * torch.from_numpy(cut[ids])
                 weights = tensors_of(self.graph.network, self.state, i)["weights"]
-                total += _border_energy(layer, taps(layer, weights, values))
+                total += border_energy(layer, taps(layer, weights, values))
         return total
 
     def channel_loss(self, groups: Ids, deviation: NDArray[np.float64]) -> float:
@@ -206,88 +174,3 @@ class Folding:
         for i, layer in enumerate(self.graph.network.layers):
             if needs_channel(layer, self.weighers) and layer.mixes:
                 yield i, layer
-
-
-def needs_channel(layer: Layer, weighers: Collection[int]) -> TypeGuard[Convolutional]:
-    """True where no shift can stand for constants that enter: padding, or a constraint."""
-    if not isinstance(layer, Convolutional):
-        return False
-    return layer.padding > 0 or layer.section.index in weighers
-
-
-def _inside(layer: Convolutional, axis: int) -> Tensor:
-    """The taps that lie inside the map, for every output along an axis: (out, k) of 0 and 1."""
-    shape, out = layer.inputs[0], layer.out_shape
-    length, count = ((shape.height, out.height), (shape.width, out.width))[axis]
-    start = torch.arange(count) * layer.stride[axis] - layer.padding * layer.dilation
-    place = start[:, None] + torch.arange(layer.size) * layer.dilation
-    return ((place >= 0) & (place < length)).double()
-
-
-def mean_shift(layer: Convolutional, added: Tensor) -> Tensor:
-    """The mean over all outputs of what constants add through the taps (n, k, k): (n,)."""
-    rows, columns = (_inside(layer, axis).mean(0) for axis in (0, 1))
-    return (added * torch.outer(rows, columns).to(added.dtype)).sum((1, 2))
-
-
-def _border_energy(layer: Convolutional, added: Tensor) -> float:
-    """Mean square over all places of what mean_shift gets wrong, summed over the outputs."""
-    inside = [_inside(layer, axis) for axis in (0, 1)]
-    second = [m.T @ m / len(m) for m in inside]
-    square = torch.einsum("oab,ac,bd,ocd->o", added.double(), second[0], second[1], added.double())
-    return float((square - mean_shift(layer, added.double()).square()).clamp(min=0).sum())
-
-
-@dataclass(frozen=True)
-class Absorbed:
-    """The constants that a consumer takes up of its cut inputs.
-
-    `shift` is added to its outputs before BN, `columns` are new weights (n, k, k) for constant
-    channels among its inputs; `forgotten` are the cut inputs (C,) that only the shift stands for
-    though it isn't exact.
-    """
-
-    forgotten: Mask
-    shift: Tensor | None = None
-    columns: dict[int, Tensor] = field(default_factory=dict)
-
-
-def absorb(layer: Layer, tensors: Tensors, ids: Ids, fold: Fold, source: int) -> Absorbed:
-    """The part of the cut groups among its inputs `ids` (C,) that a section's weights take up."""
-    dropped = ~fold.alive[ids]
-    if fold.ignored or not dropped.any():
-        return Absorbed(dropped)
-    exact = np.zeros_like(dropped)
-    values = fold.constants.silenced[source] * torch.from_numpy(dropped)
-    rule, weights = rule_of(layer), tensors["weights"]
-    if needs_channel(layer, fold.weighers):
-        emitted = fold.constants.emitted[source]
-        emitted = emitted * torch.from_numpy(fold.constant_values[ids]).to(emitted)
-        return _absorb_padded(
-            layer, taps(layer, weights, values), dropped, fold.constant_channels[ids], emitted
-        )
-    assert isinstance(rule, Weighted)
-    return Absorbed(exact, rule.added(layer, weights, values))
-
-
-def _over(added: Tensor, emitted: Tensor) -> Tensor:
-    """Weights for a constant channel; none where it arrives as 0, as then all others do."""
-    return added / emitted if emitted else torch.zeros_like(added)
-
-
-def _absorb_padded(
-    layer: Convolutional, added: Tensor, dropped: Mask, constant_channels: Mask, emitted: Tensor
-) -> Absorbed:
-    """Part by part: the first constant channel carries all, where there is one."""
-    shift, columns, forgotten = mean_shift(layer, added), {}, dropped.copy()
-    channels, rows = len(constant_channels) // layer.groups, len(added) // layer.groups
-    for part in range(layer.groups):
-        inputs = slice(part * channels, (part + 1) * channels)
-        outputs = slice(part * rows, (part + 1) * rows)
-        found = np.flatnonzero(constant_channels[inputs])
-        if len(found):
-            channel = inputs.start + int(found[0])
-            columns[channel] = _over(added[outputs], emitted[channel])
-            shift[outputs] = 0
-            forgotten[inputs] = False
-    return Absorbed(forgotten, shift, columns)

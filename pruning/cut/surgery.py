@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pruning.cut.folding import Absorbed, Fold, absorb
+from pruning.cut.absorb import Absorbed, absorb
+from pruning.cut.folding import Fold
 from pruning.graph.channels import ChannelGraph, Mask
 from pruning.graph.rules import Edits, Kept, Producer, Tensors, Weighted, rule_of
 from yolo.cfg import Cfg

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from pruning.cut.blocks import remove, silenced
-from pruning.cut.folding import Fold, constants
+from pruning.cut.constants import constants
+from pruning.cut.folding import Fold
 from pruning.cut.shortened import Shortened
 from pruning.cut.surgery import masked, operate
 from pruning.graph.channels import ChannelGraph

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pruning.calibration.elimination import group_losses
 from pruning.calibration.statistics import Statistics
-from pruning.cut.folding import tensors_of
+from pruning.cut.constants import tensors_of
 from pruning.graph.channels import ChannelGraph
 from pruning.registry import BN, IMPORTANCES, LEAST_SQUARES, SENSITIVITY
 from yolo.errors import PlanError

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from yolo.cfg import Section
+from yolo.layers.activations import Activation
 from yolo.layers.written import Outside, Written
 
 # Darknet counts bytes and elements in C ints.
@@ -62,6 +63,7 @@ class Layer(nn.Module):
     plain_type: str | None = None  # of a Bayesian section: the section that its means make
     plain_lacks: tuple[str, ...] = ()  # keys that the plain section doesn't have
     owner: Layer | None = None  # the section whose tensors it uses in place of own ones
+    activation: Activation | None  # applied to its outputs
     out_shape: Shape
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
@@ -70,6 +72,7 @@ class Layer(nn.Module):
             if section.flag(key):
                 raise section.error(f"{key}=1: its tensors would not be in the file", key)
         self.section = section
+        self.activation = None
         self.sources = self.find_sources(section)
         self.inputs = tuple(image if i == IMAGE else earlier[i].out_shape for i in self.sources)
 

@@ -52,6 +52,7 @@ class Route(Layer):
 class Shortcut(Layer):
     """The layer before plus the layers `from`, in their common channels, weighted where asked."""
 
+    activation: Activation
     refers = ("from",)
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
@@ -124,6 +125,7 @@ def _fitted(xs: Sequence[Tensor]) -> tuple[Tensor, ...]:
 class _Product(Layer):
     """The layer before times the layer `from`, whose shape it keeps."""
 
+    activation: Activation
     refers = ("from",)
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:

@@ -14,6 +14,8 @@ from yolo.layers.convolutional import batch_norm, bn_slots
 class Connected(Layer):
     """A fully connected layer over all channels and places of its input."""
 
+    activation: Activation
+
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
         self.outputs = section.integer("output", 1, 1)

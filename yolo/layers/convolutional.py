@@ -34,6 +34,8 @@ class Convolutional(Layer):
     Effective padding is padding·dilation; the output size ignores the dilation, as Darknet's does.
     """
 
+    activation: Activation
+
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
         for key in REFUSED:

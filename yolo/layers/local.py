@@ -15,6 +15,8 @@ from yolo.layers.base import MOST_ELEMENTS, Layer, Shape, empty, he_normal, regi
 class Local(Layer):
     """A convolution with weights of its own at every place (local_layer.c)."""
 
+    activation: Activation
+
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
         self.filters = section.integer("filters", 1, 1)

@@ -14,6 +14,8 @@ from yolo.layers.base import Layer, Shape, empty, register
 class Activate(Layer):
     """An activation as a section of its own."""
 
+    activation: Activation
+
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
         self.activation = Activation(section)

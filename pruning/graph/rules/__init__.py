@@ -18,6 +18,7 @@ from pruning.graph.rules.l2norm import L2NormRule
 from pruning.graph.rules.passing import (
     ActivationRule,
     BatchNormRule,
+    IdentityRule,
     ImplicitRule,
     MaxPoolRule,
     ProductRule,
@@ -28,7 +29,16 @@ from pruning.graph.rules.passing import (
 )
 from yolo.layers import Layer
 
-PASSING = Rule[Layer]()
+HEAD = Pinned("feeds a [{}] head")
+UNKNOWN = Pinned("feeds a [{}], which has no rule here")
+
+
+def rule_of(layer: Layer) -> Rule[Any]:
+    """The rule for a section."""
+    return HEAD if layer.is_head else RULES.get(layer.section.type, UNKNOWN)
+
+
+PASSING, IDENTITY = Rule[Layer](), IdentityRule()
 RULES: dict[str, Rule[Any]] = {
     "convolutional": ConvolutionalRule(),
     "connected": ConnectedRule(),
@@ -38,9 +48,9 @@ RULES: dict[str, Rule[Any]] = {
     "local": LocalRule(),
     "batchnorm": BatchNormRule(),
     "activation": ActivationRule(),
-    "l2norm": L2NormRule(),
-    "dropout": PASSING,
-    "cost": PASSING,
+    "l2norm": L2NormRule(rule_of),
+    "dropout": IDENTITY,
+    "cost": IDENTITY,
     "maxpool": MaxPoolRule(),
     "local_avgpool": PASSING,
     "avgpool": PASSING,
@@ -55,18 +65,11 @@ RULES: dict[str, Rule[Any]] = {
     "normalization": Pinned("feeds a [{}], which mixes neighbouring channels"),
     "crop": Pinned("feeds a [{}]"),
 }
-HEAD = Pinned("feeds a [{}] head")
-UNKNOWN = Pinned("feeds a [{}], which has no rule here")
 
 
 def has_filters(layer: Layer) -> bool:
     """True for a section that makes channels which can be cut."""
     return isinstance(rule_of(layer), Producer)
-
-
-def rule_of(layer: Layer) -> Rule[Any]:
-    """The rule for a section."""
-    return HEAD if layer.is_head else RULES.get(layer.section.type, UNKNOWN)
 
 
 __all__ = [

@@ -50,6 +50,9 @@ class Demand:
 class Rule(Generic[L]):
     """A section that passes its channels through."""
 
+    # constants k times as large (k > 0) come out of it k times as large, but for its activation
+    scales = False
+
     def couple(self, layer: L, sources: Sequence[Ids], coupling: Coupling) -> Ids:
         """The ids of its output channels; ties and pins go into `coupling`."""
         return sources[0]

@@ -86,6 +86,8 @@ def _zeroed(tensors: Tensors, name: str, channels: Tensor) -> dict[str, Tensor]:
 class ConvolutionalRule(Producer[Convolutional]):
     """Fresh outputs; depthwise ties each output to its input, groups tie counts."""
 
+    scales = True
+
     def couple(self, layer: Convolutional, sources: Sequence[Ids], coupling: Coupling) -> Ids:
         (ids,) = sources
         if layer.groups == len(ids) and layer.groups > 1:

@@ -7,7 +7,8 @@ them all, as each of them is divided by the same number there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -19,13 +20,7 @@ from yolo.layers.convolutional import Convolutional
 from yolo.layers.l2norm import L2Norm
 from yolo.network import Network
 
-# sections out of which a constant k times as large (k > 0) comes k times as large, if their
-# activation is one of those that do so
-SCALING = (
-    *("convolutional", "bayesian_convolutional", "shortcut", "route", "maxpool", "upsample"),
-    *("activation", "dropout", "l2norm"),
-)
-PROPORTIONAL = ("linear", "relu", "leaky")  # where numbers aren't negative
+PROPORTIONAL = ("linear", "relu", "leaky")  # activations: k·x gives k times as much (k > 0)
 
 
 class EqualNorm(Demand):
@@ -39,13 +34,19 @@ class EqualNorm(Demand):
 class L2NormRule(Rule[L2Norm]):
     """A factor a channel; constants are meant as shares of a place's norm."""
 
+    scales = True
+
+    def __init__(self, rule_of: Callable[[Layer], Rule[Any]]) -> None:
+        """`rule_of` finds the rules of other sections: they say how constants come out of these."""
+        self.rule_of = rule_of
+
     def pin(self, network: Network, index: int, coupling: Coupling) -> None:
         """Pin what enters where no constant channel could keep a cut exact."""
         (ids,) = coupling.inputs[index]
         groups = coupling.find(ids)
         earlier = (layer for layer in network.layers[:index] if isinstance(layer, L2Norm))
         others = (coupling.find(coupling.inputs[norm.section.index][0]) for norm in earlier)
-        reason = _unfit(network, index, coupling, groups)
+        reason = self._unfit(network, index, coupling, groups)
         if any(np.isin(groups, other).any() for other in others):
             reason = "feeds two [l2norm]"
         if reason:
@@ -58,6 +59,25 @@ class L2NormRule(Rule[L2Norm]):
     def constant(self, layer: L2Norm, tensors: Tensors, values: Sequence[Tensor]) -> Tensor:
         return values[0] * tensors["factors"]
 
+    def _unfit(self, network: Network, index: int, coupling: Coupling, groups: Ids) -> str | None:
+        """Why a constant channel can't keep a cut of these groups exact; None where it can."""
+        for user in _behind(network, index):
+            layer = network.layers[user]
+            if not (isinstance(layer, Convolutional) and layer.mixes):
+                return f"feeds an [l2norm] in front of a [{layer.section.name}]"
+        for i, layer in enumerate(network.layers):
+            has_groups = np.isin(coupling.find(coupling.outputs[i]), groups).any()
+            if has_groups and not self._scales(layer):
+                what = f"[{layer.section.name}]"
+                if layer.activation:
+                    what += f" with activation={layer.activation.name}"
+                return f"feeds an [l2norm] and belongs to a {what}"
+        return None
+
+    def _scales(self, layer: Layer) -> bool:
+        proportional = layer.activation is None or layer.activation.name in PROPORTIONAL
+        return self.rule_of(layer).scales and proportional
+
 
 def _behind(network: Network, index: int) -> list[int]:
     """The sections that weigh an [l2norm]'s output, through [route]s that pass nothing else."""
@@ -69,23 +89,3 @@ def _behind(network: Network, index: int) -> list[int]:
         else:
             found.append(user)
     return found
-
-
-def _unfit(network: Network, index: int, coupling: Coupling, groups: Ids) -> str | None:
-    for user in _behind(network, index):
-        layer = network.layers[user]
-        if not (isinstance(layer, Convolutional) and layer.mixes):
-            return f"feeds an [l2norm] in front of a [{layer.section.name}]"
-    for i, layer in enumerate(network.layers):
-        has_groups = np.isin(coupling.find(coupling.outputs[i]), groups).any()
-        if has_groups and not _scales(layer):
-            name = getattr(getattr(layer, "activation", None), "name", "")
-            what = f"[{layer.section.name}]" + (f" with activation={name}" if name else "")
-            return f"feeds an [l2norm] and belongs to a {what}"
-    return None
-
-
-def _scales(layer: Layer) -> bool:
-    activation = getattr(layer, "activation", None)
-    proportional = activation is None or activation.name in PROPORTIONAL
-    return layer.section.type in SCALING and proportional

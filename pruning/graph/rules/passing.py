@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pruning.graph.rules.base import Change, Edits, Kept, Pinned, Rule, Tensors
 from pruning.graph.rules.coupling import Coupling, Ids
+from yolo.layers import Layer
 from yolo.layers.batchnorm import BatchNorm
 from yolo.layers.combining import Route, Sam, ScaleChannels, Shortcut, normalised
 from yolo.layers.convolutional import BN_EPSILON
@@ -29,12 +30,22 @@ class BatchNormRule(Rule[BatchNorm]):
         return (values[0] - tensors["mean"]) * gain + tensors["biases"]
 
 
+class IdentityRule(Rule[Layer]):
+    """Its output is its input."""
+
+    scales = True
+
+
 class ActivationRule(Rule[Activate]):
+    scales = True
+
     def constant(self, layer: Activate, tensors: Tensors, values: Sequence[Tensor]) -> Tensor:
         return layer.activation(values[0])
 
 
 class UpsampleRule(Rule[Upsample]):
+    scales = True
+
     def constant(self, layer: Upsample, tensors: Tensors, values: Sequence[Tensor]) -> Tensor:
         return values[0] * layer.scale
 
@@ -42,6 +53,7 @@ class UpsampleRule(Rule[Upsample]):
 class MaxPoolRule(Rule[MaxPool]):
     """Channel by channel, unless it takes the maximum over channels."""
 
+    scales = True
     over_channels = Pinned("feeds a [{}] over channels")
 
     def _rule(self, layer: MaxPool) -> Rule[Any]:
@@ -56,6 +68,8 @@ class MaxPoolRule(Rule[MaxPool]):
 
 class RouteRule(Rule[Route]):
     """Concatenates; a slice of each source ties the counts of its slices."""
+
+    scales = True
 
     def couple(self, layer: Route, sources: Sequence[Ids], coupling: Coupling) -> Ids:
         for ids in sources:
@@ -73,6 +87,8 @@ class ShortcutRule(Rule[Shortcut]):
     AlexeyAB's Darknet reads out of bounds where an unequal source's own input happens to be as
     wide as the shortcut, so that width mustn't change either.
     """
+
+    scales = True
 
     def couple(self, layer: Shortcut, sources: Sequence[Ids], coupling: Coupling) -> Ids:
         for ids in sources[1:]:

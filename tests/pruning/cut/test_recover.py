@@ -7,8 +7,10 @@ from cfgs import connected, conv, maxpool, net, route, shortcut, upsample
 from random_cfg import sample
 from surgeries import carried, compared, cut
 
-from pruning.cut.folding import Folding, mean_shift, taps
+from pruning.cut.borders import mean_shift
+from pruning.cut.folding import Folding
 from pruning.graph.channels import ChannelGraph
+from pruning.graph.rules import taps
 from yolo.cfg import Cfg
 from yolo.network import Network
 

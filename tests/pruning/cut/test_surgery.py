@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from random_cfg import samples
 from surgeries import carried, compared, cut, cuts, outputs
 
-from pruning.cut.folding import constants
+from pruning.cut.constants import constants
 from pruning.cut.surgery import masked
 from pruning.graph.channels import ChannelGraph
 from pruning.registry import FOLDS

@@ -335,6 +335,38 @@ def test_macs_are_multiplications_with_weights(text, macs):
     assert build(NET + text).macs() == macs
 
 
+WEIGHTS = {  # sections behind six channels, and True where outputs see several; the parts
+    "filters": ("[convolutional]\nfilters=4\nsize=3\npad=1\n", True, 1),
+    "parts": ("[convolutional]\nfilters=6\ngroups=3\n", True, 3),
+    "depthwise": ("[convolutional]\nfilters=12\ngroups=6\n", False, 6),
+    "bayesian, depthwise": ("[bayesian_convolutional]\nfilters=6\ngroups=6\n", False, 6),
+    "connected": ("[connected]\noutput=4\n", True, 1),
+    "bayesian, connected": ("[bayesian_connected]\noutput=4\n", True, 1),
+    "local": ("[local]\nfilters=4\nsize=2\n", True, 1),
+    "passing": ("[maxpool]\nsize=2\nstride=2\n", False, 1),
+    "slices": ("[route]\nlayers=-1\ngroups=2\n", False, 2),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_which_sections_mix_their_input_channels(name):
+    text, mixes, groups = WEIGHTS[name]
+    layer = build(NET + CONV + "6\n" + text).layers[1]
+    assert (layer.mixes, layer.groups) == (mixes, groups)
+
+
+def test_a_convolution_of_one_channel_mixes_all_that_there_is():
+    assert build(net(4, 4, channels=1) + "[convolutional]\n").layers[0].mixes
+
+
+@pytest.mark.parametrize("section_type", LAYERS)
+def test_every_section_has_its_activation_or_none(section_type):
+    layer = build(NET + CASES[section_type][0].text).layers[-1]
+    assert layer.activation is dict(layer.named_children()).get("activation")
+    asks = "activation" in keys_asked(build(NET + CASES[section_type][0].text))
+    assert (layer.activation is not None) == asks
+
+
 FUSIBLE = (
     "[convolutional]\nfilters=4\nsize=3\npad=1\nbatch_normalize=1\nactivation=mish\n"
     "[convolutional]\nfilters=4\nsize=3\npad=1\nbatch_normalize=1\nshare_index=0\n"
