@@ -328,7 +328,7 @@ def test_a_cfg_with_more_than_a_file_can_give(convert, narrow):
     ended, _ = convert(STATE, cfg=narrow.parent / "b.cfg")
     assert (ended.code, ended.err) == (
         2,
-        f"error: {narrow.parent}/b.cfg: 0 sections [ssd], one is needed here\n",
+        f"error: {narrow.parent}/b.cfg: has 0 [ssd] sections, exactly one is needed\n",
     )
 
 
