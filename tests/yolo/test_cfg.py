@@ -216,7 +216,7 @@ ERRORS = {
     "no channels": ("[net]\nwidth=8\nheight=8\n" + CONV, "x.cfg:1: [net] channels= is missing"),
     "no width": ("[net]\nwidth=0\nheight=8\nchannels=3\n" + CONV, "x.cfg:2: [net] width=0"),
     "huge": ("[net]\nwidth=32768\nheight=32768\nchannels=3\n" + CONV, "x.cfg:1: [net] asks for"),
-    "unknown section": (NET + "[capsule]\n", "x.cfg:5: [capsule] is not a section that is known"),
+    "unknown section": (NET + "[capsule]\n", "x.cfg:5: [capsule] is not a known section type"),
     "bad number": (NET + "[conv]\nfilters=x\n", "x.cfg:6: [conv] filters=x is not an integer"),
     "activation": (
         NET + "[conv]\nactivation=relu7\n",

@@ -12,16 +12,14 @@ from yolo.layers.convolutional import batch_norm, bn_slots
 
 @register("connected")
 class Connected(Layer):
-    """A fully connected layer over all channels and places of its input."""
+    """A fully connected layer over all channels and cells of its input."""
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
         self.outputs = section.integer("output", 1, 1)
         inputs = self.inputs[0].elements
         if inputs * self.outputs > MOST_ELEMENTS:
-            raise section.error(
-                f"needs {inputs * self.outputs} weights: more than Darknet can hold"
-            )
+            raise section.error(f"needs {inputs * self.outputs} weights: too many for Darknet")
         self.normalized = section.flag("batch_normalize")
         self.activation = Activation(section, "logistic")
         self.out_shape = self.bounded(Shape(self.outputs, 1, 1))
@@ -44,9 +42,9 @@ class Connected(Layer):
         return self.activation.onto(self.normalize(self.weigh(x.flatten(1))))[:, :, None, None]
 
     def weigh(self, x: Tensor) -> Tensor:
-        """What enters BN: (N, inputs) → (N, outputs)"""
+        """The product with the weights, before BN: (N, inputs) → (N, outputs)."""
         return self.linear(x)
 
     def normalize(self, x: Tensor) -> Tensor:
-        """BN where there is one."""
+        """The output of BN, or x where there is none."""
         return x if self.bn is None else self.bn(x)

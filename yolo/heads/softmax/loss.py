@@ -72,7 +72,7 @@ class SoftmaxLoss:
         with torch.no_grad():
             flat = self.head(x).flatten(1)
             labels = labels_for(self.head.section, flat, targets)
-            # softmax_x_ent_cpu omits the label as a factor, which is 1 where an image has one class.
+            # softmax_x_ent_cpu omits the factor `labels`, which is 1 where an image has one class.
             # Clamped, as the logarithm of a probability that rounds to 0 would be infinite.
             certain = flat.clamp(min=torch.finfo(flat.dtype).tiny)
             value = -torch.where(labels > 0, labels * certain.log(), 0).sum()
