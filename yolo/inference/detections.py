@@ -1,4 +1,4 @@
-"""From the heads' outputs to boxes: candidates and non-maximum suppression, as Darknet does it."""
+"""Boxes from the heads' outputs: candidates and non-maximum suppression, as Darknet does it."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ class Layer(nn.Module):
         return None
 
     def described(self, place: Callable[[int], object]) -> dict[str, object]:
-        """For JSON: the way from its inputs to its output, where it `is_left_out`.
+        """Description for JSON of the computation that an export leaves out (`is_left_out`).
 
         `place` returns the file and section of an output.
         """

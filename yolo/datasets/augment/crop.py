@@ -156,8 +156,8 @@ def draw_crop(
         seen = crop.size
     if settings.letter_box:
         crop = crop.letterboxed(*seen, aspect)
-    whole = Margins(width, height, 0, 0, 0, 0, flip)
-    return replace(crop, flip=flip) if crop.shows_image else whole
+    uncropped = Margins(width, height, 0, 0, 0, 0, flip)
+    return replace(crop, flip=flip) if crop.shows_image else uncropped
 
 
 def _jittered(

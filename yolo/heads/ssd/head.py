@@ -20,7 +20,7 @@ class Ssd(PriorHead):
         return MultiboxLoss(self)
 
     def described(self, place: Callable[[int], object]) -> dict[str, object]:
-        """For JSON: the inputs, their order, the decoding to boxes, and the prior boxes."""
+        """Description for JSON: inputs and their order, the decoding to boxes, the prior boxes."""
         count = len(self.maps)
         return {
             "loc": [place(i) for i in self.sources[:count]],

@@ -42,6 +42,7 @@ class Yolo(AnchorHead):
         return torch.cat((xy, size, rest), 2)
 
     def boxes(self, out: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Centre x, y, width, height from entries 0 to 3, by exp or, with new_coords, squares."""
         columns, rows = grid(out.shape[-2], out.shape[-1], out)
         width, height = self.sizes(out)
         w, h = out[:, :, 2], out[:, :, 3]
@@ -84,6 +85,7 @@ class GaussianYolo(AnchorHead):
         return torch.where((number == 0) | (number == 2), moved, out)
 
     def boxes(self, out: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Centre x, y, width, height from the means, entries 0, 2, 4 and 6."""
         columns, rows = grid(out.shape[-2], out.shape[-1], out)
         width, height = self.sizes(out)
         w, h = out[:, :, 4].exp() * width, out[:, :, 6].exp() * height
