@@ -38,17 +38,17 @@ def split(network: Network) -> tuple[Portable, list[Tail]]:
     cuts = [(layer, outside) for layer in plain.layers if (outside := layer.outside())]
     if not cuts:
         return portable(plain, dilation=False), []
-    behind = [_behind(plain, layer) for layer, _ in cuts]
-    for (layer, _), others in zip(cuts, behind, strict=True):
+    after = [_after(plain, layer) for layer, _ in cuts]
+    for (layer, _), others in zip(cuts, after, strict=True):
         _check_tail(layer, others)
     gone = {layer.section.index for layer, _ in cuts}
-    gone |= {layer.section.index for others in behind for layer in others}
+    gone |= {layer.section.index for others in after for layer in others}
     made = Assembly(plain, dilation=False)
     made.prepare()
     for layer in plain.layers:
         if layer.section.index not in gone:
             made.add(layer)
-    tails = [_tail(plain, *cut, others) for cut, others in zip(cuts, behind, strict=True)]
+    tails = [_tail(plain, *cut, others) for cut, others in zip(cuts, after, strict=True)]
     return made.finished(), tails
 
 
@@ -65,7 +65,7 @@ def computed(
     return found
 
 
-def _behind(network: Network, start: Layer) -> list[Layer]:
+def _after(network: Network, start: Layer) -> list[Layer]:
     """All sections that depend on one, without heads that are left out."""
     tail: list[Layer] = []
     members = {start.section.index}

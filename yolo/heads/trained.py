@@ -24,7 +24,7 @@ def trained_heads(layers: Sequence[Layer]) -> dict[int, LossRule]:
         elif cost:
             rules[costs[source]] = cost.rule
     if not rules:
-        raise layers[-1].section.error("is the end, but no head and no [cost]: nothing to train")
+        raise layers[-1].section.error("is last, and neither head nor [cost]: can't be trained")
     return rules
 
 

@@ -71,11 +71,11 @@ def thaws(network: Network, layer: Layer, settings: Settings) -> float:
     dont_update=N freezes its own section for N steps, burnin_update=N for N burn-ins;
     train_only_bn=1 lets its section and all before it learn only BN's statistics.
     """
-    behind = network.cfg.layers[layer.section.index :]
-    if any(s.flag("train_only_bn") or s.integer("stopbackward", 0) == 1 for s in behind):
+    later = network.cfg.layers[layer.section.index :]  # its own section included
+    if any(s.flag("train_only_bn") or s.integer("stopbackward", 0) == 1 for s in later):
         return math.inf
     own = layer.section
-    steps = [s.integer("stopbackward", 0) for s in behind] + [own.integer("dont_update", 0)]
+    steps = [s.integer("stopbackward", 0) for s in later] + [own.integer("dont_update", 0)]
     burn_in = own.integer("burnin_update", 0) * settings.burn_in
     return max(max(steps) * settings.stretch, burn_in)
 

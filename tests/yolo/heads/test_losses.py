@@ -384,7 +384,7 @@ def test_trained_heads():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (plain(5, 3, stride=4), "x.cfg:11: [convolutional] is the end, but no head and no [cost]"),
+        (plain(5, 3, stride=4), "x.cfg:11: [convolutional] is last, and neither head nor [cost]"),
         (POOLED + "[softmax]\nnoloss=1\n", "x.cfg:19: [softmax] noloss=1"),
         (yolo("iou_loss=eiou"), "iou_loss=eiou: expected one of mse, iou, giou, diou, ciou"),
         (yolo("iou_thresh_kind=mse"), "iou_thresh_kind=mse: expected one of iou"),

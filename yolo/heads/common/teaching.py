@@ -91,7 +91,7 @@ class BoxTeaching(Teaching[Entries]):
         raise NotImplementedError
 
     def anchors(self, like: Tensor) -> tuple[Tensor, list[int]]:
-        """All anchors relative to the image (A, 2), and which of them are the head's own.
+        """All anchors relative to the image (A, 2), and the indices of the head's own.
 
         `like` (…, H, W) is a map of the head.
         """

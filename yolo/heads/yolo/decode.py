@@ -10,7 +10,7 @@ from yolo.heads.common.grid import GridHead, read_anchors
 from yolo.layers.base import Layer, Shape
 from yolo.nms import Nms
 
-GREEDY_EXPONENT = 0.6  # box_diou of box.c, whatever beta_nms says
+GREEDY_EXPONENT = 0.6  # box_diou of box.c, which ignores beta_nms=
 
 
 class AnchorHead(GridHead):
