@@ -303,7 +303,7 @@ for _name in ("rnn", "gru", "lstm", "crnn", "conv_lstm", "history"):
 for _name in ("binary", "xnor", "bin_output", "antialiasing", "coordconv", "flipped"):
     ERRORS[_name] = (NET + f"[conv]\n{_name}=1\n", f"x.cfg:6: [conv] {_name}=1 is not supported")
 for _name in ("dontload", "dontloadscales"):
-    ERRORS[_name] = (NET + f"[conv]\n{_name}=1\n", f"x.cfg:6: [conv] {_name}=1: its tensors")
+    ERRORS[_name] = (NET + f"[conv]\n{_name}=1\n", f"x.cfg:6: [conv] {_name}=1 is not supported")
 for _name in ("softmax", "region"):
     ERRORS[f"{_name} tree"] = (
         NET + f"[{_name}]\ntree=a.tree\n",
