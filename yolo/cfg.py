@@ -148,7 +148,7 @@ class Cfg:
     def __init__(self, content: bytes, path: str = "cfg") -> None:
         """Parse; raises CfgError for a file without [net] or with text before it."""
         self.path = path
-        # surrogateescape keeps every byte, whatever the encoding of the comments is
+        # surrogateescape keeps every byte in any encoding of the comments
         self._lines = content.decode("utf-8", "surrogateescape").split("\n")
         sections = self._parse()
         if not sections:

@@ -10,7 +10,7 @@ class CfgError(DarknetError):
 
 
 class WeightsError(DarknetError):
-    """A .weights file that doesn't fit its cfg, or can't be used."""
+    """A file of weights that doesn't fit its cfg, or can't be used."""
 
 
 class TrainingError(DarknetError):
@@ -18,7 +18,7 @@ class TrainingError(DarknetError):
 
 
 class PlanError(DarknetError):
-    """A pruning plan, or a wish for one, that the network can't fulfil."""
+    """A pruning plan, or a request for one, that doesn't fit the network."""
 
 
 class ProofError(DarknetError):

@@ -1,4 +1,4 @@
-"""Things that a user chooses by name, as data: `--help` lists them without importing torch."""
+"""Choices by name, as data: `--help` lists them without importing torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 @dataclass(frozen=True)
 class Entry:
-    """A thing that a user can choose: its name, a sentence for --help, and where it is defined."""
+    """A choice of the user: its name, a sentence for --help, and where it is defined."""
 
     name: str
     text: str
@@ -19,7 +19,7 @@ class Entry:
         """The function or class; raises LookupError where the entry names none."""
         module, _, attribute = self.where.partition(":")
         if not attribute:
-            raise LookupError(f"{self.name} is defined nowhere")
+            raise LookupError(f"{self.name} names no function or class")
         return getattr(import_module(module), attribute)
 
 

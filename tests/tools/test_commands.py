@@ -31,7 +31,7 @@ BAD_CFGS: dict[str, tuple[str | Callable[[str], str], str]] = {
     "no width": (lambda text: text.replace("width=16\n", ""), "x.cfg:1: [net] width= is missing"),
     "unknown section": (
         lambda text: text.replace("[shortcut]", "[shortkut]"),
-        "x.cfg:22: [shortkut] is not a section that is known here",
+        "x.cfg:22: [shortkut] is not a known section type",
     ),
     "recurrent": (
         lambda text: text.replace("[shortcut]", "[lstm]"),

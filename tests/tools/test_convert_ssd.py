@@ -304,8 +304,8 @@ def assert_refused(ended, path, reason):
         (edited(conf_0_weight=STATE["conf.0.weight"][1:]), "conf.0.weight has 83 filters"),
         (edited(conf_0_weight=torch.tensor(1.0)), "conf.0.weight has 0 filters"),
         (edited(conf_1_weight=STATE["conf.1.weight"][6:]), "conf.1.weight has the shape 120x"),
-        (edited(loc_6_bias=torch.ones(16)), "'loc.6.bias' has no place in "),
-        (edited(classifier_0_bias=torch.ones(1)), "'classifier.0.bias' has no place in "),
+        (edited(loc_6_bias=torch.ones(16)), "'loc.6.bias' belongs to no section of "),
+        (edited(classifier_0_bias=torch.ones(1)), "'classifier.0.bias' belongs to no section of "),
         (edited(extras_1_bias=STATE["extras.1.bias"] / 0), "not all numbers of extras.1.bias"),
         (edited(priors=torch.ones(3, 4, dtype=int)), "'priors' doesn't hold plain floating-point"),
         (edited(epoch=3), "is not a state dict: 'epoch' is of type int, not a tensor"),
@@ -328,7 +328,7 @@ def test_a_cfg_with_more_than_a_file_can_give(convert, narrow):
     ended, _ = convert(STATE, cfg=narrow.parent / "b.cfg")
     assert (ended.code, ended.err) == (
         2,
-        f"error: {narrow.parent}/b.cfg: 0 sections [ssd], one is needed here\n",
+        f"error: {narrow.parent}/b.cfg: has 0 [ssd] sections, exactly one is needed\n",
     )
 
 

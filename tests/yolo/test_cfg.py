@@ -216,7 +216,7 @@ ERRORS = {
     "no channels": ("[net]\nwidth=8\nheight=8\n" + CONV, "x.cfg:1: [net] channels= is missing"),
     "no width": ("[net]\nwidth=0\nheight=8\nchannels=3\n" + CONV, "x.cfg:2: [net] width=0"),
     "huge": ("[net]\nwidth=32768\nheight=32768\nchannels=3\n" + CONV, "x.cfg:1: [net] asks for"),
-    "unknown section": (NET + "[capsule]\n", "x.cfg:5: [capsule] is not a section that is known"),
+    "unknown section": (NET + "[capsule]\n", "x.cfg:5: [capsule] is not a known section type"),
     "bad number": (NET + "[conv]\nfilters=x\n", "x.cfg:6: [conv] filters=x is not an integer"),
     "activation": (
         NET + "[conv]\nactivation=relu7\n",
@@ -303,7 +303,7 @@ for _name in ("rnn", "gru", "lstm", "crnn", "conv_lstm", "history"):
 for _name in ("binary", "xnor", "bin_output", "antialiasing", "coordconv", "flipped"):
     ERRORS[_name] = (NET + f"[conv]\n{_name}=1\n", f"x.cfg:6: [conv] {_name}=1 is not supported")
 for _name in ("dontload", "dontloadscales"):
-    ERRORS[_name] = (NET + f"[conv]\n{_name}=1\n", f"x.cfg:6: [conv] {_name}=1: its tensors")
+    ERRORS[_name] = (NET + f"[conv]\n{_name}=1\n", f"x.cfg:6: [conv] {_name}=1 is not supported")
 for _name in ("softmax", "region"):
     ERRORS[f"{_name} tree"] = (
         NET + f"[{_name}]\ntree=a.tree\n",

@@ -16,7 +16,7 @@ ORDER, SAMPLE, SIZE = range(3)  # purposes of random numbers
 
 def generator(seed: int, purpose: int, *numbers: int) -> np.random.Generator:
     """A generator for one purpose, epoch, position …, independent of all others."""
-    # the purpose stands first: SeedSequence pads with zeros
+    # the purpose must not come last: SeedSequence pads with zeros
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, purpose, *numbers])))
 
 

@@ -1,4 +1,4 @@
-"""Multi-scale training: the input's size at every step, as `random=` of the last head asks."""
+"""Multi-scale training: the input's size at every step, from `random=` of the last head."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from yolo.boxes import iou
 from yolo.inference.detections import Detections
 
-NONE = -1  # in place of the truth that a detection found
+NONE = -1  # number of the truth where a detection found none
 NO_TRUTHS = torch.zeros(0, 5)
 
 
@@ -21,9 +21,9 @@ NO_TRUTHS = torch.zeros(0, 5)
 class Matches:
     """Detections of one image, or of several, and the truths that they found.
 
-    For every detection, in Darknet's order: `confidences` float32, `classes`, `truths` (which
-    truth it overlaps most, or NONE) and `overlaps` (their IoU). `truth_classes` are the classes
-    of the truths.
+    For every detection, in Darknet's order: `confidences` float32, `classes`, `truths` (number of
+    the truth that it overlaps most, or NONE) and `overlaps` (their IoU). `truth_classes` are the
+    classes of the truths.
     """
 
     confidences: NDArray[np.float32]
@@ -34,7 +34,7 @@ class Matches:
 
     @classmethod
     def join(cls, images: Sequence[Matches]) -> Matches:
-        """Those of several images, whose truths are counted on from image to image."""
+        """The matches of several images; truths are numbered through all of them."""
         counts = [len(image.truth_classes) for image in images]
         before = np.cumsum([0, *counts])
         truths = [
@@ -52,7 +52,7 @@ class Matches:
 
 @dataclass(frozen=True)
 class Counts:
-    """Detections above a confidence, per class: true and false positives, and Σ IoU of the true."""
+    """True and false positives per class above a confidence, and Σ IoU of the true ones."""
 
     tp: NDArray[np.int64]
     fp: NDArray[np.int64]
@@ -69,9 +69,9 @@ def match(
 ) -> Matches:
     """Compare the detections of an image with its truths (M, 5): class, centre x, y, w, h.
 
-    A detection finds the truth of its class that it overlaps most, if by more than `iou_thresh`.
-    One that finds none, but so overlaps a `difficult` object of its class, is dropped. (Darknet
-    drops it from mAP, and yet counts it as wrong in its precision at a confidence.)
+    A detection finds the truth of its class that it overlaps most, if their IoU is more than
+    `iou_thresh`. One that finds none, but overlaps a `difficult` object of its class that much, is
+    dropped. (Darknet drops it from mAP, yet counts it as wrong in its precision.)
     """
     found = found.cpu()
     truths = truths.cpu()
@@ -90,8 +90,8 @@ def match(
 def average_precisions(matches: Matches, classes: int, points: int = 0) -> NDArray[np.float64]:
     """AP of every class, 0 for one without truths.
 
-    points=0 is the area under the precision's envelope (VOC 2010), 11 (VOC 2007) and 101 (COCO)
-    the mean of the envelope at so many recalls.
+    points=0 is the area under the precision's envelope (VOC 2010); 11 (VOC 2007) and 101 (COCO)
+    are the mean of the envelope at that number of recalls.
     """
     order = np.argsort(-matches.confidences, kind="stable")
     hits = _first(matches.truths[order])
@@ -103,7 +103,7 @@ def average_precisions(matches: Matches, classes: int, points: int = 0) -> NDArr
 
 
 def average_precision(hits: NDArray[np.bool_], truths: int, points: int = 0) -> float:
-    """AP of one class from its detections by falling confidence: whether each is a new truth."""
+    """AP of one class; `hits` is True for each detection, by falling confidence, of a new truth."""
     if truths == 0 or len(hits) == 0:
         return 0.0
     positives = hits.cumsum()
@@ -120,8 +120,8 @@ def average_precision(hits: NDArray[np.bool_], truths: int, points: int = 0) -> 
 def count(matches: Matches, classes: int, conf_thresh: float) -> Counts:
     """Count the detections above a confidence.
 
-    As in Darknet, of several detections of one truth the first in its order of boxes, which is
-    not that of their confidences, may be the true one, and one that isn't confident may take it.
+    As in Darknet, the true one of several detections of one truth is the first in the order of
+    boxes, not of confidences; it may be one below the threshold, which then isn't counted.
     """
     confident = matches.confidences > np.float32(conf_thresh)
     true = confident & _first(matches.truths)
@@ -131,7 +131,7 @@ def count(matches: Matches, classes: int, conf_thresh: float) -> Counts:
 
 
 def _best(found: Detections, truths: Tensor, iou_thresh: float) -> tuple[Tensor, Tensor]:
-    """Of every detection the IoU with the truth that it finds, and which that is, or NONE."""
+    """IoU of every detection with the truth that it finds, and that truth's number, or NONE."""
     if not len(truths):
         nothing = torch.zeros(len(found))
         return nothing, torch.full((len(found),), NONE)
@@ -143,7 +143,7 @@ def _best(found: Detections, truths: Tensor, iou_thresh: float) -> tuple[Tensor,
 
 
 def _first(truths: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Mask of the truths that didn't come before."""
+    """Mask of the first detection of every truth."""
     first = np.zeros(len(truths), bool)
     first[np.unique(truths, return_index=True)[1]] = True
     return first & (truths != NONE)

@@ -14,7 +14,7 @@ from yolo.errors import DarknetError
 from yolo.evaluation.average_precision import NO_TRUTHS
 from yolo.inference.detections import Detections
 
-# what COCOeval.summarize() puts first
+# the first numbers of COCOeval.summarize()
 SUMMARY = ("AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge")
 
 
@@ -22,8 +22,8 @@ class CocoBoxes:
     """Truths and detections of a data set, gathered image by image.
 
     Boxes become pixels of the image files; a truth's area, by which COCO calls it small (below
-    32²), medium or large (from 96²), is that of its box. Difficult objects are crowds, COCO's only
-    truths that any number of detections may lie on without being right or wrong.
+    32²), medium or large (from 96²), is that of its box. Difficult objects become crowds, as these
+    are COCO's only truths whose detections count neither as right nor as wrong.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -39,7 +39,7 @@ class CocoBoxes:
         size: tuple[int, int],
         difficult: Tensor = NO_TRUTHS,
     ) -> None:
-        """An image of `size` (width, height).
+        """Add an image of `size` (width, height).
 
         `truths`, `difficult`: (M, 5) class, centre x, y, w, h, relative.
         """
@@ -59,7 +59,7 @@ class CocoBoxes:
         for truth, box in zip(truths.tolist(), _corner(truths[:, 1:], size), strict=True):
             self.truths.append(
                 {
-                    "id": len(self.truths) + 1,  # 0 would be taken for no match
+                    "id": len(self.truths) + 1,  # COCOeval takes 0 for no match
                     "image_id": number,
                     "category_id": int(truth[0]),
                     "bbox": box.tolist(),

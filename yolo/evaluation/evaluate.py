@@ -1,4 +1,4 @@
-"""How good a network is: mAP of detectors, top-1 and top-k of classifiers."""
+"""Evaluation of a network: mAP of detectors, top-1 and top-k of classifiers."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from yolo.inference.detections import (
 )
 from yolo.network import Network
 
-CANDIDATE = 0.005  # the confidence above which boxes count for mAP (detector.c)
+CANDIDATE = 0.005  # confidence above which boxes count for mAP (detector.c)
 CONFIDENT = 0.25  # … and above which they count for precision and recall
-TOP = 5  # where the .data file doesn't say
+TOP = 5  # k of top-k where the .data file has none
 
 Progress = Callable[[int], object]
 
@@ -48,7 +48,7 @@ class _Image:
 
 
 class Images(Protocol):
-    """A loader of evaluation batches, and what it loads."""
+    """A loader of evaluation batches, with its data."""
 
     data: Data
     letterbox: bool
@@ -66,11 +66,11 @@ def evaluate(
     coco: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """mAP of a detector as `darknet detector map` has it, or the accuracy of a classifier.
+    """mAP of a detector as `darknet detector map` computes it, or the accuracy of a classifier.
 
-    Objects that the data calls difficult are no truths, and what is found on them counts nowhere.
-    `progress` is told how many images each batch had. The network stays as it is. Raises
-    DarknetError where its classes aren't those of the data.
+    Difficult objects are no truths, and detections of them aren't counted. `progress` is called
+    with the number of images of each batch. The network isn't changed. Raises DarknetError where
+    its classes aren't those of the data.
     """
     check_classes(network, loader.data)
     if not gives_boxes(network):
@@ -100,7 +100,7 @@ def evaluate(
 
 
 def check_classes(network: Network, data: Data) -> None:
-    """Raises DarknetError where the network knows another number of classes than the data."""
+    """Raises DarknetError where the network and the data differ in their number of classes."""
     if gives_boxes(network):
         classes = box_classes(network)
     else:
@@ -135,7 +135,7 @@ def _found(network: Network, loader: Images, progress: Progress | None) -> Itera
 
 
 def _of_image(boxes: Tensor, number: int) -> Tensor:
-    """Of a batch's boxes (M, 6) those of one image (M, 5)."""
+    """The boxes (M, 5) of one image of a batch (M, 6)."""
     return boxes[boxes[:, 0] == number, 1:]
 
 
@@ -145,7 +145,7 @@ def _placements(batch: Batch) -> list[Placement]:
 
 
 def _accuracy(network: Network, loader: Images, progress: Progress | None) -> ClassifierEvaluation:
-    """validate_classifier_single of classifier.c"""
+    """Top-1 and top-k as in validate_classifier_single of classifier.c."""
     k = min(loader.data.top or TOP, loader.data.classes)
     first = among = images = 0
     for outputs, batch in _outputs(network, loader, progress):

@@ -1,4 +1,4 @@
-"""Mini-batches to evaluate on, as a cfg asks for them."""
+"""Mini-batches for evaluation, for the input of a cfg."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def evaluation_loader(
     workers: int = 2,
     letterbox: bool | None = None,
 ) -> EvaluationLoader:
-    """Mini-batches of a split as Darknet evaluates them; `letterbox` None: as [net] says.
+    """Mini-batches of a split as Darknet evaluates them; `letterbox` None: as in [net].
 
-    Detectors: the image resized or letterboxed, boxes as the labels say. Classifiers: the middle of
-    the image. Unreadable images are left out and named in `skipped`. Raises DataError.
+    Detectors get the image resized or letterboxed, and boxes as in the label files; classifiers the
+    middle of the image. Unreadable images are left out and named in `skipped`. Raises DataError.
     """
     boxed = cfg.net.flag("letter_box") if letterbox is None else letterbox
     return EvaluationLoader(data, task_of(cfg, data), split, batch, workers, boxed)
 
 
 def task_of(cfg: Cfg, data: Data) -> Task:
-    """Raises DataError where the classes of a head aren't those of the data."""
+    """The task of a cfg; raises DataError where the classes of a head aren't those of the data."""
     shape, heads = image_shape(cfg), box_sections(cfg)
     for section, kind in heads:
         classes = kind.classes_in(section)

@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass
 
 from yolo.tables import table
 
-# the recalls that an AP is the mean over
+# number of recalls that an AP is the mean over: the rule's name
 POINTS = {0: "area under the curve (VOC 2010)", 11: "VOC 2007", 101: "COCO"}
 
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class: AP, and the true and false positives above the confidence that was asked for."""
+    """Results of one class: AP, and the true and false positives above the confidence."""
 
     name: str
     ap: float
@@ -63,7 +63,7 @@ class DetectorEvaluation:
 
     @property
     def precision(self) -> float:
-        """0 where nothing is found; Darknet prints nan there."""
+        """True positives over all positives; 0 where nothing is found, where Darknet prints nan."""
         return self.tp / max(self.tp + self.fp, 1)
 
     @property
@@ -79,7 +79,7 @@ class DetectorEvaluation:
         return asdict(self) | {name: getattr(self, name) for name in derived}
 
     def table(self) -> str:
-        """The results as a person reads them; classes that nothing is known of are only counted."""
+        """The results as text; classes without objects and detections are only counted."""
         known = [r for r in self.per_class if r.truths or r.tp or r.fp]
         rows = [[r.name, f"{r.ap:.2%}", str(r.truths), str(r.tp), str(r.fp)] for r in known]
         found = f"above {self.conf_thresh:g}"
@@ -129,7 +129,7 @@ class ClassifierEvaluation:
         return {"top1": self.top1, f"top{self.k}": self.topk, "k": self.k, "images": self.images}
 
     def table(self) -> str:
-        """The results as a person reads them."""
+        """The results as text."""
         rows = [["top-1", f"{self.top1:.4f}"]]
         if self.k > 1:
             rows.append([f"top-{self.k}", f"{self.topk:.4f}"])

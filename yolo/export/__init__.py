@@ -1,1 +1,1 @@
-"""Networks in the sections that other engines know."""
+"""Networks written in the sections that other engines know."""

@@ -1,8 +1,8 @@
-"""A network put together from sections of another one and new ones, all of which Darknet knows.
+"""A network assembled from sections of another one and new ones, all of which Darknet knows.
 
-What Darknet doesn't know is written as the layer says; image_mean= and image_scale= of [net] are a
-depthwise convolution in front of all others. For engines without dilation= kernels are as large as
-they reach, with zeros.
+A section that Darknet doesn't know is replaced by its layer's `substitutes`; image_mean= and
+image_scale= of [net] become a depthwise convolution in front. For engines without dilation=,
+kernels are widened with zeros.
 """
 
 from __future__ import annotations
@@ -24,19 +24,22 @@ from yolo.network import PREPARATION, Network, State
 
 @dataclass(frozen=True)
 class Portable:
-    """`network` computes the output of section i of the original in its section `places[i]`."""
+    """A network for an engine, with an index map from the original.
+
+    Section i of the original is computed by section `places[i]` of `network`.
+    """
 
     network: Network
     places: Mapping[int, int]
-    is_new: bool = True  # whether anything had to be changed
+    is_new: bool = True  # False where nothing had to be changed
 
     def cfg_like(self, cfg: Cfg) -> Cfg:
-        """`cfg`, the original's in some form, where nothing had to be changed; else the new one."""
+        """The new cfg, or `cfg`, a form of the original's, where nothing had to be changed."""
         return self.network.cfg.strict() if self.is_new else cfg
 
 
 class Assembly:
-    """A cfg that is put together from sections of a network and new ones."""
+    """A cfg in the making, from sections of a network and new ones; `places` is the index map."""
 
     def __init__(self, network: Network, dilation: bool, net: str | None = None) -> None:
         self.network, self.dilation, self.net = network, dilation, net
@@ -45,12 +48,12 @@ class Assembly:
         self.state: State = {}
 
     def changes(self, layer: Layer) -> bool:
-        """True for a section that can't stay as it is."""
+        """True for a section that must be changed."""
         foreign = layer.is_left_out or layer.substitutes() is not None
         return foreign or not layer.in_darknet or self._is_widened(layer)
 
     def prepare(self) -> None:
-        """Write what [net] does to the image as a section; padding behind it still sees 0."""
+        """Write image_mean= and image_scale= of [net] as a section; later padding still is 0."""
         network = self.network
         if network.mean is None:
             return
@@ -60,7 +63,7 @@ class Assembly:
         self.places[IMAGE] = len(self.parts) - 1
 
     def add(self, layer: Layer) -> None:
-        """A section, or its substitutes; raises CfgError for one that Darknet doesn't know."""
+        """Add a section, or its substitutes; raises CfgError for one that Darknet doesn't know."""
         if layer.is_left_out:
             return
         substitutes = layer.substitutes()
@@ -73,13 +76,13 @@ class Assembly:
             self.write(layer, substitutes)
 
     def write(self, layer: Layer, parts: Iterable[Written]) -> None:
-        """New sections in the place of one."""
+        """Add new sections that replace one."""
         for part in parts:
             self._append(part)
         self.places[layer.section.index] = len(self.parts) - 1
 
     def copy(self, layer: Layer) -> None:
-        """A section with its tensors."""
+        """Add a section with its tensors."""
         self._connect(layer)
         index = layer.section.index
         self.places[index] = len(self.parts)
@@ -92,7 +95,7 @@ class Assembly:
         self.parts.append(layer)
 
     def finished(self) -> Portable:
-        """Raises CfgError where the sections don't make a network."""
+        """The assembled network; raises CfgError where the sections don't form one."""
         cfg = self.network.cfg
         kept = [part for part in self.parts if isinstance(part, Layer)]
         moved = cfg.edited({part.section.index: self._edits(part) for part in kept})
@@ -109,7 +112,7 @@ class Assembly:
 
     @property
     def _dropped(self) -> tuple[str, ...]:
-        """Keys that no section keeps: a widened kernel is a section's own."""
+        """Keys that no section keeps: a widened kernel isn't shared."""
         return () if self.dilation else (SHARING,)
 
     def _append(self, part: Written) -> None:
@@ -118,24 +121,24 @@ class Assembly:
         self.parts.append(part.text)
 
     def _connect(self, layer: Layer) -> None:
-        """See that what fed the section stands before it."""
+        """Add a [route] where the section before isn't the one that fed this one."""
         before = self.places[layer.section.index - 1] if layer.follows else len(self.parts) - 1
         if before != len(self.parts) - 1:
             self.parts.append(route(before))
 
     def _edits(self, layer: Layer) -> dict[str, object]:
-        found = renumbered(layer, self.places)
+        edits = renumbered(layer, self.places)
         if self._is_widened(layer):
             reach, padding = layer.dilation * (layer.size - 1) + 1, layer.padding * layer.dilation
-            found |= {"size": reach, "pad": 0, "padding": padding, "dilation": 1}
-        return found
+            edits |= {"size": reach, "pad": 0, "padding": padding, "dilation": 1}
+        return edits
 
     def _is_widened(self, layer: Layer) -> TypeGuard[Convolutional]:
         return not self.dilation and isinstance(layer, Convolutional) and layer.dilation > 1
 
 
 def _widened(weights: Tensor, dilation: int) -> Tensor:
-    """(n, c, k, k) → with zeros between them, as far as they reach apart"""
+    """Dilated weights (n, c, k, k) as a larger kernel with zeros between them."""
     reach = dilation * (weights.shape[-1] - 1) + 1
     wide = weights.new_zeros(*weights.shape[:2], reach, reach)
     wide[:, :, ::dilation, ::dilation] = weights

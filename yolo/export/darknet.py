@@ -12,6 +12,6 @@ from yolo.network import Network
 
 
 def writers(network: Network, header: Header, target: Path) -> list[tuple[Path, Writer]]:
-    """A .cfg and .weights, and a .json where they don't say all; raises CfgError."""
+    """A .cfg and .weights, and a .json for steps that they can't express; raises CfgError."""
     made = Deployment(network, [Part(target.stem, portable(network))])
     return made.writers(target.parent, header)

@@ -1,4 +1,4 @@
-"""A network as files for an engine, and what the engine leaves to whoever runs it."""
+"""A network as files for an engine, and the steps that the user's program must do itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from yolo.network import Network
 
 @dataclass(frozen=True)
 class Part:
-    """A cfg with its weights; the input of a `tail` is computed from the output of another part."""
+    """A cfg with its weights; a `tail`'s input is computed from the output of another part."""
 
     stem: str
     form: Portable
@@ -33,24 +33,24 @@ class Deployment:
 
     @property
     def says_more(self) -> bool:
-        """True where something of the network isn't in the files of the parts."""
+        """True where the files of the parts lack something of the network."""
         return any(part.form.is_new for part in self.parts)
 
     def writers(self, folder: Path, header: Header) -> list[tuple[Path, Writer]]:
-        """The files and what writes them: a .cfg and .weights a part, and a .json."""
-        found: list[tuple[Path, Writer]] = []
+        """The files and their writers: a .cfg and .weights for each part, and a .json."""
+        files: list[tuple[Path, Writer]] = []
         for part in self.parts:
             network = part.form.network
             cfg = network.cfg.strict().to_bytes()
-            found.append((folder / f"{part.stem}.weights", weights_writer(network, header)))
-            found.append((folder / f"{part.stem}.cfg", content_writer(cfg)))
+            files.append((folder / f"{part.stem}.weights", weights_writer(network, header)))
+            files.append((folder / f"{part.stem}.cfg", content_writer(cfg)))
         if self.says_more:
             path = folder / f"{self.parts[0].stem}.json"
-            found.append((path, content_writer(self.to_json().encode())))
-        return found
+            files.append((path, content_writer(self.to_json().encode())))
+        return files
 
     def to_json(self) -> str:
-        """The places of the outputs, the steps between the parts, and how boxes are made of all."""
+        """JSON with the outputs' files and sections, steps between parts, and decoding of boxes."""
         found: dict[str, object] = {"input": "RGB, N x C x H x W, from 0 to 1"}
         found["norms"] = [self._input(part.stem, part.tail) for part in self.parts if part.tail]
         found["outputs"] = [self._place(i) for i in self.network.head_inputs]
@@ -64,15 +64,15 @@ class Deployment:
 
     def _input(self, stem: str, tail: Tail) -> dict[str, object]:
         """The step from the output of another part to the input of this one."""
-        said = {"file": f"{stem}.cfg", "input": tail.outside.formula}
-        return {**said, "x": self._place(tail.source), **tail.outside.numbers}
+        step = {"file": f"{stem}.cfg", "input": tail.outside.formula}
+        return {**step, "x": self._place(tail.source), **tail.outside.numbers}
 
     def _place(self, index: int) -> dict[str, object]:
-        """The place of the output of a section of the original."""
+        """The file and section that give the output of a section of the original."""
         part = next(p for p in self.parts if index in p.form.places)
         return {"file": f"{part.stem}.cfg", "section": part.form.places[index]}
 
 
 def _short_rows(text: str) -> str:
-    """JSON whose innermost lists and objects stand in one line each."""
-    return re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda found: " ".join(found[0].split()), text)
+    """JSON with each of the innermost lists and objects in one line."""
+    return re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda match: " ".join(match[0].split()), text)

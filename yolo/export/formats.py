@@ -1,4 +1,4 @@
-"""The forms in which a network is exported, in one list."""
+"""The formats in which a network is exported, in one list."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from yolo.registry import Entry, registry
 
 @dataclass(frozen=True)
 class Format(Entry):
-    """`where` is (Network, Header, target) → the files and what writes them.
+    """An export format; `where` is a function (Network, Header, target) → files and their writers.
 
-    The target, a path, ends with `suffix`; other files have names like it.
+    The target, a path, ends with `suffix`; the names of other files are derived from it.
     """
 
     suffix: str = ".weights"
@@ -21,12 +21,12 @@ FORMATS = registry(
     Format(
         "darknet",
         "AlexeyAB's Darknet; [ssd], [l2norm], image_mean= and image_scale= become other sections, "
-        "or what OUT's .json says how to compute",
+        "or steps that OUT's .json describes",
         "yolo.export.darknet:writers",
     ),
     Format(
         "opencv",
-        "OpenCV's DNN, likewise, and what stands behind a norm in files of its own",
+        "OpenCV's DNN, likewise, with the sections after an [l2norm] in files of their own",
         "yolo.export.opencv:writers",
     ),
 )

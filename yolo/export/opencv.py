@@ -1,4 +1,4 @@
-"""Files for OpenCV's DNN module: one more part behind each norm, which it doesn't know."""
+"""Files for OpenCV's DNN module, with one more part after each [l2norm], unknown to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from yolo.network import Network
 
 
 def writers(network: Network, header: Header, target: Path) -> list[tuple[Path, Writer]]:
-    """A .cfg and .weights a part, and a .json where they don't say all; raises CfgError."""
+    """Each part's .cfg and .weights, and a .json for steps between them; raises CfgError."""
     form, tails = split(network)
     parts = [Part(target.stem, form)]
     for number, tail in enumerate(tails, 1):

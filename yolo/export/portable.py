@@ -8,7 +8,7 @@ from yolo.network import Network
 
 
 def portable(network: Network, dilation: bool = True) -> Portable:
-    """The network for Darknet, one with `dilation=` or without; the same where that will do."""
+    """The network for Darknet, or for an engine without dilation=; unchanged where possible."""
     plain = network.plain()
     made = Assembly(plain, dilation)
     if plain.mean is None and not any(made.changes(layer) for layer in plain.layers):

@@ -1,6 +1,6 @@
-"""A network in parts, for engines that lack what some of its sections compute.
+"""A network in parts, for engines that can't compute some of its sections.
 
-What is missing is computed between two parts, outside of the engine.
+Those are computed between two parts, outside the engine.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Compute = Callable[[Portable, Floats, Sequence[int]], dict[int, Floats]]
 
 @dataclass(frozen=True)
 class Tail:
-    """The sections behind a computation outside of the engine.
+    """The sections after a computation outside the engine.
 
     The input of `portable` is what `outside` computes from the output of section `source`.
     """
@@ -30,35 +30,34 @@ class Tail:
 
 
 def split(network: Network) -> tuple[Portable, list[Tail]]:
-    """The network up to the sections that are computed outside, and what stands behind each.
+    """The network up to the sections that are computed outside, and the tail after each.
 
-    Without dilation=. Raises CfgError where what stands behind one needs other sections, too.
+    Dilation is removed. Raises CfgError where a tail needs the output of other sections, too.
     """
     plain = network.plain()
     cuts = [(layer, outside) for layer in plain.layers if (outside := layer.outside())]
     if not cuts:
         return portable(plain, dilation=False), []
-    behind = [_behind(plain, layer) for layer, _ in cuts]
-    for (layer, _), others in zip(cuts, behind, strict=True):
+    after = [_after(plain, layer) for layer, _ in cuts]
+    for (layer, _), others in zip(cuts, after, strict=True):
         _check_tail(layer, others)
     gone = {layer.section.index for layer, _ in cuts}
-    gone |= {layer.section.index for others in behind for layer in others}
+    gone |= {layer.section.index for others in after for layer in others}
     made = Assembly(plain, dilation=False)
     made.prepare()
     for layer in plain.layers:
         if layer.section.index not in gone:
             made.add(layer)
-    tails = [_tail(plain, *cut, others) for cut, others in zip(cuts, behind, strict=True)]
+    tails = [_tail(plain, *cut, others) for cut, others in zip(cuts, after, strict=True)]
     return made.finished(), tails
 
 
 def computed(
     first: Portable, tails: Sequence[Tail], x: Floats, compute: Compute, wanted: Sequence[int]
 ) -> dict[int, Floats]:
-    """The outputs of sections of the original, where an engine computes part after part.
+    """The outputs of the `wanted` sections of the original, computed part after part.
 
-    `compute` is given a part, its input and the sections that are asked for, those of other parts
-    among them.
+    `compute` gets a part, its input and the wanted sections, which may also be in other parts.
     """
     found = compute(first, x, [*wanted, *(tail.source for tail in tails)])
     for tail in tails:
@@ -66,29 +65,29 @@ def computed(
     return found
 
 
-def _behind(network: Network, start: Layer) -> list[Layer]:
-    """All that needs the output of a section, heads that are left out excepted."""
-    found: list[Layer] = []
+def _after(network: Network, start: Layer) -> list[Layer]:
+    """All sections that depend on one, without heads that are left out."""
+    tail: list[Layer] = []
     members = {start.section.index}
     for layer in network.layers:
         if layer.is_left_out or not members & set(layer.sources):
             continue
         if not members >= set(layer.sources):
             raise layer.section.error(
-                f"needs more than the [{start.section.name}] in line {start.section.line + 1}: no "
-                "engine without such a section can run it"
+                f"needs more than the [{start.section.name}] in line {start.section.line + 1}: "
+                "only an engine that knows such a section can run it"
             )
-        found.append(layer)
+        tail.append(layer)
         members.add(layer.section.index)
-    return found
+    return tail
 
 
 def _check_tail(start: Layer, others: Sequence[Layer]) -> None:
     if start.sources[0] == IMAGE:
-        raise start.section.error("sees the image: no engine without such a section can run it")
+        raise start.section.error("takes the image: only an engine that knows it can run it")
     for layer in others:
         if layer.outside():
-            raise layer.section.error("stands behind another one: only Darknet can run it")
+            raise layer.section.error("comes after another such section: only Darknet can run it")
 
 
 def _tail(network: Network, start: Layer, outside: Outside, others: Sequence[Layer]) -> Tail:

@@ -1,4 +1,4 @@
-"""Which sections of a network learn from targets."""
+"""The sections of a network that learn from targets."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ from yolo.layers.base import Layer
 
 
 def trained_heads(layers: Sequence[Layer]) -> dict[int, LossRule]:
-    """Section index → how it learns, from what enters it or, with several sources, its output.
+    """The losses of the sections that have one, by section index.
 
-    A [cost] behind a [softmax] is a part of the [softmax]'s loss, as in Darknet. Raises CfgError
-    for sections that can't be trained, and where there is none to be trained.
+    A [cost] after a [softmax] is a part of the [softmax]'s loss, as in Darknet. Raises CfgError for
+    a section that can't be trained, and where no section has a loss.
     """
     rules: dict[int, LossRule] = {}
     learners = {i: layer for i, layer in enumerate(layers) if isinstance(layer, Learner)}
@@ -24,10 +24,10 @@ def trained_heads(layers: Sequence[Layer]) -> dict[int, LossRule]:
         elif cost:
             rules[costs[source]] = cost.rule
     if not rules:
-        raise layers[-1].section.error("no head and no [cost]: nothing that can be trained")
+        raise layers[-1].section.error("is last, and neither head nor [cost]: can't be trained")
     return rules
 
 
 def learns_from(layer: Layer) -> int:
-    """The section whose output the loss of a trained section sees."""
+    """The section whose output the loss of a trained section gets."""
     return layer.learns_from if isinstance(layer, Learner) else layer.sources[0]

@@ -1,4 +1,4 @@
-"""From the heads' outputs to boxes: candidates and non-maximum suppression, as Darknet does it."""
+"""Boxes from the heads' outputs: candidates and non-maximum suppression, as Darknet does it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from yolo.nms import Nms
 
 @dataclass(frozen=True)
 class Detections:
-    """Objects found in an image: in Darknet's order, or, where NMS limits them, the surest first.
+    """Objects found in an image, in Darknet's order or, where NMS limits them, by confidence.
 
     `boxes` (M, 4) are centre x, y, width, height relative to the image, `classes` (M,) int64,
-    `confidences` (M,) objectness · probability. A box is there once for each of its classes.
+    `confidences` (M,) objectness · probability. A box appears once for each of its classes.
     """
 
     boxes: Tensor
@@ -36,11 +36,11 @@ class Detections:
         return self.part(self.confidences.argsort(descending=True, stable=True)[:count])
 
     def part(self, which: Tensor) -> Detections:
-        """Those of these indices (K,), in their order."""
+        """The detections with these indices (K,), in their order."""
         return Detections(self.boxes[which], self.classes[which], self.confidences[which])
 
     def cpu(self) -> Detections:
-        """The same in main memory."""
+        """A copy in main memory."""
         return Detections(self.boxes.cpu(), self.classes.cpu(), self.confidences.cpu())
 
 
@@ -57,31 +57,31 @@ class Candidates:
 
     @classmethod
     def joined(cls, parts: Sequence[Candidates]) -> Candidates:
-        """Those of all heads, one behind the other."""
+        """The candidates of all heads, one after the other."""
         boxes, confidences = zip(*((p.boxes, p.confidences) for p in parts), strict=True)
         return cls(torch.cat(boxes), torch.cat(confidences))
 
     def part(self, which: Tensor) -> Candidates:
-        """Those of these indices (K,), in their order, or of a mask (M,)."""
+        """The candidates with these indices (K,), in their order, or of a mask (M,)."""
         return Candidates(self.boxes[which], self.confidences[which])
 
     def placed(self, placement: Placement) -> Candidates:
-        """Relative to the image that lies there in the network's input."""
+        """Candidates relative to the image, whose position in the input is `placement`."""
         x, y, width, height = placement
         corner, size = self.boxes.new_tensor((x, y)), self.boxes.new_tensor((width, height))
         boxes = torch.cat(((self.boxes[:, :2] - corner) / size, self.boxes[:, 2:] / size), 1)
         return Candidates(boxes, self.confidences)
 
     def suppressed(self, nms: Nms | None) -> Detections:
-        """Without the boxes that overlap one of the same class with more confidence that stays."""
-        found = self
+        """Detections without boxes that overlap a kept, more confident one of the same class."""
+        ordered = self
         if nms is None or not nms.per_class:
-            found = self.part(_order(self.confidences))
-        kept = found.confidences > 0
+            ordered = self.part(_order(self.confidences))
+        kept = ordered.confidences > 0
         if nms is not None:
-            kept &= nms.kept(found.boxes, found.confidences)
+            kept &= nms.kept(ordered.boxes, ordered.confidences)
         which, classes = kept.nonzero(as_tuple=True)
-        left = Detections(found.boxes[which], classes, found.confidences[which, classes])
+        left = Detections(ordered.boxes[which], classes, ordered.confidences[which, classes])
         if nms and (nms.per_class or nms.per_image):
             return left.surest(nms.per_image or None)
         return left
@@ -101,7 +101,7 @@ def detecting_heads(network: Network) -> list[BoxHead]:
 
 
 def suppression(network: Network, thresh: float | None = None) -> Nms:
-    """The NMS that the last head asks for (detector.c); `thresh` takes the place of its own."""
+    """The NMS of the last head, as in detector.c; `thresh` replaces its own threshold."""
     return detecting_heads(network)[-1].suppression(thresh)
 
 
@@ -127,8 +127,8 @@ def detect(
 ) -> list[Detections]:
     """The boxes of every image of a batch whose confidence is above `thresh`.
 
-    `outputs` are those of all heads, as Network.forward gives them; `placements` tell where the
-    images lie in the network's input, None: all over it.
+    `outputs` are those of all heads, from Network.forward; `placements` are the positions of the
+    images in the network's input, None where they fill it.
     """
     found = candidates(network, outputs, thresh)
     if placements is not None:
@@ -137,10 +137,10 @@ def detect(
 
 
 def candidates(network: Network, outputs: Mapping[int, Tensor], thresh: float) -> list[Candidates]:
-    """For every image the boxes that have any confidence above `thresh`.
+    """The boxes of every image that have a confidence above `thresh` in some class.
 
-    Boxes are relative to the network's input. Confidences that aren't above it are 0
-    (get_network_boxes of network.c).
+    Boxes are relative to the network's input. Confidences up to `thresh` are 0, as in
+    get_network_boxes of network.c.
     """
     box_classes(network)
     heads = [
@@ -151,13 +151,13 @@ def candidates(network: Network, outputs: Mapping[int, Tensor], thresh: float) -
 
 
 def _confident(head: BoxHead, decoded: Tensor, thresh: float) -> list[Candidates]:
-    """Per image what one head finds."""
+    """The candidates of one head, image by image."""
     confidences = head.confidences(decoded, thresh)
     images = zip(decoded[..., :4], confidences, (confidences > 0).any(2), strict=True)
     return [Candidates(boxes, found).part(rows) for boxes, found, rows in images]
 
 
 def _order(confidences: Tensor) -> Tensor:
-    """Darknet's: it sorts the boxes by each class in turn, so the last class counts first."""
+    """Darknet's order: it sorts by one class after the other, so the last class counts most."""
     keys = -confidences.T.cpu().numpy()
     return torch.from_numpy(np.lexsort(keys)).to(confidences.device)

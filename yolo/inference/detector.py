@@ -19,8 +19,8 @@ class Detector:
     """Finds the objects of a picture with a confidence above `thresh`.
 
     `forward` computes the heads' outputs, by default with the network; `letterbox` keeps the
-    proportions of the picture, None does so where [net] asks for it. Raises DarknetError for a
-    network that gives no boxes.
+    proportions of the picture, None means as in [net]. Raises DarknetError for a network that
+    gives no boxes.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Detector:
         self.forward = forward or network.fused()
 
     def __call__(self, picture: Pixels) -> Detections:
-        """uint8 (H, W, C), RGB or grey as the network has it → what is there, the surest first."""
+        """Picture uint8 (H, W, C), RGB or grey as the network needs → objects, by confidence."""
         shape = self.network.image
         if self.letterbox:
             pixels, placement = letterbox_darknet(picture, shape.width, shape.height)
@@ -57,8 +57,8 @@ def described(
 ) -> list[dict[str, object]]:
     """The objects of a picture, for JSON.
 
-    `relative` is a box's centre and size in shares of the picture, `box` its upper left corner and
-    size in pixels; neither is cut off at the edges.
+    `relative` is a box's centre and size relative to the picture, `box` its upper left corner and
+    size in pixels; neither is clipped to the picture.
     """
     rows = found.boxes.tolist(), found.classes.tolist(), found.confidences.tolist()
     return [

@@ -14,9 +14,9 @@ from yolo.inference.detections import Detections
 
 Rgb = tuple[int, int, int]
 FONT = cv2.FONT_HERSHEY_DUPLEX
-GOLDEN = 0.618034  # of a turn: hues of neighbouring classes are far apart
-LEAST_TEXT, TEXT = 10, 1 / 35  # height of the text: pixels at least, share of the longer side
-LINE = 1 / 300  # width of the lines, of the longer side
+GOLDEN = 0.618034  # of a full circle: neighbouring classes get very different hues
+LEAST_TEXT, TEXT = 10, 1 / 35  # least height of text in pixels; height over the longer side
+LINE = 1 / 300  # width of lines over the longer side
 
 
 def draw(image: Pixels, found: Detections, names: Sequence[str]) -> Pixels:
@@ -32,8 +32,8 @@ def draw(image: Pixels, found: Detections, names: Sequence[str]) -> Pixels:
         left, top, right, bottom = corners(found.boxes[index].tolist(), image.shape)
         cv2.rectangle(picture, (left, top), (right, bottom), color(number), line)
         labels.append((f"{plain(names[number])} {confidence:.2f}", (left, top), color(number)))
-    for text, place, background in labels:  # no frame crosses a text
-        _label(picture, text, place, background)
+    for text, corner, background in labels:  # last, so that no frame crosses a text
+        _label(picture, text, corner, background)
     return picture
 
 
@@ -55,14 +55,14 @@ def color(number: int) -> Rgb:
 
 
 def plain(text: str) -> str:
-    """The text in ASCII, as OpenCV's fonts have it: without accents, ? for other characters."""
+    """The text in ASCII, for OpenCV's fonts: without accents, ? for other characters."""
     base = unicodedata.normalize("NFKD", text)
     kept = "".join(c for c in base if not unicodedata.combining(c))
     return kept.encode("ascii", "replace").decode()
 
 
 def _label(picture: Pixels, text: str, corner: tuple[int, int], background: Rgb) -> None:
-    """Text on a filled box on top of a corner, or below it at the upper edge."""
+    """Draw text on a filled box above a corner, or below it at the upper edge."""
     height, width = picture.shape[:2]
     size = max(LEAST_TEXT, round(max(height, width) * TEXT))
     thickness = max(1, size // 14)

@@ -1,4 +1,4 @@
-"""A network that OpenCV's DNN module computes."""
+"""Networks computed by OpenCV's DNN module."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from yolo.network import Network
 
 
 class OpenCVNetwork:
-    """Computes like a Network what enters the heads; the heads themselves are ours.
+    """Computes the inputs of the heads with OpenCV; the heads themselves are ours.
 
-    So is the norm of [l2norm], between two networks of OpenCV's. OpenCV divides by its own BN
-    epsilon. Raises DarknetError where it can't run the network.
+    So is the norm of [l2norm], between two networks of OpenCV. OpenCV has another epsilon in BN.
+    Raises DarknetError where it can't run the network.
     """
 
     def __init__(self, network: Network) -> None:
@@ -52,7 +52,7 @@ class OpenCVNetwork:
 
 
 class _Part:
-    """A network in OpenCV: the outputs of those sections of the original, that it has."""
+    """A network in OpenCV; gives the outputs of those `wanted` original sections that it has."""
 
     def __init__(self, form: Portable, wanted: Sequence[int]) -> None:
         network = form.network
@@ -81,14 +81,14 @@ class _Part:
         return {i: np.asarray(b) for i, b in zip(self.names, blobs, strict=True)}
 
     def _blob(self, index: int) -> str:
-        """The last blob of a section: OpenCV counts an activation as if the next one made it."""
+        """The last blob of a section; OpenCV gives an activation the number of the next section."""
         found = None
         for name in self.net.getLayerNames():
             kind, _, number = name.rpartition("_")
             if number.isdigit() and int(number) - (kind in ACTIVATIONS) == index:
                 found = name
         if found is None:
-            raise DarknetError(f"{self.path}: OpenCV makes no output for section {index}")
+            raise DarknetError(f"{self.path}: OpenCV has no output for section {index}")
         return str(found)
 
     def _error(self, error: cv2.error) -> DarknetError:

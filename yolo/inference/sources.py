@@ -1,4 +1,4 @@
-"""Where pictures come from: image files, folders, lists, videos and cameras."""
+"""Sources of pictures: image files, folders, lists, videos and cameras."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VIDEOS = frozenset(
 
 @dataclass(frozen=True)
 class Source:
-    """A picture or a video; a camera is a video without end that is named by its number."""
+    """A picture or a video; a camera is an endless video whose path is its number."""
 
     path: str
     is_video: bool = False

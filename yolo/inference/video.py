@@ -16,7 +16,7 @@ from yolo.datasets.images import Pixels
 from yolo.errors import DarknetError, DataError
 from yolo.inference.sources import Source
 
-STANDARD_RATE = 25.0  # frames per second, where a video doesn't say
+STANDARD_RATE = 25.0  # frames per second of a video without a rate
 CODEC = "mp4v"
 
 
@@ -37,12 +37,12 @@ class Video:
 
     @property
     def count(self) -> int | None:
-        """How many frames it says that it has."""
+        """Number of frames according to the file; None for a camera, or where it is unknown."""
         count = int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT))
         return count if count > 0 and not self.source.is_camera else None
 
     def __iter__(self) -> Iterator[Pixels]:
-        """uint8 (H, W, C), RGB or grey"""
+        """Yield frames uint8 (H, W, C), RGB or grey."""
         code = cv2.COLOR_BGR2RGB if self.channels == 3 else cv2.COLOR_BGR2GRAY
         read, frame = self.capture.read()
         if not read:
@@ -59,7 +59,7 @@ class Video:
 
 
 class VideoFile:
-    """Writes an .mp4 that appears, whole, when the with block ends without an error."""
+    """Writes an .mp4 that appears complete when the with block ends without an error."""
 
     def __init__(self, path: Path, rate: float) -> None:
         self.path, self.rate = path, rate
@@ -77,7 +77,7 @@ class VideoFile:
         return self
 
     def write(self, frame: Pixels) -> None:
-        """uint8 (H, W, 3) RGB; all frames have one size."""
+        """Write a frame uint8 (H, W, 3) RGB; all frames must have one size."""
         if self.writer is None:
             height, width = frame.shape[:2]
             code = cv2.VideoWriter.fourcc(*CODEC)

@@ -1,4 +1,4 @@
-"""One class a section type; importing this package registers them all."""
+"""One class for each section type; importing this package registers them all."""
 
 from yolo.layers import (
     batchnorm,

@@ -85,7 +85,7 @@ IN_PLACE: dict[str, Function] = {
     "leaky": lambda x: F.leaky_relu_(x, 0.1),
     "relu": F.relu_,
 }
-# Their value depends on all channels of a place.
+# Their value depends on all channels of a cell.
 ACROSS_CHANNELS = frozenset(name for name in ACTIVATIONS if name.startswith("normalize_channels"))
 
 
@@ -106,7 +106,7 @@ class Activation(nn.Module):
         return ACTIVATIONS[self.name](x)
 
     def onto(self, x: Tensor) -> Tensor:
-        """As forward; x itself, which nothing else may need, may become the result."""
+        """The result of forward, in place where possible; nothing else may need x."""
         in_place = IN_PLACE.get(self.name)
         return in_place(x) if in_place else self(x)
 

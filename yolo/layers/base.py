@@ -47,22 +47,22 @@ class Layer(nn.Module):
     """One section: its shape rule, its forward, and its tensors in the order of the .weights file.
 
     `sources` are the sections that feed it (IMAGE for the network's input), `inputs` their shapes.
-    Subclasses set `out_shape`; a head is a section whose output nothing in the network may change.
+    Subclasses set `out_shape`; a head is a section whose output a cut must not change.
     """
 
     is_head = False
-    gives_boxes = False  # what it gives can be decoded to boxes
-    sees_patches = False  # trained on patches of images in place of jitter= and resize=
+    gives_boxes = False  # its output can be decoded to boxes
+    sees_patches = False  # trained on patches of images instead of jitter= and resize=
     computes = True  # its output isn't just its input
-    groups = 1  # parts of its input's channels that don't see each other
-    is_left_out = False  # no engine has it: what feeds it is the result
+    groups = 1  # groups of input channels that are processed separately
+    is_left_out = False  # no engine has it: exports end with its inputs
     in_darknet = True  # Darknet has it; else it is left out, or has substitutes
-    feeds = True  # others may use its output
+    feeds = True  # other sections may use its output
     follows = True  # the section before it feeds it
-    refers: tuple[str, ...] = ()  # keys with the indices of others that do
-    plain_type: str | None = None  # of a Bayesian section: the section that its means make
+    refers: tuple[str, ...] = ()  # keys with the indices of other sections that feed it
+    plain_type: str | None = None  # of a Bayesian section: the type with the posterior means
     plain_lacks: tuple[str, ...] = ()  # keys that the plain section doesn't have
-    owner: Layer | None = None  # the section whose tensors it uses in place of own ones
+    owner: Layer | None = None  # the section whose tensors it shares
     activation: Activation | None  # applied to its outputs
     out_shape: Shape
 
@@ -70,7 +70,7 @@ class Layer(nn.Module):
         super().__init__()
         for key in ("dontload", "dontloadscales"):
             if section.flag(key):
-                raise section.error(f"{key}=1: its tensors would not be in the file", key)
+                raise section.error(f"{key}=1 is not supported: the file would lack tensors", key)
         self.section = section
         self.activation = None
         self.sources = self.find_sources(section)
@@ -78,23 +78,23 @@ class Layer(nn.Module):
 
     @classmethod
     def find_sources(cls, section: Section) -> tuple[int, ...]:
-        """The sections that feed this one, as `follows` and `refers` say."""
+        """The sections that feed this one, from `follows` and `refers`."""
         before = (section.index - 1,) if cls.follows else ()
         named = ((key, index) for key in cls.refers for index in section.integers(key))
         return (*before, *(resolve(section, key, index) for key, index in named))
 
     @classmethod
     def classes_in(cls, section: Section) -> int | None:
-        """The number of classes of a section of this kind that gives boxes; None for others."""
+        """The number of classes of a section that gives boxes; None for other kinds."""
         return None
 
     @property
     def mixes(self) -> bool:
-        """True where each output has weights for several input channels: all of its group."""
+        """True where each output has weights for all input channels of its group, and not one."""
         return False
 
     def slots(self) -> dict[str, tuple[nn.Module, str]]:
-        """The place of each stored tensor, in the order of the .weights file."""
+        """Module and attribute of each stored tensor, in the order of the .weights file."""
         return {}
 
     def stored(self) -> dict[str, Tensor]:
@@ -102,7 +102,7 @@ class Layer(nn.Module):
         return {name: getattr(module, attr) for name, (module, attr) in self.slots().items()}
 
     def store(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over tensors without copying them; they must have the shapes of the stored ones."""
+        """Use tensors without copying them; raises CfgError unless they have the stored shapes."""
         for name, (module, attr) in self.slots().items():
             if tensors[name].shape != getattr(module, attr).shape:
                 shapes = tuple(tensors[name].shape), tuple(getattr(module, attr).shape)
@@ -113,18 +113,18 @@ class Layer(nn.Module):
                 module._buffers[attr] = tensors[name]
 
     def means(self) -> dict[str, Tensor]:
-        """The tensors that a plain section computes its mean output with."""
+        """The tensors with which a plain section computes the mean output."""
         return {name: tensor.detach() for name, tensor in self.stored().items()}
 
     def first(self, name: str) -> Tensor | None:
-        """The value that a tensor is centred on at first; None leaves that to its name."""
+        """The value around which a tensor is initialised; None for the default of its name."""
         return None
 
     def fresh(self, name: str, like: Tensor, random: torch.Generator) -> Tensor:
-        """A tensor of the shape of `like` that training starts with.
+        """An initial tensor for training, of the shape of `like`.
 
         Weights are He-normal over the fan-in (He et al., Delving Deep into Rectifiers, ICCV 2015),
-        scales and variances 1, the rest 0, unless `first` says otherwise.
+        scales and variances 1, the rest 0, unless `first` gives a value.
         """
         centre = self.first(name)
         if centre is not None:
@@ -135,11 +135,11 @@ class Layer(nn.Module):
         return torch.ones(like.shape) if name in ONES else torch.zeros(like.shape)
 
     def fresh_weights(self, like: Tensor, random: torch.Generator) -> Tensor:
-        """See `fresh`."""
+        """Initial weights, see `fresh`."""
         return he_normal(like, like.shape[1:].numel(), random)
 
     def start_source(self, fresh: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Fresh tensors of a section that feeds it → those that training is to start with."""
+        """Initial tensors of a section that feeds it, adapted to what it needs."""
         return fresh
 
     def widths(self, classes: int) -> dict[int, int]:
@@ -151,25 +151,25 @@ class Layer(nn.Module):
         return {}
 
     def substitutes(self) -> tuple[Written, ...] | None:
-        """Sections of Darknet that compute what it does; None where it is one itself."""
+        """Sections of Darknet that compute the same; None where it is one of Darknet's."""
         return None
 
     def outside(self) -> Outside | None:
-        """The part of it that must be computed outside where an engine has no substitutes."""
+        """The part that must be computed outside an engine without its substitutes; None mostly."""
         return None
 
     def described(self, place: Callable[[int], object]) -> dict[str, object]:
-        """For JSON: how its output comes of what feeds it, where it `is_left_out`.
+        """Description for JSON of the computation that an export leaves out (`is_left_out`).
 
-        `place` says where the output of a section is.
+        `place` returns the file and section of an output.
         """
         raise NotImplementedError
 
     def tie(self) -> None:
-        """Take over the tensors of the section that this one shares them with, if it does."""
+        """Use the tensors of `owner`, where there is one."""
 
     def count_parameters(self) -> int:
-        """Learnable numbers of its own."""
+        """Number of learnable values of its own."""
         return sum(t.numel() for t in self.stored().values() if isinstance(t, nn.Parameter))
 
     def macs(self) -> int:
@@ -177,16 +177,16 @@ class Layer(nn.Module):
         return 0
 
     def working_elements(self) -> int:
-        """Numbers that its forward holds for one image beside its inputs and its output."""
+        """Number of values that forward holds for one image beside inputs and output."""
         return 0
 
     def bounded(self, shape: Shape) -> Shape:
-        """The shape, if it is one; raises CfgError for an empty or an absurd one."""
+        """The shape itself; raises CfgError for one that is empty or too large."""
         if min(shape.channels, shape.height, shape.width) < 1:
             given = " + ".join(str(s) for s in self.inputs) or "nothing"
             raise self.section.error(f"makes an output of {shape} from {given}")
         if shape.elements > MOST_ELEMENTS:
-            raise self.section.error(f"makes an output of {shape}: more than Darknet can hold")
+            raise self.section.error(f"makes an output of {shape}: too large for Darknet")
         return shape
 
 
@@ -205,11 +205,11 @@ def register(*types: str) -> Callable[[Kind], Kind]:
 
 
 def kind_of(section: Section) -> Kind:
-    """The class for a section; raises CfgError for what isn't supported."""
+    """The class for a section; raises CfgError for a type that isn't supported."""
     if section.type in RECURRENT:
         raise section.error("is recurrent: only feed-forward networks can be read")
     if section.type not in _kinds:
-        raise section.error("is not a section that is known here")
+        raise section.error("is not a known section type")
     return _kinds[section.type]
 
 
@@ -219,7 +219,7 @@ def registered() -> dict[str, Kind]:
 
 
 def resolve(section: Section, key: str, index: int) -> int:
-    """Darknet's count for a layer index that may be relative; raises CfgError out of range."""
+    """The absolute index of a layer from one that may be relative; raises CfgError out of range."""
     target = section.index + index if index < 0 else index
     if target < 0:
         raise section.error(f"{key}={index} points before the first layer", key)
@@ -229,7 +229,7 @@ def resolve(section: Section, key: str, index: int) -> int:
 
 
 def he_normal(like: Tensor, fan_in: int, random: torch.Generator) -> Tensor:
-    """Weights of the shape of `like` whose outputs vary as their rectified inputs do."""
+    """Weights of the shape of `like` that keep the variance of rectified inputs."""
     return torch.randn(like.shape, generator=random) * math.sqrt(2 / fan_in)
 
 

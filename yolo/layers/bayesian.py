@@ -23,15 +23,15 @@ from yolo.layers.convolutional import Convolutional
 from yolo.layers.priors import FIRST_LOGVAR, PRIORS, Horseshoe, NormalJeffreys
 
 KEYS = ("prior", "clip_var", "tau0")  # beside those of the plain section
-# of the mean square of given weights: small ones of wide sections would drown in e^FIRST_LOGVAR
+# variance over the mean square of given weights: e^FIRST_LOGVAR would hide small ones
 FIRST_SHARE = 0.01
 LEAST_VARIANCE = 1e-16  # of an output; the root has no gradient at 0
 
 
 class Bayesian(Layer):
-    """What the two sections share; `deterministic` makes training use the means, too.
+    """The common part of both sections; `deterministic` makes training use the means, too.
 
-    `dropped` (G,) of bool are groups that are silenced, None where all live.
+    `dropped` (G,) of bool marks groups that are switched off, None for none.
     """
 
     plain_lacks = KEYS
@@ -40,10 +40,10 @@ class Bayesian(Layer):
     prior: NormalJeffreys | Horseshoe
 
     def _make_bayesian(self, groups: int) -> None:
-        """To be called when the plain section is complete."""
+        """Add posteriors and prior; called when the plain section is complete."""
         section = self.section
         if self.owner:
-            raise section.error("share_index= isn't for Bayesian sections", "share_index")
+            raise section.error("share_index= can't be used in Bayesian sections", "share_index")
         self.clip_var = section.number("clip_var", 0.0) if section.has("clip_var") else math.inf
         if self.clip_var <= 0:
             raise section.error(f"clip_var={self.clip_var:g}: expected more than 0", "clip_var")
@@ -54,24 +54,25 @@ class Bayesian(Layer):
 
     @property
     def _linear(self) -> nn.Conv2d | nn.Linear:
-        """What holds the means of weights and biases."""
+        """The module that holds the means of weights and biases."""
         raise NotImplementedError
 
     def slots(self) -> dict[str, tuple[nn.Module, str]]:
-        """Those of the plain section, then log-variances and the prior's."""
+        """Slots of the plain section, then of log-variances and the prior."""
         logvars: dict[str, tuple[nn.Module, str]] = {"weights_logvar": (self, "weight_logvar")}
         if self.bias_logvar is not None:
             logvars["biases_logvar"] = self, "bias_logvar"
         return super().slots() | logvars | self.prior.slots()
 
     def store(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over tensors; those of a plain section leave the others as they are."""
+        """Use tensors without copying them; those of a plain section leave the others unchanged."""
         plain = super().slots()
         if tensors.keys() == plain.keys():
             tensors = self.stored() | dict(tensors)
         super().store(tensors)
 
     def first(self, name: str) -> Tensor | None:
+        """The value around which a tensor is initialised: the prior's, or a small log-variance."""
         if name in self.prior.slots():
             return self.prior.first(name)
         if not name.endswith("_logvar"):
@@ -84,7 +85,7 @@ class Bayesian(Layer):
 
     @torch.no_grad()
     def excess(self) -> Tensor:
-        """How superfluous each group is (G,): log α, for a horseshoe the negative log-mode."""
+        """Excess (G,) of the groups, higher for superfluous ones: log α or negative log-mode."""
         return self.prior.excess()
 
     def scales(self) -> Tensor:
@@ -94,7 +95,7 @@ class Bayesian(Layer):
 
     @torch.no_grad()
     def moments(self) -> tuple[Tensor, Tensor]:
-        """Posterior means and variances of the weights, of their shape; 0 of dropped groups."""
+        """Posterior means and variances of the weights, of their shape; 0 in dropped groups."""
         mean, spread = self.scales(), self.prior.variance()
         if self.dropped is not None:
             spread = spread.masked_fill(self.dropped, 0)
@@ -105,10 +106,10 @@ class Bayesian(Layer):
 
     @torch.no_grad()
     def means(self) -> dict[str, Tensor]:
-        """Those of the plain section, the weights with their scales."""
+        """Tensors of the plain section, with the scales multiplied into the weights."""
         stored = self.stored()
-        found = {name: stored[name].detach() for name in super().slots()}
-        return found | {"weights": self.moments()[0]}
+        plain = {name: stored[name].detach() for name in super().slots()}
+        return plain | {"weights": self.moments()[0]}
 
     def kl(self) -> Tensor:
         """KL(posterior ‖ prior) of scales, weights and biases, summed."""
@@ -119,7 +120,7 @@ class Bayesian(Layer):
 
     @torch.no_grad()
     def clip(self) -> None:
-        """Keep the variances of weights and biases at most clip_var."""
+        """Limit the variances of weights and biases to clip_var."""
         if self.clip_var < math.inf:
             for logvar in (self.weight_logvar, self.bias_logvar):
                 if logvar is not None:
@@ -130,10 +131,10 @@ class Bayesian(Layer):
         return self.training and not self.deterministic
 
     def _drawn(self, mean: Tensor, x: Tensor) -> Tensor:
-        """Outputs of this mean for inputs x, with what the weights' uncertainty adds."""
+        """Outputs drawn around `mean`, with the variance from uncertain weights and inputs x."""
         kind = x.device.type
         narrow = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.half
-        # float16 has no room for squares; bfloat16 has
+        # squares overflow in float16, not in bfloat16
         with torch.autocast(kind, enabled=False) if narrow else nullcontext():
             variance = self._variance((x.float() if narrow else x).square())
         drawn: Tensor = _Drawn.apply(mean.to(variance), variance)
@@ -144,7 +145,7 @@ class Bayesian(Layer):
         raise NotImplementedError
 
     def _spread(self, values: Tensor) -> Tensor:
-        """A number a group (G,) so that it multiplies the weights."""
+        """One number for each group (G,), shaped to multiply the weights."""
         raise NotImplementedError
 
 
@@ -172,7 +173,7 @@ class BayesianConvolutional(Bayesian, Convolutional):
         return self._drawn(mean, x) * scales
 
     def normalize(self, x: Tensor) -> Tensor:
-        """BN; a dropped filter gives its shift, the mean of what it was."""
+        """The output of BN; a dropped filter gives its shift, the mean of its former output."""
         x = super().normalize(x)
         if self.bn is not None and self.dropped is not None:
             shift: Tensor = self.bn.bias  # type: ignore[assignment]
@@ -181,13 +182,13 @@ class BayesianConvolutional(Bayesian, Convolutional):
 
     @torch.no_grad()
     def means(self) -> dict[str, Tensor]:
-        """As of all Bayesian sections; the scales multiply biases, or silence what is dropped."""
-        found = super().means()
+        """Tensors of the plain section, with biases scaled or, with BN, dropped filters at 0."""
+        plain = super().means()
         if self.bn is None:
-            found["biases"] = found["biases"] * self.scales()
+            plain["biases"] = plain["biases"] * self.scales()
         elif self.dropped is not None:
-            found["scales"] = found["scales"].masked_fill(self.dropped, 0)
-        return found
+            plain["scales"] = plain["scales"].masked_fill(self.dropped, 0)
+        return plain
 
     def _variance(self, squared: Tensor) -> Tensor:
         bias = None if self.bias_logvar is None else self.bias_logvar.exp()
@@ -228,10 +229,11 @@ class BayesianConnected(Bayesian, Connected):
 
 
 class _Drawn(torch.autograd.Function):
-    """Normal numbers of these means and variances; half the passes that autograd would take."""
+    """Normal numbers of these means and variances, in half the passes that autograd would take."""
 
     @staticmethod
     def forward(ctx: Any, mean: Tensor, variance: Tensor) -> Tensor:
+        """Draw the numbers, of the shape of `mean`."""
         deviation = variance.clamp(min=LEAST_VARIANCE).sqrt_()
         # dense, then laid out alike: in channels_last randn_like draws number by number, which
         # takes eight times as long; in float32, as bfloat16's uniform numbers reach 1
@@ -248,7 +250,7 @@ class _Drawn(torch.autograd.Function):
 
 
 class _NormalKL(torch.autograd.Function):
-    """KL(N(mean, e^logvar) ‖ N(0, 1)), summed; a third of the memory that autograd would take."""
+    """KL(N(mean, e^logvar) ‖ N(0, 1)), summed, in a third of the memory that autograd needs."""
 
     @staticmethod
     def forward(ctx: Any, mean: Tensor, logvar: Tensor) -> Tensor:
@@ -269,5 +271,5 @@ def kl_normal(mean: Tensor, logvar: Tensor) -> Tensor:
 
 
 def bayesian_layers(layers: Iterable[Layer]) -> dict[int, Bayesian]:
-    """The Bayesian ones among a network's sections."""
+    """The Bayesian sections among a network's layers, by index."""
     return {i: layer for i, layer in enumerate(layers) if isinstance(layer, Bayesian)}

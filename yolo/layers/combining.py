@@ -15,7 +15,7 @@ NORMALIZATION = {"none": "none", "relu": "relu", "avg_relu": "relu", "softmax": 
 
 @register("route")
 class Route(Layer):
-    """The channels of its sources behind one another, or of each its slice `group_id`."""
+    """The channels of its sources, or of the slice `group_id` of each, one after the other."""
 
     follows = False
     refers = ("layers",)
@@ -50,7 +50,7 @@ class Route(Layer):
 
 @register("shortcut")
 class Shortcut(Layer):
-    """The layer before plus the layers `from`, in their common channels, weighted where asked."""
+    """The layer before plus the layers `from`, in their common channels, with optional weights."""
 
     activation: Activation
     refers = ("from",)
@@ -63,7 +63,7 @@ class Shortcut(Layer):
             if (shape.height, shape.width) != (self.out_shape.height, self.out_shape.width):
                 raise section.error(
                     f"from={section.text('from')}: layer {index} gives {shape}, the layer before "
-                    f"gives {self.out_shape}; AlexeyAB's Darknet aborts here",
+                    f"gives {self.out_shape}: width and height must be equal, as in Darknet",
                     "from",
                 )
         kind = section.choice("weights_type", "none", WEIGHTS)
@@ -105,7 +105,7 @@ class Shortcut(Layer):
 
 
 def normalised(weights: Tensor | None, normalization: str) -> list[Tensor] | None:
-    """One factor (C or 1,) a source from the stored weights; None where all are 1."""
+    """One factor (C or 1,) for each source, from the stored weights; None where all are 1."""
     if weights is None:
         return None
     if normalization == "relu":
@@ -118,7 +118,7 @@ def normalised(weights: Tensor | None, normalization: str) -> list[Tensor] | Non
 
 
 def _fitted(xs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """All but the first cut to the channels that it has."""
+    """Tensors cut to the number of channels of the first one."""
     return tuple(x[:, : xs[0].shape[1]] for x in xs)
 
 
@@ -140,7 +140,7 @@ class _Product(Layer):
         return super().find_sources(section)
 
     def check(self, factor: Shape, other: Shape) -> None:
-        """Raises CfgError where the shapes don't go together."""
+        """Raises CfgError where the shapes don't fit."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, other: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ class _Product(Layer):
 
 @register("scale_channels")
 class ScaleChannels(_Product):
-    """One factor a channel (squeeze and excite), or with scale_wh one a place."""
+    """One factor for each channel (squeeze and excite), or with scale_wh for each cell."""
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         self.scale_wh = section.flag("scale_wh")
@@ -173,7 +173,7 @@ class ScaleChannels(_Product):
 
 @register("sam")
 class Sam(_Product):
-    """One factor an element (spatial attention)."""
+    """One factor for each element (spatial attention)."""
 
     def check(self, factor: Shape, other: Shape) -> None:
         if factor != other:

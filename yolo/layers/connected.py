@@ -12,7 +12,7 @@ from yolo.layers.convolutional import batch_norm, bn_slots
 
 @register("connected")
 class Connected(Layer):
-    """A fully connected layer over all channels and places of its input."""
+    """A fully connected layer over all channels and cells of its input."""
 
     activation: Activation
 
@@ -21,9 +21,7 @@ class Connected(Layer):
         self.outputs = section.integer("output", 1, 1)
         inputs = self.inputs[0].elements
         if inputs * self.outputs > MOST_ELEMENTS:
-            raise section.error(
-                f"needs {inputs * self.outputs} weights: more than Darknet can hold"
-            )
+            raise section.error(f"needs {inputs * self.outputs} weights: too many for Darknet")
         self.normalized = section.flag("batch_normalize")
         self.activation = Activation(section, "logistic")
         self.out_shape = self.bounded(Shape(self.outputs, 1, 1))
@@ -46,9 +44,9 @@ class Connected(Layer):
         return self.activation.onto(self.normalize(self.weigh(x.flatten(1))))[:, :, None, None]
 
     def weigh(self, x: Tensor) -> Tensor:
-        """What enters BN: (N, inputs) → (N, outputs)"""
+        """The product with the weights, before BN: (N, inputs) → (N, outputs)."""
         return self.linear(x)
 
     def normalize(self, x: Tensor) -> Tensor:
-        """BN where there is one."""
+        """The output of BN, or x where there is none."""
         return x if self.bn is None else self.bn(x)

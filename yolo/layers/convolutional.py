@@ -22,7 +22,7 @@ def batch_norm(module: type[nn.BatchNorm1d] | type[nn.BatchNorm2d], channels: in
 
 
 def bn_slots(bn: nn.Module) -> dict[str, tuple[nn.Module, str]]:
-    """Scales, mean and variance, as every section with batch_normalize stores them."""
+    """Slots of scales, mean and variance, in the order of every section with batch_normalize."""
     attributes = {"scales": "weight", "mean": "running_mean", "variance": "running_var"}
     return {name: (bn, attribute) for name, attribute in attributes.items()}
 
@@ -49,7 +49,7 @@ class Convolutional(Layer):
         padding = section.integer("padding", 0)
         self.padding = self.size // 2 if section.flag("pad") else padding
         if self.size == 1 and self.stride[1] == 1 and (self.padding or self.stride[0] > 1):
-            # forward_convolutional_layer takes its input as it is where size and stride are 1
+            # forward_convolutional_layer uses its input unchanged where size and stride are 1
             raise section.error("a 1x1 convolution with padding or row stride: Darknet misreads it")
         self.groups = self._groups()
         self.normalized = section.flag("batch_normalize") or section.flag("cbn")
@@ -93,11 +93,11 @@ class Convolutional(Layer):
         return self.activation.onto(self.normalize(self.weigh(x)))
 
     def weigh(self, x: Tensor) -> Tensor:
-        """What enters BN: (N, C, H, W) → (N, filters, H', W')"""
+        """The convolution, before BN: (N, C, H, W) → (N, filters, H', W')."""
         return self.conv(x)
 
     def normalize(self, x: Tensor) -> Tensor:
-        """BN where there is one."""
+        """The output of BN, or x where there is none."""
         return x if self.bn is None else self.bn(x)
 
     def _groups(self) -> int:
@@ -128,9 +128,7 @@ class Convolutional(Layer):
                 "dilation",
             )
         if self.weight_count > MOST_ELEMENTS:
-            raise self.section.error(
-                f"needs {self.weight_count} weights: more than Darknet can hold"
-            )
+            raise self.section.error(f"needs {self.weight_count} weights: too many for Darknet")
         return self.bounded(Shape(self.filters, height, width))
 
     def _shared_with(self, earlier: Sequence[Layer]) -> tuple[Convolutional, ...]:

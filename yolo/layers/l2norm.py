@@ -1,4 +1,4 @@
-"""[l2norm]: every place's channels on the unit sphere, then a learned factor a channel."""
+"""[l2norm]: the channels of each cell divided by their norm, times a learned factor each."""
 
 from collections.abc import Sequence
 
@@ -19,11 +19,11 @@ kappa={eps:g}"""
 
 @register("l2norm")
 class L2Norm(Layer):
-    """x / √(Σx² + eps) over the channels, times a factor a channel.
+    """x / √(Σx² + eps) over the channels, times a factor for each channel.
 
-    `scale` is where the factors start, 20 as in SSD (Liu, Rabinovich and Berg: ParseNet, 2015,
-    arXiv 1506.04579). Theirs divides by √Σx² + eps; with 1e-10 only places that are all zero would
-    show it, and this is what Darknet can compute, as [normalization].
+    `scale` is the initial factor, 20 as in SSD (Liu, Rabinovich and Berg: ParseNet, 2015, arXiv
+    1506.04579). Theirs divides by √Σx² + eps; with 1e-10 that differs only in cells that are all
+    zero, and only this form can be computed by Darknet, as [normalization].
     """
 
     in_darknet = False
@@ -45,7 +45,7 @@ class L2Norm(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W)"""
-        # half floats have no room for squares, nor for what one over a norm of 0 is
+        # squares, and one over a norm of 0, overflow in half floats
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         norm = wide.square().sum(1, keepdim=True).add(self.eps).rsqrt()
         return (wide * norm * self.factors[:, None, None]).to(x)

@@ -13,7 +13,7 @@ from yolo.layers.base import MOST_ELEMENTS, Layer, Shape, empty, he_normal, regi
 
 @register("local")
 class Local(Layer):
-    """A convolution with weights of its own at every place (local_layer.c)."""
+    """A convolution with different weights at every cell (local_layer.c)."""
 
     activation: Activation
 
@@ -29,7 +29,7 @@ class Local(Layer):
         self.out_shape = self.bounded(Shape(self.filters, height, width))
         fan_in = shape.channels * self.size**2
         if self.out_shape.elements * fan_in > MOST_ELEMENTS:
-            raise section.error("needs more weights than Darknet can hold")
+            raise section.error("needs too many weights for Darknet")
         self.bias = nn.Parameter(empty(self.filters, height * width))
         self.weight = nn.Parameter(empty(height * width, self.filters, fan_in))
 

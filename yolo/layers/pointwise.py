@@ -1,4 +1,4 @@
-"""[activation], [dropout], [normalization], [implicit]: sections that keep the shape."""
+"""[activation], [dropout], [normalization], [implicit]: sections without weights over channels."""
 
 from collections.abc import Sequence
 
@@ -47,8 +47,8 @@ class Dropout(Layer):
 class Normalization(Layer):
     """Local response normalisation over `size` channels, as normalization_layer.c computes it.
 
-    Its running sum never adds channel size // 2 but subtracts it like the others; so every place
-    lacks that channel's square, if there is that channel.
+    Its running sum never adds channel size // 2 but subtracts it like the others; so the square of
+    that channel, if it exists, is missing in every sum.
     """
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:

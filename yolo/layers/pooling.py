@@ -10,7 +10,7 @@ from yolo.layers.base import Layer, Shape, register
 
 
 class _Pool(Layer):
-    """A window of Darknet's: `padding` (default size - 1) in all, half of it before the map."""
+    """Darknet's window: `padding` (default size - 1) in total, half of it before the map."""
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
@@ -38,7 +38,7 @@ class _Pool(Layer):
         return (length + self.padding - self.size) // stride + 1
 
     def _margins(self, length: int, out: int, stride: int) -> tuple[int, int]:
-        """Cells outside the map that the windows see before and after it."""
+        """Numbers of cells before and after the map that lie in windows."""
         before = self.padding // 2
         last = (out - 1) * stride - before
         if self.size <= before or last >= length:

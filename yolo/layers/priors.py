@@ -1,4 +1,4 @@
-"""The scales that a Bayesian section shares among the weights of a group, and their priors.
+"""Group scales of Bayesian sections, each shared by the weights of a group, and their priors.
 
 Louizos, Ullrich, Welling: Bayesian Compression for Deep Learning (NIPS 2017, arXiv 1705.08665).
 """
@@ -16,11 +16,11 @@ from yolo.cfg import Section
 from yolo.layers.base import empty
 
 EPSILON = 1e-8  # keeps log α finite where a mean is 0
-# of the sigmoids that approximate the divergence from the normal-Jeffreys prior (Molchanov,
+# constants of the sigmoids that approximate the KL from the normal-Jeffreys prior (Molchanov,
 # Ashukha, Vetrov: Variational Dropout Sparsifies Deep Neural Networks, ICML 2017)
 K1, K2, K3 = 0.63576, 1.87320, 1.48695
 FIRST_LOGVAR = -9.0
-FADED = 5.0  # log α, or the negative log-mode, of a group that carries nothing
+FADED = 5.0  # excess (log α, or the negative log-mode) of a superfluous group
 Names = dict[str, tuple[nn.Module, str]]
 
 
@@ -28,28 +28,28 @@ class Prior(Protocol):
     """The posterior of the groups' scales z (G,), and its divergence from the prior."""
 
     def slots(self) -> Names:
-        """Its tensors."""
+        """Module and attribute of each tensor."""
 
     def first(self, name: str) -> Tensor:
-        """What a tensor is centred on before any training."""
+        """The value around which a tensor is initialised."""
 
     def sample(self, count: int) -> Tensor:
-        """Scales for so many images: (count, G)"""
+        """Draw scales for `count` images: (count, G)."""
 
     def mean(self) -> Tensor:
-        """(G,)"""
+        """Posterior means (G,)."""
 
     def variance(self) -> Tensor:
-        """(G,)"""
+        """Posterior variances (G,)."""
 
     def excess(self) -> Tensor:
-        """How superfluous each group is, the more the higher: (G,)"""
+        """Excess (G,) of the groups, higher for superfluous ones."""
 
     def kl(self) -> Tensor:
         """KL(posterior ‖ prior), summed over all scales."""
 
     def fade(self, groups: Tensor) -> None:
-        """Make these groups (G,) of bool superfluous, as training does."""
+        """Make groups superfluous, given as a mask (G,)."""
 
 
 class NormalJeffreys(nn.Module):
@@ -79,7 +79,7 @@ class NormalJeffreys(nn.Module):
         return self.z_logvar - (self.z_mean.square() + EPSILON).log()
 
     def kl(self) -> Tensor:
-        """Up to a constant: approximated as a sum of sigmoids of log α."""
+        """KL up to a constant, approximated by a sum of sigmoids of log α."""
         alpha = self.excess()
         return (K1 - K1 * torch.sigmoid(K2 + K3 * alpha) + F.softplus(-alpha) / 2).sum()
 
@@ -109,7 +109,7 @@ class Horseshoe(nn.Module):
         return {name: (self, name) for name in self._parameters}
 
     def first(self, name: str) -> Tensor:
-        """Scales begin at 1: the heavy tail of s's second part makes up for the small first one."""
+        """Initial value: scales start at 1, the inverse Gamma part of s compensates the other."""
         if name == "global_mean":
             scale = 2 * math.log(self.tau0)
             return torch.tensor([[scale], [-scale]])
@@ -132,7 +132,7 @@ class Horseshoe(nn.Module):
         return variance - mean
 
     def kl(self) -> Tensor:
-        """Of the four log-normal posteriors, exactly."""
+        """KL of the four log-normal posteriors, exact."""
         total = torch.zeros(()).to(self.global_mean)
         for mean, logvar, scale in (
             (self.global_mean, self.global_logvar, self.tau0**2),
@@ -147,7 +147,7 @@ class Horseshoe(nn.Module):
         self.local_mean[:, groups] = -FADED
 
     def _log_moments(self) -> tuple[Tensor, Tensor]:
-        """μ and σ² of log z: (G,)"""
+        """μ and σ² (G,) of log z."""
         mean = self.global_mean.sum(0) + self.local_mean.sum(0)
         variance = self.global_logvar.exp().sum(0) + self.local_logvar.exp().sum(0)
         return mean / 2, variance / 4

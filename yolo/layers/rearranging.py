@@ -81,7 +81,7 @@ class Reorg3d(_Reorg):
 
 @register("reorg")
 class Reorg(_Reorg):
-    """The first Darknet's reorganisation, which mixes channels and places (reorg_old_layer.c).
+    """The original Darknet's [reorg], which mixes channels and cells (reorg_old_layer.c).
 
     Its input is read as if it were a map of (C / stride², H·stride, W·stride).
     """

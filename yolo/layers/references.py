@@ -1,4 +1,4 @@
-"""References of sections to others, renumbered."""
+"""References of sections to other sections, and their renumbering."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from collections.abc import Mapping
 from yolo.layers import Layer
 from yolo.layers.base import resolve
 
-SHARING = "share_index"  # refers to another section, too, though that doesn't feed it
+SHARING = "share_index"  # refers to a section that doesn't feed it
 
 
 def references(layer: Layer) -> dict[str, tuple[int, ...]]:
-    """The sections, in Darknet's count, that each key of a section names."""
+    """The absolute indices of the sections that each key of a section names."""
     section = layer.section
     keys = (key for key in (*layer.refers, SHARING) if section.has(key))
     return {key: tuple(resolve(section, key, i) for i in section.integers(key)) for key in keys}
 
 
-def renumbered(layer: Layer, places: Mapping[int, int]) -> dict[str, object]:
-    """New values for the keys that name other sections, where section i is now section places[i].
+def renumbered(layer: Layer, index_map: Mapping[int, int]) -> dict[str, object]:
+    """New values for the keys that name other sections, where section i becomes index_map[i].
 
-    What is relative stays relative; values that are still right aren't among them.
+    Relative indices stay relative; unchanged values are left out.
     """
-    found: dict[str, object] = {}
-    here = places[layer.section.index]
+    edits: dict[str, object] = {}
+    here = index_map[layer.section.index]
     for key, sections in references(layer).items():
         old = layer.section.integers(key)
         pairs = zip(old, sections, strict=True)
-        new = tuple(places[i] - here if given < 0 else places[i] for given, i in pairs)
+        new = tuple(index_map[i] - here if given < 0 else index_map[i] for given, i in pairs)
         if new != old:
-            found[key] = ",".join(map(str, new))
-    return found
+            edits[key] = ",".join(map(str, new))
+    return edits

@@ -1,4 +1,4 @@
-"""Sections as texts, for engines that don't know the type of one."""
+"""Sections as text, for engines that don't know a section type."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Written:
-    """A section as a cfg has it, with its tensors."""
+    """The text of a section in a cfg, with its tensors."""
 
     text: str
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
@@ -22,10 +22,10 @@ class Written:
 
 @dataclass(frozen=True)
 class Outside:
-    """The first part of a section, where whoever runs the network is to compute it.
+    """The first part of a section, to be computed outside the engine.
 
-    `compute` takes and gives (N, C, H, W); `formula` says it in words, of x and these `numbers`.
-    `rest` are the sections that follow.
+    `compute` maps (N, C, H, W) to (N, C, H, W); `formula` describes it with x and the `numbers`.
+    `rest` are the sections that compute the other part.
     """
 
     compute: Callable[[Floats], Floats]
@@ -50,5 +50,5 @@ def depthwise(channels: int, activation: str = "linear") -> str:
 
 
 def route(source: int) -> str:
-    """The output of one section, counted as Darknet does: from the first, or, negative, back."""
+    """A [route] to the output of one section; a negative index counts back."""
     return f"[route]\nlayers={source}"

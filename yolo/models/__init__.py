@@ -1,1 +1,1 @@
-"""Models: loaded, saved, initialised."""
+"""Loading, saving and initialising models."""

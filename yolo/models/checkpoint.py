@@ -24,7 +24,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network's cfg and tensors, and what training needs to go on (empty where there is none).
+    """A network's cfg and tensors, and the state of its training (empty where there is none).
 
     `training` holds numbers, texts, tensors, and lists and dicts of them.
     """
@@ -35,14 +35,14 @@ class Checkpoint:
     training: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def copy(self) -> Checkpoint:
-        """The same with tensors of its own."""
+        """A copy with tensors of its own."""
         state = {i: {n: t.clone() for n, t in ts.items()} for i, ts in self.state.items()}
         return Checkpoint(self.cfg, state, self.header, self.training)
 
     def network(self, cfg: Cfg | None = None) -> Network:
         """The network with the tensors; raises DarknetError where they don't fit the cfg.
 
-        `cfg` takes the place of its own; a Bayesian section may take its means from a plain one.
+        `cfg` replaces its own; a Bayesian section may take its means from a plain one.
         """
         network = Network(cfg or self.cfg)
         for index, stored in network.state().items():
@@ -57,14 +57,14 @@ class Checkpoint:
 
 
 def checkpoint_writer(checkpoint: Checkpoint) -> Writer:
-    """What writes a checkpoint to an open file."""
+    """A writer of a checkpoint."""
     content = {
         "format": FORMAT,
         "cfg": checkpoint.cfg.to_bytes().decode("latin-1"),
         "path": checkpoint.cfg.path,
         "header": list(astuple(checkpoint.header)),
         "tensors": {
-            # as it lies in memory: another layout would round differently when training goes on
+            # with its memory layout: a resumed training would round differently with another
             f"{index}.{name}": tensor.detach().cpu()
             for index, tensors in checkpoint.state.items()
             for name, tensor in tensors.items()
@@ -75,7 +75,7 @@ def checkpoint_writer(checkpoint: Checkpoint) -> Writer:
     def write(file: BinaryIO) -> None:
         try:
             torch.save(content, file)
-        except RuntimeError as error:  # all that torch says of a full disk
+        except RuntimeError as error:  # torch's error for a full disk
             raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
     return write
@@ -98,7 +98,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         raise WeightsError(f"{path}: is not a checkpoint, or is damaged") from error
     try:
         if content["format"] != FORMAT:
-            raise WeightsError(f"{path}: a checkpoint of format {content['format']} is not known")
+            form = f"a checkpoint of format {content['format']}"
+            raise WeightsError(f"{path}: {form}, this version reads {FORMAT}")
         cfg = Cfg(content["cfg"].encode("latin-1"), content["path"])
         state = _state(content["tensors"])
         return Checkpoint(cfg, state, Header(*content["header"]), content["training"])
@@ -107,7 +108,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def is_checkpoint(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is named as a checkpoint."""
+    """True for a file with the name of a checkpoint."""
     return Path(path).suffix in (".pt", ".pth")
 
 

@@ -1,4 +1,4 @@
-"""The same network for another number of classes."""
+"""A network for another number of classes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from yolo.cfg import Cfg
 from yolo.layers import Layer
 from yolo.network import Network
 
-COUNTS = {"convolutional": "filters", "connected": "output"}  # what says how much a section gives
+COUNTS = {"convolutional": "filters", "connected": "output"}  # keys of the number of outputs
 
 
 def with_classes(cfg: Cfg, classes: int) -> Cfg:
-    """A copy whose heads know `classes` classes, what feeds them as wide as that needs.
+    """A copy whose heads have `classes` classes, with as many channels before them as that needs.
 
     Raises CfgError where a head isn't fed by a [convolutional] or [connected] section of its own.
     """
@@ -26,7 +26,7 @@ def with_classes(cfg: Cfg, classes: int) -> Cfg:
 
 
 def _feed(network: Network, layer: Layer, width: int) -> dict[int, dict[str, object]]:
-    """Give a section that width; what keeps its channels as they are passes the wish on."""
+    """Edits that give a section this width, or the one before it if it keeps the channels."""
     key = COUNTS.get(layer.plain_type or layer.section.type)
     if key:
         return {layer.section.index: {key: width}}

@@ -1,4 +1,4 @@
-"""Tensors to start training from: fresh ones, or those of another network that fit."""
+"""Initial tensors for training: fresh ones, or fitting ones of another network."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from yolo.network import Network
 
 
 def initialize(network: Network, seed: int = 0) -> None:
-    """Give every tensor that a section hasn't got yet a value that training starts with.
+    """Initialise every tensor that has no value yet.
 
-    A section says what that is (Layer.fresh), and a head what becomes of it in what feeds the head.
+    The values come from the section (Layer.fresh); a head adapts those of the section before it.
     """
     random = torch.Generator().manual_seed(seed)
     for index, layer in enumerate(network.layers):
@@ -25,10 +25,10 @@ def initialize(network: Network, seed: int = 0) -> None:
 
 
 def transfer(network: Network, other: Network) -> list[int]:
-    """Take over the tensors of the sections that have the same type and shapes in `other`.
+    """Copy the tensors of the sections that have the same type and shapes in `other`.
 
-    Sections are compared in order, so a network with other classes keeps all but what feeds its
-    heads. Returns the sections that found nothing.
+    Sections are compared by index, so a network with other classes gets all but the sections before
+    its heads. Returns the sections that got nothing.
     """
     state = other.state()
     missing = []

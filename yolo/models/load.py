@@ -1,4 +1,4 @@
-"""A cfg and its weights, in any of the forms that commands take."""
+"""Loading a cfg with its weights, in any of the forms that commands accept."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ RANDOM = "random"  # random or random:SEED in place of a weights file
 
 
 def is_random(weights: str) -> bool:
-    """Whether `random` or `random:SEED` stands in place of a weights file."""
+    """True for `random` or `random:SEED` instead of a weights file."""
     return weights.partition(":")[0] == RANDOM
 
 
 def load_model(cfg: str | None, weights: str) -> tuple[Network, Header]:
     """A network with the tensors of a .weights or .pt file, or with `random[:SEED]` ones.
 
-    A .pt carries its cfg, so none is needed; one that is given takes its place. Raises
+    A .pt contains its cfg, so `cfg` may be None; one that is given replaces it. Raises
     DarknetError; WeightsError where sections are left without tensors.
     """
     if is_checkpoint(weights):
@@ -29,7 +29,7 @@ def load_model(cfg: str | None, weights: str) -> tuple[Network, Header]:
         _check_complete(network, weights)
         return network, checkpoint.header
     if cfg is None:
-        raise DarknetError(f"{weights}: needs its cfg; only a .pt file carries one")
+        raise DarknetError(f"{weights}: needs a cfg; only a .pt file contains its own")
     network = Network(Cfg.load(cfg))
     if is_random(weights):
         seed = weights.partition(":")[2] or "0"
@@ -50,5 +50,5 @@ def _check_complete(network: Network, weights: str) -> None:
                 missing = layer.section.error("has no posterior yet: train it, or use a plain cfg")
                 raise WeightsError(f"{weights}: holds a plain model: {missing}")
             raise WeightsError(
-                f"{weights}: holds only a backbone: {layer.section.error('has none')}"
+                f"{weights}: holds only a backbone: {layer.section.error('gets no tensors')}"
             )

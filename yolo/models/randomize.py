@@ -19,18 +19,18 @@ from yolo.models.initialize import initialize
 from yolo.network import Network
 
 MOST_BYTES = 2**33
-NOISE = 0.5  # share of a Bayesian section's groups that carry nothing
+NOISE = 0.5  # share of a Bayesian section's groups that are made superfluous
 
 
 def randomize(network: Network, seed: int = 0) -> None:
     """Fill a network: He weights, BN statistics measured on smooth noise, spread γ and β.
 
-    Of a Bayesian network half of the groups are noise.
-    He et al., Delving Deep into Rectifiers (ICCV 2015). Raises CfgError for a network that is
-    too large for memory.
+    He et al., Delving Deep into Rectifiers (ICCV 2015). Half of a Bayesian network's groups are
+    made superfluous. Raises CfgError for a network that is too large for memory.
     """
     if 4 * network.count_floats() > MOST_BYTES:
-        raise CfgError(f"{network.cfg.path}: needs {4 * network.count_floats() / 2**30:.0f} GiB")
+        needed = f"needs {4 * network.count_floats() / 2**30:.0f} GiB for its weights"
+        raise CfgError(f"{network.cfg.path}: {needed}, at most {MOST_BYTES / 2**30:.0f} are used")
     check_memory(network)
     random = torch.Generator().manual_seed(seed)
     plain = network.plain()
@@ -53,15 +53,15 @@ def randomize(network: Network, seed: int = 0) -> None:
 
 
 def check_memory(network: Network) -> None:
-    """Raises CfgError where a section needs more memory than there should be for one image."""
+    """Raises CfgError where a section needs too much memory for one image."""
     for layer in network.layers:
         maps = sum(shape.elements for shape in (*layer.inputs, layer.out_shape))
         size = 4 * (maps + layer.working_elements())
         if size > MOST_BYTES // 4:
             given = " + ".join(map(str, layer.inputs))
             raise layer.section.error(
-                f"takes {size / 2**30:.1f} GiB to make {layer.out_shape} from {given}: "
-                f"more than {MOST_BYTES // 4 / 2**30:g} GiB are not used for one section"
+                f"needs {size / 2**30:.1f} GiB to make {layer.out_shape} from {given}: "
+                f"at most {MOST_BYTES // 4 / 2**30:g} GiB are used for one section"
             )
 
 
@@ -79,7 +79,7 @@ def smooth_noise(shape: Shape, count: int, random: torch.Generator) -> Tensor:
 def _fill(layer: nn.Module, x: Tensor, random: torch.Generator) -> None:
     assert isinstance(layer, Layer)
     if not x.isfinite().all():
-        raise layer.section.error("with made-up weights, what enters it is not finite")
+        raise layer.section.error("with random weights its input is not finite")
     tensors = {n: _about(layer.first(n), t, random) for n, t in layer.stored().items()}
     if not tensors:
         layer.tie()
@@ -104,7 +104,7 @@ def _fill(layer: nn.Module, x: Tensor, random: torch.Generator) -> None:
 
 
 def _about(centre: Tensor | None, like: Tensor, random: torch.Generator) -> Tensor:
-    """What a tensor starts training with, spread; 0 where that has other reasons."""
+    """Random values around `centre`; 0 where that is None."""
     if centre is None:
         return torch.zeros(like.shape)
     return centre * (1 + 0.2 * torch.randn(like.shape, generator=random))
@@ -119,7 +119,7 @@ def _he(layer: Convolutional | Connected | Local) -> float:
 
 
 def _before_bn(layer: Layer, x: Tensor) -> Tensor:
-    """(N, C, …) before the batch normalisation."""
+    """The input (N, C, …) of the batch normalisation."""
     if isinstance(layer, Connected):
         return layer.linear(x.flatten(1))
     assert isinstance(layer, Convolutional)
@@ -142,8 +142,8 @@ def _calibrate(tensors: dict[str, Tensor], y: Tensor, random: torch.Generator) -
     tensors["mean"].copy_(rows.mean(1) + deviation * normal(0.2))
     tensors["variance"].copy_(deviation.square() * uniform(0.6, 1.6))
     tensors["scales"].copy_(uniform(0.1, 1.3))
-    # centred shifts let differences, rounding noise too, grow with every layer of a random network
-    # (Yang et al., A Mean Field Theory of Batch Normalization, ICLR 2019); these keep it small
+    # with shifts around 0, differences such as rounding noise grow in every layer of a random
+    # network (Yang et al., A Mean Field Theory of Batch Normalization, ICLR 2019)
     tensors["biases"].copy_(0.5 + normal(0.5))
 
 

@@ -34,17 +34,17 @@ class Header:
 
     @property
     def wide(self) -> bool:
-        """Whether `seen` has 64 bits (parser.c: load_weights_upto)."""
+        """True where `seen` has 64 bits (parser.c: load_weights_upto)."""
         return self.major * 10 + self.minor >= 2 and self.major < 1000 and self.minor < 1000
 
     @property
     def transposed(self) -> bool:
-        """Whether connected sections store their weights as (in, out)."""
+        """True where connected sections store their weights as (in, out)."""
         return self.major > 1000 or self.minor > 1000
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return 20 if self.wide else 16
 
     def to_bytes(self) -> bytes:
@@ -53,7 +53,7 @@ class Header:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Header:
-        """Raises struct.error for fewer bytes than a header has."""
+        """The header at the start of a file; raises struct.error for too few bytes."""
         header = cls(*struct.unpack_from("<iii", content))
         (seen,) = struct.unpack_from("<Q" if header.wide else "<I", content, 12)
         return cls(header.major, header.minor, header.revision, seen)
@@ -64,11 +64,10 @@ def load_weights(
 ) -> Header:
     """Give a network the tensors of a file, mapped into memory, not copied.
 
-    `cutoff` reads only the first sections, for a file that holds a backbone; a file named as
-    Darknet names those (darknet53.conv.74) sets it itself. Sections that such a file doesn't
-    reach keep the tensors that they have.
+    With `cutoff` only that many sections are read, for a file that holds a backbone; the name of
+    such a file in Darknet (darknet53.conv.74) sets it. The other sections keep their tensors.
     A Bayesian network takes its means from the file, which holds plain sections.
-    Raises WeightsError for a file that is too short, too long or not finite; it names the section.
+    Raises WeightsError, naming the section, for a file that is too short, too long or not finite.
     """
     plain = network.plain()
     if plain is not network:
@@ -98,16 +97,16 @@ def load_weights(
     left = FLOAT.itemsize * (len(numbers) - start) + rest
     if left:
         until = "" if cutoff is None else f" (the last of the first {cutoff})"
-        where = last.error(f"{left} bytes are left behind this section{until}")
+        where = last.error(f"{left} bytes are left after this section{until}")
         raise WeightsError(f"{path}: too long: {where}")
     network.store(state)
     return header
 
 
 def weights_writer(network: Network, header: Header) -> Writer:
-    """What writes a network's .weights file to an open file.
+    """A writer of a network's .weights file.
 
-    Raises WeightsError for a Bayesian one: its posteriors have no place in the file.
+    Raises WeightsError for a Bayesian network: the file can't hold posteriors.
     """
     for layer in network.layers:
         if layer.plain_type:
@@ -135,12 +134,12 @@ def save_weights(
 
 
 def weights_size(network: Network, header: Header | None = None) -> int:
-    """Bytes of the .weights file, of a Bayesian network's means."""
+    """Size of the .weights file in bytes; of a Bayesian network, with its means."""
     return (header or Header()).size + FLOAT.itemsize * network.plain().count_floats()
 
 
 def _stored(network: Network, header: Header) -> Iterator[tuple[int, str, Tensor, bool]]:
-    """Section, name, tensor and whether the file holds it transposed, in the file's order."""
+    """Yield section, name, tensor, and True where it is transposed, in the file's order."""
     for index, tensors in network.state().items():
         connected = network.layers[index].section.type == "connected"
         for name, tensor in tensors.items():
@@ -157,7 +156,7 @@ def _without_meta(state: State) -> State:
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[Header, np.ndarray, int]:
-    """Header, numbers, and how many bytes behind them are no whole number."""
+    """Header, numbers, and the count of bytes after the last complete number."""
     try:
         size = os.stat(path).st_size
         with open(path, "rb") as file:

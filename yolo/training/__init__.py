@@ -1,1 +1,1 @@
-"""Training: what is learned from, how fast, and what is kept of it."""
+"""Training: loaders, losses, optimiser, the loop, and its files."""

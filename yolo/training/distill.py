@@ -1,4 +1,4 @@
-"""Distillation: a teacher's heads say more than the truth does."""
+"""Distillation: a loss against the heads of a teacher network."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from yolo.network import Network
 class Distillation:
     """The loss of a student against a teacher at its heads.
 
-    `output`: it is to say what the teacher says. Objectness by the cross entropy; classes, too, and
-    boxes by half the squared error, both weighted by the teacher's objectness, so that background
-    teaches nothing else (Mehta & Ozturk, Object Detection at 200 Frames per Second, 2018). Where a
-    softmax gives the classes, theirs are compared at a temperature, times its square (Hinton,
-    Vinyals & Dean, Distilling the Knowledge in a Neural Network, 2015). The teacher's own entropy
-    is subtracted: nothing is lost by a student that equals its teacher.
-    `bounded`: boxes of truths only, half the squared error of those that, with `margin`, are
-    worse than the teacher's (Chen et al., Learning Efficient Object Detection Models with
-    Knowledge Distillation, NIPS 2017). `both` is the sum. Raises CfgError where heads differ.
+    Form `output`: the student should give the teacher's output. Objectness and classes are compared
+    by cross entropy, boxes by half the squared error; classes and boxes are weighted by the
+    teacher's objectness, so that background only affects objectness (Mehta & Ozturk, Object
+    Detection at 200 Frames per Second, 2018). Classes of a softmax are compared at a temperature,
+    times its square (Hinton, Vinyals & Dean, Distilling the Knowledge in a Neural Network, 2015).
+    The teacher's own entropy is subtracted: a student that equals its teacher has a loss of 0.
+    Form `bounded`: half the squared error of the boxes of truths that, with `margin`, are worse
+    than the teacher's (Chen et al., Learning Efficient Object Detection Models with Knowledge
+    Distillation, NIPS 2017). `both` is the sum. Raises CfgError where heads differ.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class Distillation:
         self.temperature, self.margin = temperature, margin
 
     def loss(self, images: Tensor, inputs: Mapping[int, Tensor], targets: GroundTruth) -> Tensor:
-        """The loss, summed over the images; only the student's tensors get a gradient of it.
+        """The loss, summed over the images; only the student's tensors get a gradient.
 
-        `images` (N, C, H, W) in [0, 1]; what enters the student's heads, by the section that it
-        comes from; and what the images show.
+        `images` (N, C, H, W) in [0, 1]; `inputs` of the student's heads, by the index of the
+        section that they come from.
         """
         with torch.no_grad():
             hints = self.teacher(images, collect=self.teacher.head_inputs)
@@ -80,10 +80,10 @@ class Distillation:
 
 
 def check_heads(student: Network, teacher: Network) -> list[tuple[Layer, Layer]]:
-    """The student's heads, each with the teacher's that it learns from, in their order.
+    """Pairs of the student's and the teacher's heads, in order.
 
-    They must predict the same: types, maps for an image of the student's size, classes, anchors.
-    Raises CfgError that names both sections where they don't.
+    Types, maps for an image of the student's size, classes and anchors must be equal. Raises
+    CfgError, naming both sections, where they differ.
     """
     channels = [f"reads {n.image.channels} channels" for n in (student, teacher)]
     _check_equal(student.cfg.net, teacher.cfg.net, *channels)
@@ -109,5 +109,5 @@ def _check_equal(mine: Section, its: Section, trait: str, asked: str) -> None:
 
 
 def _traits(head: Layer) -> list[str]:
-    """The traits that a head and its teacher's must share, in words; raises CfgError."""
+    """Descriptions of what a head and its teacher's must have in common; raises CfgError."""
     return [f"is a [{head.section.type}]", *teaching_of(head).traits]

@@ -1,4 +1,4 @@
-"""The moving average of a network's tensors."""
+"""Moving average of a network's tensors."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from yolo.network import Network
 
 
 class Ema:
-    """Averages parameters and BN statistics over the steps; what is evaluated and kept.
+    """Averages parameters and BN statistics over the steps; `network` is evaluated and saved.
 
-    The decay grows with the steps, min(decay, (1 + t) / (10 + t)), so that early values don't
-    stay (tensorflow's ExponentialMovingAverage).
+    The decay grows with the steps, min(decay, (1 + t) / (10 + t)), so that early values are
+    forgotten (tensorflow's ExponentialMovingAverage).
     """
 
     def __init__(self, network: Network, decay: float) -> None:
@@ -28,7 +28,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, network: Network) -> None:
-        """Take in the tensors after one more step."""
+        """Add the tensors after one more step to the average."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps)) if self.decay else 0.0
         mine, theirs = self.network.state(), network.state()

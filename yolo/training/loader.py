@@ -1,4 +1,4 @@
-"""Mini-batches to train with, as a cfg asks for them."""
+"""Mini-batches for training, for the input of a cfg."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def training_loader(
     cache: int = 0,
     size: tuple[int, int] | None = None,
 ) -> TrainingLoader:
-    """The mini-batches of an epoch, from step `start` on, augmented as [net] and the heads ask.
+    """The mini-batches of an epoch, from step `start` on, augmented as set in [net] and the heads.
 
     A step is `batch` images, cut into `subdivisions` mini-batches; with `world` processes, process
-    `rank` gets its part of them. What is drawn for an image depends only on seed, epoch and its
+    `rank` gets its part of them. Random numbers of an image depend only on seed, epoch and
     position, never on workers or processes. `cache`: MiB of decoded files that the workers share.
     `size`: width and height instead of those of [net] and of `random=`. Raises DarknetError.
     """
@@ -55,7 +55,7 @@ def training_loader(
 
 
 def views_of(cfg: Cfg) -> Views:
-    """The views that the last head with boxes asks for; raises CfgError for bad settings."""
+    """The crop and scale settings of the last head with boxes; raises CfgError for bad ones."""
     heads = box_sections(cfg)
     if not heads:
         return Views()

@@ -1,4 +1,4 @@
-"""The optimiser that [net] asks for, and when a section learns."""
+"""The optimiser of [net], and the steps from which sections learn."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from yolo.layers import Layer
 from yolo.network import Network
 from yolo.training.settings import Settings
 
-# A variance has to grow by a factor of thousands: with the rate of the weights, that alone would
-# take tens of epochs of MNIST, in which the groups that come late never fade.
+# The variance of a superfluous group has to grow by a factor of thousands. At the learning rate of
+# the weights that alone would take tens of epochs of MNIST, and some groups would never get there.
 SPREAD_RATE = 10.0
 
 
@@ -30,13 +30,13 @@ def make_optimizer(network: Network, settings: Settings) -> Optimizer:
         for name, tensor in layer.stored().items():
             if isinstance(tensor, nn.Parameter) and tensor.requires_grad:
                 is_bayesian = layer.plain_type is not None
-                # a Bayesian section's prior pulls at its weights already
+                # a Bayesian section's prior regularises its weights already
                 decays = name == "weights" and not is_bayesian
                 is_spread = is_bayesian and layer.first(name) is not None
-                hurry = SPREAD_RATE if is_spread else 1.0
-                groups.setdefault((scale * hurry, thaw, decays), []).append(tensor)
+                factor = SPREAD_RATE if is_spread else 1.0
+                groups.setdefault((scale * factor, thaw, decays), []).append(tensor)
     if not groups:
-        raise network.cfg.net.error("nothing is left to train")
+        raise network.cfg.net.error("nothing is left to train: all sections are frozen")
     parameters = [
         {"params": group, "scale": scale, "thaw": thaw, "weight_decay": settings.decay * decays}
         for (scale, thaw, decays), group in groups.items()
@@ -53,7 +53,7 @@ def make_optimizer(network: Network, settings: Settings) -> Optimizer:
 
 
 def update(optimizer: Optimizer, scaler: torch.amp.GradScaler, rate: float, step: int) -> None:
-    """One step with its learning rate; what hasn't thawed stays as it is, without decay."""
+    """One step at this learning rate; frozen parameters stay unchanged, without decay."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["scale"]
         if step < group["thaw"]:
@@ -67,21 +67,21 @@ def update(optimizer: Optimizer, scaler: torch.amp.GradScaler, rate: float, step
 def thaws(network: Network, layer: Layer, settings: Settings) -> float:
     """The step from which a section learns, infinite for never (network_kernels.cu).
 
-    stopbackward=1 freezes all sections up to its own, stopbackward=N and dont_update=N the first N
-    steps, burnin_update=N does N burn-ins; train_only_bn=1 leaves statistics alone to be learned,
-    in front of it, too.
+    stopbackward=1 freezes its section and all before it for ever, stopbackward=N for N steps;
+    dont_update=N freezes its own section for N steps, burnin_update=N for N burn-ins;
+    train_only_bn=1 lets its section and all before it learn only BN's statistics.
     """
-    behind = network.cfg.layers[layer.section.index :]
-    if any(s.flag("train_only_bn") or s.integer("stopbackward", 0) == 1 for s in behind):
+    later = network.cfg.layers[layer.section.index :]  # its own section included
+    if any(s.flag("train_only_bn") or s.integer("stopbackward", 0) == 1 for s in later):
         return math.inf
     own = layer.section
-    steps = [s.integer("stopbackward", 0) for s in behind] + [own.integer("dont_update", 0)]
+    steps = [s.integer("stopbackward", 0) for s in later] + [own.integer("dont_update", 0)]
     burn_in = own.integer("burnin_update", 0) * settings.burn_in
     return max(max(steps) * settings.stretch, burn_in)
 
 
 def freeze(network: Network) -> None:
-    """Take the gradient from what will never learn."""
+    """Switch off the gradient of parameters that never learn."""
     for layer in network.layers:
         learns = thaws(network, layer, Settings()) < math.inf
         for tensor in layer.stored().values():
@@ -90,7 +90,7 @@ def freeze(network: Network) -> None:
 
 
 def train_mode(network: Network) -> None:
-    """Training behaviour, but for sections in front of stopbackward=1: their statistics stay."""
+    """Set training mode, except for sections before stopbackward=1: their statistics stay."""
     network.train()
     stops = [s.index for s in network.cfg.layers if s.integer("stopbackward", 0) == 1]
     for layer in network.layers[: max(stops, default=0)]:

@@ -20,7 +20,7 @@ PATIENCE = timedelta(hours=4)
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among `world` ones; rank 0 evaluates, writes and speaks."""
+    """This process among `world` processes; rank 0 evaluates, writes and prints."""
 
     rank: int = 0
     world: int = 1
@@ -28,7 +28,7 @@ class Ranks:
 
     @classmethod
     def of_environment(cls) -> Ranks:
-        """What torchrun says; one process where it doesn't."""
+        """The ranks from torchrun's variables; one process without them."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
         rank, world, local = (
             int(os.environ.get(name, d)) for name, d in zip(names, "010", strict=True)
@@ -58,7 +58,7 @@ class Ranks:
             dist.destroy_process_group()
 
     def wrap(self, network: Network, device: torch.device) -> nn.Module:
-        """The network, with its gradients averaged over the processes where there are several."""
+        """The network, with gradients averaged over the processes where there are several."""
         if self.world == 1:
             return network
         devices = [device] if device.type == "cuda" else None
@@ -66,13 +66,13 @@ class Ranks:
         return DistributedDataParallel(network, device_ids=devices, find_unused_parameters=True)
 
     def alone(self, model: nn.Module) -> AbstractContextManager[None]:
-        """While gradients are only added up in this process."""
+        """A context in which gradients are only accumulated in this process."""
         if isinstance(model, DistributedDataParallel):
             return model.no_sync()
         return nullcontext()
 
     def any(self, value: bool, device: torch.device) -> bool:
-        """Whether it holds in any process."""
+        """True where `value` is True in any process."""
         return bool(self.total([float(value)], device)[0])
 
     def total(self, values: list[float], device: torch.device) -> list[float]:
@@ -84,6 +84,6 @@ class Ranks:
         return tensor.tolist()
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait for all processes."""
         if self.world > 1:
             dist.barrier()

@@ -1,4 +1,4 @@
-"""What is counted while a network trains."""
+"""Counts and means during training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 from yolo.heads.common.loss import HeadLoss
 
-Row = dict[str, float]  # an epoch in the history
+Row = dict[str, float]  # numbers of one epoch in the history, by name
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Sums:
     parts: dict[str, float] = field(default_factory=dict)
 
     def add(self, found: HeadLoss) -> None:
-        """Take in what a head says of a mini-batch."""
+        """Add the loss of a head for a mini-batch."""
         parts = dict(found.parts)
         count = parts.pop("count", 0.0)
         self.boxes += count
@@ -50,13 +50,13 @@ class Sums:
         return found | {"images_per_second": world * self.images / max(self.seconds, 1e-9)}
 
     def to_list(self) -> list[float]:
-        """All numbers in an order that processes share."""
+        """All numbers, in the same order in all processes."""
         values = asdict(self)
         parts = values.pop("parts")
         return [*values.values(), *(parts[name] for name in sorted(parts))]
 
     def with_values(self, values: list[float]) -> Sums:
-        """Totals of the same parts from what to_list gives."""
+        """Totals from the numbers of to_list, with the names of these parts."""
         images, loss, boxes, iou, seconds, *rest = values
         parts = dict(zip(sorted(self.parts), rest, strict=True))
         return Sums(images, loss, boxes, iou, seconds, parts)

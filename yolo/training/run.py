@@ -1,4 +1,4 @@
-"""A training and the folder that it fills: checkpoints, history, curves, the model at its end."""
+"""A training and its folder: checkpoints, history, curves, the final model."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from yolo.training.curves import curves
 from yolo.training.records import Row, Update
 from yolo.training.trainer import Trainer
 
-Judge = Callable[[Network], Row]  # figures of a network; "score" chooses the best
+Judge = Callable[[Network], Row]  # evaluates a network; the best has the highest "score"
 
-BETWEEN_PICTURES = 20  # times as long as drawing them takes, so that epochs of a second stay short
+BETWEEN_PICTURES = 20  # pause between drawings over the time for one: short epochs stay short
 
 
 class Observer(Protocol):
-    """What looks at the network after every epoch."""
+    """An observer of the network after every epoch."""
 
     def look(self, network: Network) -> Row:
-        """Figures for the history, under names of its own."""
+        """Numbers for the history, under names that nothing else uses."""
 
     def line(self) -> str:
-        """What the last look saw, in words; empty before the first one."""
+        """Text for the latest numbers; empty before the first look."""
 
     def writers(self, folder: Path) -> Sequence[tuple[Path, Writer]]:
         """Files that it keeps up to date."""
 
     def state(self) -> Any:
-        """What it needs to go on after a break: numbers, tensors, and lists of them."""
+        """State to resume from: numbers, tensors, and lists of them."""
 
     def restore(self, state: Any) -> None:
-        """Go on from a state."""
+        """Resume from a state."""
 
 
 class Run:
-    """Trains into a folder; only rank 0 writes.
+    """A training that writes its results to a folder; only rank 0 writes.
 
-    `last.pt` and `best.pt` after every epoch, both with the averaged tensors, and `history.csv`;
-    `curves.png` and the observer's files from time to time and at the end; NAME.cfg,
-    NAME_last.weights and NAME_best.weights at the end. A file that can't be written stops nothing:
-    it is tried again after the next epoch, and is an error at the end.
+    `last.pt` and `best.pt`, both with the averaged tensors, and `history.csv` are written after
+    every epoch; `curves.png` and the observer's files from time to time and at the end; NAME.cfg,
+    NAME_last.weights and NAME_best.weights at the end. A file that can't be written doesn't stop
+    the training: it is tried again after the next epoch, and is an error only at the end.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Run:
         self.best = -1.0
         self.unsaved: DarknetError | None = None
         self._new_best: Checkpoint | None = None
-        self._drawn, self._next_drawing = 0, 0.0  # epochs in the pictures; when they are due
+        self._drawn, self._next_drawing = 0, 0.0  # epochs in the pictures; time of the next ones
 
     @property
     def last_path(self) -> Path:
@@ -90,7 +90,7 @@ class Run:
             if self.trainer.ranks.first:
                 try:
                     row = joined(row, self._looked())
-                finally:  # what an epoch has learned outlives an evaluation that fails
+                finally:  # save the epoch even where its evaluation fails
                     self.history.append(row)
                     self._save()
             self.trainer.ranks.wait()
@@ -102,13 +102,13 @@ class Run:
                 raise self.unsaved
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Go on where the checkpoint was saved; raises TrainingError where it holds no training."""
+        """Resume where the checkpoint was saved; raises TrainingError without a training state."""
         training = checkpoint.training
         if "trainer" not in training:
-            raise TrainingError("can't resume: the checkpoint holds no state of a training")
+            raise TrainingError("can't resume: the checkpoint holds no training state")
         self.trainer.restore(checkpoint, training["trainer"])
         self.history = list(training["history"])
-        if self.best_path.exists():  # else it stayed in another folder
+        if self.best_path.exists():  # it is missing where the folder is another one
             self.best = training["best"]
         if self.observer and "observer" in training:
             self.observer.restore(training["observer"])
@@ -116,25 +116,25 @@ class Run:
     def write_model(self) -> list[Path]:
         """Write the trained cfg and weights for Darknet; returns their paths.
 
-        A Bayesian network has no weights for Darknet before it is cut: that of last.pt.
+        A Bayesian network has no weights for Darknet until it is cut: its file is last.pt.
         """
         if self.trainer.variational:
             path = self.folder / f"{self.name}.cfg"
             self.trainer.network.cfg.write(path)
             return [path, self.last_path]
-        found = [("last", self.trainer.checkpoint())]
-        if self.best >= 0 and self.best_path.exists():  # else it is another training's
-            found.append(("best", load_checkpoint(self.best_path)))
-        cfg = found[0][1].cfg.to_bytes()
+        models = [("last", self.trainer.checkpoint())]
+        if self.best >= 0 and self.best_path.exists():  # with best < 0 it is another training's
+            models.append(("best", load_checkpoint(self.best_path)))
+        cfg = models[0][1].cfg.to_bytes()
         writers = [(self.folder / f"{self.name}.cfg", content_writer(cfg))]
-        for which, checkpoint in found:
+        for which, checkpoint in models:
             writer = weights_writer(checkpoint.network(), checkpoint.header)
             writers.append((self.folder / f"{self.name}_{which}.weights", writer))
         write_files(writers)
         return [path for path, _ in writers]
 
     def _looked(self) -> Row:
-        """What the judge and the observer say of the network now."""
+        """Numbers of the evaluation and the observer for the network now."""
         row: Row = {}
         trainer = self.trainer
         last = trainer.epoch == trainer.options.epochs
@@ -173,24 +173,24 @@ class Run:
 
     def _pictures(self) -> list[tuple[Path, Writer]]:
         start = time.monotonic()
-        found = [(self.folder / "curves.png", content_writer(curves(self.history, self.name)))]
+        files = [(self.folder / "curves.png", content_writer(curves(self.history, self.name)))]
         if self.observer:
-            found += self.observer.writers(self.folder)
+            files += self.observer.writers(self.folder)
         now = time.monotonic()
         self._next_drawing = now + BETWEEN_PICTURES * (now - start)
-        return found
+        return files
 
 
 def joined(row: Row, more: Row) -> Row:
-    """All figures; raises ValueError for a name in both rows, as one would be lost."""
+    """A row with all numbers; raises ValueError for a name in both, as one would be lost."""
     both = sorted(row.keys() & more.keys())
     if both:
-        raise ValueError(f"two figures of an epoch are named {', '.join(both)}")
+        raise ValueError(f"two numbers of an epoch are named {', '.join(both)}")
     return row | more
 
 
 def history_csv(history: Sequence[Row]) -> bytes:
-    """One line an epoch; empty where an epoch has no such figure."""
+    """CSV with one line for each epoch; a cell is empty where an epoch lacks the number."""
     names = list(dict.fromkeys(name for row in history for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""How [net] asks to be trained: batch, optimiser and learning rate."""
+"""Training settings of [net]: batch, optimiser and learning rate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from yolo.cfg import Cfg, Section
 
-SHORTEST_BURN_IN = 0.05  # of a run whose schedule is compressed
+SHORTEST_BURN_IN = 0.05  # share of a run whose schedule is compressed
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Settings:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-6
     ema_alpha: float = 0.0
-    stretch: float = 1.0  # what `over` has multiplied numbers of steps with
+    stretch: float = 1.0  # factor by which `over` has multiplied numbers of steps
 
     @classmethod
     def of(cls, cfg: Cfg) -> Settings:
-        """What a cfg asks for; raises CfgError for values that can't be used."""
+        """The settings of a cfg; raises CfgError for invalid values."""
         net = cfg.net
         batch = net.integer("batch", 1, 1)
         settings = cls(
@@ -77,7 +77,7 @@ class Settings:
     def over(self, total: int) -> Settings:
         """The same schedule, compressed or stretched to `total` steps.
 
-        Without max_batches= there is no schedule to scale; a burn-in never gets shorter than 5 %
+        Without max_batches= there is no schedule to scale; a burn-in is never compressed below 5 %
         of the run.
         """
         if not self.max_batches or self.max_batches == total:
@@ -102,7 +102,7 @@ class Settings:
     def rate(self, step: int, seed: int = 0) -> float:
         """The learning rate of a step, counted from 0 (network.c: get_current_rate)."""
         if step < self.burn_in:
-            # Darknet's first step has the rate 0; ours already moves
+            # Darknet's first step has the rate 0, ours has more
             return self.learning_rate * ((step + 1) / self.burn_in) ** self.power
         return POLICIES[self.policy](self, step, seed)
 

@@ -1,4 +1,4 @@
-"""What a training starts with: a network, its settings, and what judges it."""
+"""The start of a training: a network, its settings, and its evaluation."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ SCORES = ("map", "precision", "recall", "f1", "top1", "topk")
 
 @dataclass(frozen=True)
 class Start:
-    """A network to train: `weights` are a .weights file (or its first `cutoff` sections), a .pt, or
-    random[:SEED]; `pretrained` is the cfg and the weights of a model that may have other heads.
+    """The options for a network to train.
 
-    `size` (width, height) takes the place of [net]'s. What gets no tensors is initialised.
+    `weights` are a .weights file (or its first `cutoff` sections), a .pt, or random[:SEED];
+    `pretrained` is the cfg and the weights of a model that may have other heads. `size` (width,
+    height) replaces that of [net]. Sections without tensors are initialised.
     """
 
     cfg: str | None
@@ -38,7 +39,7 @@ class Start:
     seed: int = 0
 
     def network(self) -> tuple[Network, Header, list[int]]:
-        """The network, its header, and the sections that the pretrained model had nothing for."""
+        """The network, its header, and the sections that got nothing from the pretrained model."""
         network, header = self._given()
         if self.size:
             network = network.resized(*self.size)
@@ -52,13 +53,13 @@ class Start:
     def _given(self) -> tuple[Network, Header]:
         if self.weights and (is_checkpoint(self.weights) or is_random(self.weights)):
             if self.cutoff is not None:
-                raise DarknetError(f"{self.weights}: only a .weights file can be cut off")
+                raise DarknetError(f"{self.weights}: --cutoff needs a .weights file")
             if is_random(self.weights):
                 return load_model(self.cfg, self.weights)
             checkpoint = load_checkpoint(self.weights)
             return checkpoint.network(Cfg.load(self.cfg) if self.cfg else None), checkpoint.header
         if self.cfg is None:
-            raise DarknetError("a training needs a cfg, or a .pt file that carries one")
+            raise DarknetError("training needs a cfg, or a .pt file, which contains one")
         network = Network(Cfg.load(self.cfg))
         if not self.weights:
             return network, Header()
@@ -68,17 +69,17 @@ class Start:
 def settings_of(
     cfg: Cfg, data: Data, keys: Mapping[str, object], epochs: int | None
 ) -> tuple[Settings, int]:
-    """How to train: [net] with `keys` in the place of its own, scaled to so many epochs.
+    """Settings of [net], with `keys` replacing its own, scaled to `epochs`; and the epochs.
 
-    Without `epochs`, as many as max_batches= steps are. A burn_in among the keys isn't scaled.
-    Raises CfgError, and TrainingError where neither says how long.
+    Without `epochs` their number follows from max_batches=. A burn_in among the keys isn't scaled.
+    Raises CfgError, and TrainingError where there is neither.
     """
     settings = Settings.of(cfg.edited({-1: keys}) if keys else cfg)
     steps = steps_per_epoch(data, settings)
     if epochs is None:
         if not settings.max_batches:
             raise TrainingError(
-                str(cfg.net.error("max_batches= is missing: say for how many epochs"))
+                str(cfg.net.error("max_batches= is missing: add it, or use --epochs"))
             )
         epochs = -(-settings.max_batches // steps)
     scaled = settings.over(epochs * steps)
@@ -92,10 +93,9 @@ def judge_of(
     progress: Callable[[int], object] | None = None,
     points: int = 0,
 ) -> Callable[[Network], Row] | None:
-    """What evaluates a network on the validation images, if there are any.
+    """A function that evaluates a network on the validation images; None where there are none.
 
-    Says now what is wrong with them: raises DarknetError. `points` is the rule for mAP
-    (results.POINTS).
+    Checks them now: raises DarknetError. `points` is the rule for mAP (results.POINTS).
     """
     check_classes(network, data)
     if "valid" not in data.sources:
@@ -103,8 +103,8 @@ def judge_of(
     images = evaluation_loader(data, network.cfg, workers=workers)
 
     def judge(network: Network) -> Row:
-        found = evaluate(network, images, points=points, progress=progress)
-        named = {name: getattr(found, name) for name in SCORES if hasattr(found, name)}
-        return {"score": found.score} | named
+        result = evaluate(network, images, points=points, progress=progress)
+        named = {name: getattr(result, name) for name in SCORES if hasattr(result, name)}
+        return {"score": result.score} | named
 
     return judge

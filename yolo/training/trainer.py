@@ -1,4 +1,4 @@
-"""The training loop: steps, epochs, and how to go on after a break."""
+"""The training loop: steps, epochs, and the state to resume from."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ from yolo.training.settings import Settings
 from yolo.training.variational import Bound, Variational, measure_statistics
 
 NAMED = 8  # images of a batch that an error names
-STATISTICS = 16  # mini-batches that tell BN's statistics of a Bayesian network's means
+STATISTICS = 16  # mini-batches for the BN statistics of a Bayesian network's means
 
 
 class Sparsity(Protocol):
-    """What pushes scales towards zero while a network trains."""
+    """A penalty that pushes scales towards zero while a network trains."""
 
     def shrink(self, network: Network, size: float, progress: float) -> None:
         """A proximal step of this size; `progress` in [0, 1) is the share of the training done."""
 
     def value(self, network: Network) -> float:
-        """The penalty."""
+        """The value of the penalty."""
 
 
 class Teacher(Protocol):
-    """What adds a loss because another network knows better."""
+    """An additional loss against another network."""
 
     def loss(self, images: Tensor, inputs: Mapping[int, Tensor], targets: GroundTruth) -> Tensor:
         """A scalar, summed over the images."""
@@ -55,7 +55,7 @@ class Teacher(Protocol):
 
 @dataclass(frozen=True)
 class Options:
-    """What [net] doesn't say.
+    """Options of training that aren't in [net].
 
     `workers` are loader processes, `cache` MiB of decoded images, `ema` the decay of the average;
     `bound` is for Bayesian sections.
@@ -75,9 +75,10 @@ class Trainer:
     """Trains a network in place; `ema.network` holds the averaged tensors that are kept.
 
     `settings` are those of the whole training (Settings.over). Setting `stop` ends `run` after the
-    step; `state` and `restore` go on from there to the same losses as an unbroken run. `skipped`
-    names images that could not be read, `problems` counts labels that had to be corrected. Raises
-    CfgError where no head can be trained, TrainingError where the loss isn't finite.
+    step; a run resumed with `state` and `restore` has the same losses as one without a break.
+    `skipped` names images that could not be read, `problems` counts labels that had to be
+    corrected. Raises CfgError where no head can be trained, TrainingError where the loss isn't
+    finite.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ class Trainer:
         return self.options.epochs * self.steps_per_epoch
 
     def run(self, watch: Callable[[Update], None] = lambda step: None) -> Iterator[Row]:
-        """Train; yields a row after every epoch, when the state is that between two epochs."""
+        """Train; yields a row after every epoch, when `state` can be saved."""
         while self.epoch < self.options.epochs:
             if not self._epoch(watch):
                 return
@@ -148,12 +149,12 @@ class Trainer:
             yield row
 
     def checkpoint(self, training: Mapping[str, Any] | None = None) -> Checkpoint:
-        """The averaged network, with what is to be kept beside it."""
+        """A checkpoint of the averaged network, with the state `training` beside it."""
         header = replace(self.header, seen=self._seen())
         return Checkpoint(self.network.cfg, self.ema.network.state(), header, training or {})
 
     def state(self) -> dict[str, Any]:
-        """All that `restore` needs beside the averaged network."""
+        """State for `restore`, beside the averaged network."""
         return {
             "tensors": self.network.state(),
             "ema_steps": self.ema.steps,
@@ -167,11 +168,11 @@ class Trainer:
         }
 
     def restore(self, checkpoint: Checkpoint, state: Mapping[str, Any]) -> None:
-        """Go on where `state` was taken; raises TrainingError where the data isn't the same."""
+        """Resume where `state` was taken; raises TrainingError where the data isn't the same."""
         if state["steps_per_epoch"] != self.steps_per_epoch:
             raise TrainingError(
                 f"can't resume: an epoch had {state['steps_per_epoch']} steps and has "
-                f"{self.steps_per_epoch} now: the training images or the batch are others"
+                f"{self.steps_per_epoch} now: use the same training images and batch size"
             )
         # the average first: the network may still lie in the checkpoint's own tensors
         self.ema.network.copy_(checkpoint.state)
@@ -186,7 +187,7 @@ class Trainer:
         self.header = replace(self.header, seen=state["seen"])
 
     def _epoch(self, watch: Callable[[Update], None]) -> bool:
-        """The steps that are left of an epoch; False where it was stopped before its end."""
+        """Do the remaining steps of an epoch; False where it was stopped before its end."""
         train_mode(self.network)
         loader = self._loader(self.epoch, self.step)
         batches = iter(loader)
@@ -216,14 +217,14 @@ class Trainer:
                 self._accumulate(batch)
         if self.variational:
             epoch = self.done / self.steps_per_epoch
-            # counted as if each image had it, as the losses are
+            # counted for each image, like the losses
             kl = self.variational.pull(epoch, self.scaler.get_scale())
             self.sums.parts["kl"] = self.sums.parts.get("kl", 0.0) + kl * sum(map(len, batches))
         update(self.optimizer, self.scaler, rate, self.done)
         if self.variational:
             self.variational.clip()
         if self.sparsity:
-            # momentum would make 1 / (1 - momentum) of a constant push
+            # momentum multiplies a constant gradient by 1 / (1 - momentum) in the long run
             momentum = 0.0 if self.settings.adam else self.settings.momentum
             self.sparsity.shrink(self.network, rate / (1 - momentum), self.done / self.total)
         self.ema.update(self.network)
@@ -242,7 +243,7 @@ class Trainer:
         self.sums.loss += loss.item()
 
     def _loss(self, batch: Batch) -> Tensor:
-        """The sum over the images of a mini-batch."""
+        """The loss, summed over the images of a mini-batch."""
         images = self._images(batch)
         with torch.autocast(self.device.type, enabled=self.options.amp):
             inputs = self.model(images, collect=self.collected)
@@ -252,9 +253,9 @@ class Trainer:
         seen = self._seen() + self.settings.batch  # Darknet counts the images of the step, too
         for index, rule in self.heads.items():
             x = inputs[learns_from(self.network.layers[index])]
-            found = rule.loss(x, targets, seen)
-            total = total + found.total
-            self.sums.add(found)
+            loss = rule.loss(x, targets, seen)
+            total = total + loss.total
+            self.sums.add(loss)
         if self.teacher:
             hint = self.teacher.loss(images, inputs, targets)
             self.sums.parts["teacher"] = self.sums.parts.get("teacher", 0.0) + hint.item()
@@ -268,7 +269,7 @@ class Trainer:
         return images
 
     def _seen(self) -> int:
-        """Images that the network has been trained with, as Darknet counts them."""
+        """Number of images that the network has been trained with, as Darknet counts them."""
         return self.header.seen + self.done * self.settings.batch
 
     def _rate(self, step: int) -> float:
@@ -280,7 +281,7 @@ class Trainer:
         return self.sums.with_values(values)
 
     def _measure_statistics(self) -> None:
-        """Give the averaged network BN statistics of its means, from images of the last epoch."""
+        """Measure the averaged network's BN statistics with its means, on images of the epoch."""
         loader = self._loader(self.epoch - 1, 0)
         with torch.autocast(self.device.type, enabled=self.options.amp):
             measure_statistics(self.ema.network, map(self._images, islice(loader, STATISTICS)))
@@ -309,7 +310,7 @@ class Trainer:
 
 
 def steps_per_epoch(data: Data, settings: Settings) -> int:
-    """Updates of the parameters in which all training images are seen."""
+    """Number of updates of the parameters in which all training images are seen."""
     return -(-len(sources.images(data, "train")) // settings.batch)
 
 

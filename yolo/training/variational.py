@@ -1,4 +1,4 @@
-"""What Bayesian sections add to the training: the divergence from their priors, and clipping."""
+"""Training of Bayesian sections: the divergence from their priors, and clipping."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from yolo.network import Network
 
 @dataclass(frozen=True)
 class Bound:
-    """What the evidence lower bound weighs: the data's loss, and the KL divergence.
+    """Weights of the two parts of the evidence lower bound: data loss and KL divergence.
 
-    `kl` None is 1 / N for N training images, which makes the sum the bound itself, per image. The
-    divergence comes in over the first `warmup` epochs, from 0 in equal steps.
+    `kl` None is 1 / N for N training images, which makes the sum the bound itself, per image. Its
+    weight grows linearly from 0 over the first `warmup` epochs.
     """
 
     data: float = 1.0
@@ -26,7 +26,7 @@ class Bound:
 
 
 class Variational:
-    """The divergence of a network's Bayesian sections: its gradient in every step, its value."""
+    """The KL divergence of a network's Bayesian sections: its gradient in every step, its value."""
 
     def __init__(self, network: Network, bound: Bound, images: int) -> None:
         self.layers = list(bayesian_layers(network.layers).values())
@@ -38,8 +38,8 @@ class Variational:
     def pull(self, epoch: float, scale: float) -> float:
         """Add the gradient of the divergence, times `scale`; returns its value.
 
-        `epoch` counts from 0, with fractions. Nothing is exchanged between processes: all of
-        them have the same parameters, so the same gradient.
+        `epoch` counts from 0, with fractions. Processes exchange nothing, as all have the same
+        parameters and so the same gradient.
         """
         total = torch.stack([layer.kl() for layer in self.layers]).sum()
         share = min(epoch / self.warmup, 1.0) if self.warmup else 1.0
@@ -57,21 +57,21 @@ class Variational:
 
     @property
     def is_normalized(self) -> bool:
-        """Whether batch normalisation stands behind a Bayesian section."""
+        """True where a Bayesian section has batch normalisation."""
         return any(getattr(layer, "bn", None) is not None for layer in self.layers)
 
     def clip(self) -> None:
-        """Keep variances below what the sections allow, after the optimiser's step."""
+        """Limit variances to the sections' clip_var, after the optimiser's step."""
         for layer in self.layers:
             layer.clip()
 
 
 @torch.no_grad()
 def measure_statistics(network: Network, batches: Iterable[Tensor]) -> None:
-    """Measure BN's statistics anew, on images (N, C, H, W) in [0, 1], with the posterior means.
+    """Measure BN's statistics again, on images (N, C, H, W) in [0, 1], with the posterior means.
 
-    Training sees the noise of the weights, too: its variances are larger, so that with them the
-    means' outputs would fade from section to section.
+    Statistics from training include the noise of the weights. With their larger variances the
+    outputs of the means would get smaller from section to section.
     """
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]

@@ -25,7 +25,7 @@ def test_names_are_given_once():
 
 
 def test_an_entry_without_a_place():
-    with pytest.raises(LookupError, match="a is defined nowhere"):
+    with pytest.raises(LookupError, match="a names no function or class"):
         Entry("a", "one").load()
 
 

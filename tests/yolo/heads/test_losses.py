@@ -384,7 +384,7 @@ def test_trained_heads():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (plain(5, 3, stride=4), "x.cfg:11: [convolutional] no head and no [cost]"),
+        (plain(5, 3, stride=4), "x.cfg:11: [convolutional] is last, and neither head nor [cost]"),
         (POOLED + "[softmax]\nnoloss=1\n", "x.cfg:19: [softmax] noloss=1"),
         (yolo("iou_loss=eiou"), "iou_loss=eiou: expected one of mse, iou, giou, diou, ciou"),
         (yolo("iou_thresh_kind=mse"), "iou_thresh_kind=mse: expected one of iou"),
@@ -392,7 +392,7 @@ def test_trained_heads():
         (region("map=x.map"), "[region] map="),
         (region("classfix=3"), "classfix=3: expected at most 2"),
         (yolo("counters_per_class=1,2"), "counters_per_class has 2 values for 3 classes"),
-        (yolo() + "[cost]\n", "[cost] behind [yolo]"),
+        (yolo() + "[cost]\n", "[cost] after [yolo]"),
         (POOLED + "[cost]\ntype=hinge\n", "type=hinge: expected one of sse, masked, smooth"),
         (POOLED + "[cost]\nratio=.3\n", "[cost] ratio="),
         (

@@ -327,7 +327,7 @@ def test_wrong_keys(keys, message):
 
 def test_shared_weights_have_no_posterior():
     text = NET + CONV.format("gnj").replace("filters=4", "filters=3")
-    with pytest.raises(CfgError, match="share_index= isn't for Bayesian sections"):
+    with pytest.raises(CfgError, match="share_index= can't be used in Bayesian sections"):
         Network(Cfg((text + text[len(NET) :] + "share_index=0\n").encode()))
 
 

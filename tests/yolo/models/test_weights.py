@@ -187,8 +187,8 @@ WRONG_SIZES = {
     "only the header": (-48, "too short: x.cfg:5: [convolutional] the file ends in its biases: 2"),
     "in the header": (-49, "too short: it ends in the header"),
     "empty": (-68, "too short: it ends in the header"),
-    "one number long": (4, "too long: x.cfg:13: [convolutional] 4 bytes are left behind this sec"),
-    "one byte long": (1, "too long: x.cfg:13: [convolutional] 1 bytes are left behind this sec"),
+    "one number long": (4, "too long: x.cfg:13: [convolutional] 4 bytes are left after this sec"),
+    "one byte long": (1, "too long: x.cfg:13: [convolutional] 1 bytes are left after this sec"),
 }
 
 

@@ -99,7 +99,7 @@ class Same:
 @pytest.mark.parametrize("name", ["rate", "loss", "score"])
 def test_no_figure_takes_the_place_of_another(data, tmp_path, name):
     run = Run(trainer(data), tmp_path, "x", lambda network: {"score": 0.5}, observer=Same(name))
-    with pytest.raises(ValueError, match=f"two figures of an epoch are named {name}$"):
+    with pytest.raises(ValueError, match=f"two numbers of an epoch are named {name}$"):
         list(run.epochs())
     assert load_checkpoint(run.last_path).training["history"][0].get("rate") == 0.004
 

@@ -178,7 +178,7 @@ def test_nothing_left_to_train():
 
 
 def test_a_network_without_a_trained_head(data):
-    with pytest.raises(CfgError, match="nothing that can be trained"):
+    with pytest.raises(CfgError, match="is last, and neither head nor"):
         trainer(data, net(32, 32, batch=2) + BODY)
 
 

@@ -40,9 +40,9 @@ class Color:
         if grey:
             return as_pixels(cv2.LUT(image, exposure))
         hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
-        turned = (LEVELS + round((HUES - 1) * self.hue)) % HUES
+        shifted = (LEVELS + round((HUES - 1) * self.hue)) % HUES
         planes = (
-            cv2.LUT(hue, _table(turned)),
+            cv2.LUT(hue, _table(shifted)),
             cv2.LUT(saturation, _table(LEVELS * self.saturation)),
             cv2.LUT(value, exposure),
         )

@@ -74,7 +74,7 @@ class Margins:
     def into_corner(self, right: bool, below: bool) -> Margins:
         """Cut off or add on one side each, so that a mosaic shows most of the image.
 
-        `right`, `below`: where the image stands in the mosaic.
+        `right`, `below`: the image's quarter of the mosaic.
         """
         across, down = self.left + self.right, self.top + self.bottom
         left, top = (0 if right == self.flip else across), (down if below else 0)
@@ -156,8 +156,8 @@ def draw_crop(
         seen = crop.size
     if settings.letter_box:
         crop = crop.letterboxed(*seen, aspect)
-    whole = Margins(width, height, 0, 0, 0, 0, flip)
-    return replace(crop, flip=flip) if crop.shows_image else whole
+    uncropped = Margins(width, height, 0, 0, 0, 0, flip)
+    return replace(crop, flip=flip) if crop.shows_image else uncropped
 
 
 def _jittered(

@@ -44,10 +44,10 @@ def replaced(folder: Path) -> Iterator[Path]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
-            whole = temporary / "new"
-            whole.mkdir()
-            yield whole
-            _exchange(whole, folder, temporary / "old")
+            filled = temporary / "new"
+            filled.mkdir()
+            yield filled
+            _exchange(filled, folder, temporary / "old")
             new = []
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -69,12 +69,12 @@ def place_file(content: Path | bytes, path: Path) -> None:
         shutil.copyfile(source, path)
 
 
-def _exchange(whole: Path, folder: Path, old: Path) -> None:
+def _exchange(filled: Path, folder: Path, old: Path) -> None:
     """Replace the old folder by the new one; the old one is kept until that has succeeded."""
     if folder.exists():
         os.rename(folder, old)
     try:
-        os.rename(whole, folder)
+        os.rename(filled, folder)
     except OSError:
         if old.exists():
             os.rename(old, folder)

@@ -1,1 +1,1 @@
-"""Base classes, targets and losses, and the assignment of truths, which several heads share."""
+"""Code that several heads share: base classes, targets, losses, the assignment of truths."""

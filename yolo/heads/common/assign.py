@@ -1,4 +1,4 @@
-"""Which cells and anchors are to find which truths."""
+"""Assignment of truths to the cells and anchors that should find them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Truths:
     """The boxes of a batch, ordered by image: M boxes, at most T in one of N images.
 
     `boxes` (M, 4), `classes` (M,), `images` (M,); `padded` (N, T, 4) holds empty boxes where an
-    image has less than T, `number` (N, T) what each of them is among the M.
+    image has less than T, `number` (N, T) is the index of each among the M.
     """
 
     boxes: Tensor
@@ -29,7 +29,7 @@ class Truths:
 
     @classmethod
     def of(cls, boxes: Tensor, images: int) -> Truths:
-        """Boxes (M, 6) as GroundTruth has them; the order of those of one image stays."""
+        """Truths from boxes (M, 6) as in GroundTruth; the order within an image is kept."""
         image = boxes[:, 0].long()
         image, order = image.sort(stable=True)
         counts = torch.bincount(image, minlength=images)
@@ -48,17 +48,17 @@ class Truths:
 
     def best_overlap(self, predicted: Tensor) -> Tensor:
         """The largest IoU of predicted boxes (N, P, 4) with a truth of their image: (N, P)."""
-        images, places = predicted.shape[:2]
+        images, count = predicted.shape[:2]
         most = self.padded.shape[1]
         if not most:
-            return predicted.new_zeros(images, places)
+            return predicted.new_zeros(images, count)
         limit = PIECE if predicted.device.type == "cpu" else PIECE_ON_DEVICE
         pieces = predicted.split(max(limit // (images * most), 1), 1)
         truths = self.padded[:, :, None]
         return torch.cat([iou(piece[:, None], truths).amax(1) for piece in pieces], 1)
 
     def nearest(self, predicted: Tensor, image: Tensor) -> Tensor:
-        """The truth with the largest IoU, the first of equal ones: boxes (K, 4) → (K,)."""
+        """Number of the truth with the largest IoU, the first of equal ones: (K, 4) → (K,)."""
         if not len(image):
             return image
         column = iou(predicted[:, None], self.padded[image]).argmax(1)
@@ -84,30 +84,31 @@ class Grid:
         return anchor // self.anchors, anchor % self.anchors, row, column
 
     def around(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Row and column of the cells that points (K, 2) in [0, 1] lie in."""
+        """Row and column of the cells that contain points (K, 2) in [0, 1]."""
         # a point on the right or lower edge of the image belongs to the last cell
         column = (points[:, 0] * self.width).long().clamp(0, self.width - 1)
         return (points[:, 1] * self.height).long().clamp(0, self.height - 1), column
 
 
 def match_anchors(truths: Tensor, anchors: Tensor, kind: str, threshold: float) -> Tensor:
-    """Which anchors (A, 2) find which truths (M, 4), by their shapes alone: (M, A) of bool.
+    """Mask (M, A) of the anchors (A, 2) that should find truths (M, 4), by their shapes alone.
 
-    The one with the largest IoU, and below a threshold of 1 all that overlap more than that.
+    For each truth that is the anchor with the largest IoU and, with a threshold below 1, all whose
+    IoU is above it.
     """
     sizes = torch.cat((torch.zeros_like(truths[:, :2]), truths[:, 2:]), 1)[:, None]
     shapes = torch.cat((torch.zeros_like(anchors), anchors), 1)[None]
     best = iou(shapes, sizes).argmax(1)
-    found = torch.nn.functional.one_hot(best, len(anchors)).bool()
+    fits = torch.nn.functional.one_hot(best, len(anchors)).bool()
     if threshold < 1:
-        found |= iou(shapes, sizes, kind) > threshold
-    return found
+        fits |= iou(shapes, sizes, kind) > threshold
+    return fits
 
 
 def rounds(cells: Tensor) -> list[Tensor]:
-    """Splits cells (K,) so that none is twice in a part; the k-th part has the k-th of equal ones.
+    """Split cells (K,) into parts without duplicates; the k-th of equal cells is in the k-th part.
 
-    What truths do to a cell that they share depends on their order.
+    Truths that share a cell must be processed in their order.
     """
     if not len(cells):
         return []

@@ -21,44 +21,44 @@ class Learner(Layer):
 
     @property
     def rule(self) -> LossRule:
-        """Its loss; raises CfgError for keys that it can't be trained with."""
+        """Its loss; raises CfgError for keys that training doesn't support."""
         raise NotImplementedError
 
     def rule_before(self, cost: Learner) -> LossRule:
         """Its loss where a [cost] follows; raises CfgError where there can't be one."""
-        raise cost.section.error(f"behind [{self.section.name}] can't be trained with")
+        raise cost.section.error(f"after [{self.section.name}] can't be trained: remove it")
 
     @property
     def learns_from(self) -> int:
-        """The section whose output its loss sees: what enters it, or itself where several do."""
+        """The section whose output its loss gets: its source, or itself where it has several."""
         return self.sources[0] if len(self.sources) == 1 else self.section.index
 
 
 class Head(Learner):
-    """A section whose output is the network's: nothing in the network may change it."""
+    """A section whose output is the network's, so a cut must not change it."""
 
     is_head = True
 
     def loss(self, x: Tensor, targets: GroundTruth, seen: int) -> HeadLoss:
-        """The output of `learns_from` (N, C, H, W), and what the images show → the loss.
+        """The loss from the output of `learns_from` (N, C, H, W) and the targets.
 
         `seen` images have been trained with, these included.
         """
         return self.rule.loss(x, targets, seen)
 
     def teaching(self) -> Teaching[Any]:
-        """Its way to learn from a teacher's head; raises CfgError where there is none."""
+        """Its distillation from a teacher's head; raises CfgError where it supports none."""
         raise _no_teaching(self.section)
 
     def widths(self, classes: int) -> dict[int, int]:
-        """The channels that its sources need for another number of classes."""
+        """Channels that its sources need for another number of classes."""
         return {self.sources[0]: classes}
 
 
 class BoxHead(Head):
-    """A head that finds objects; `entries` numbers stand for a box where all have as many.
+    """A head that finds objects; each box has `entries` numbers, where all have the same number.
 
-    `usual_classes`: without classes=.
+    `usual_classes` is the default of classes=.
     """
 
     gives_boxes = True
@@ -71,19 +71,19 @@ class BoxHead(Head):
         return section.integer("classes", cls.usual_classes)
 
     def decode(self, out: Tensor) -> Tensor:
-        """Output → (N, boxes, 5 + classes)
+        """Output → boxes (N, boxes, 5 + classes).
 
         Centre x, y, width, height relative to the input, objectness, class probabilities.
         """
         raise NotImplementedError
 
     def confidences(self, decoded: Tensor, thresh: float) -> Tensor:
-        """Decoded boxes (…, 5 + classes) → objectness · probability (…, classes), 0 up to thresh"""
+        """Objectness · probability (…, classes) of decoded boxes, 0 unless above `thresh`."""
         confidences = decoded[..., 4:5] * decoded[..., 5:]
         return torch.where(confidences > thresh, confidences, 0)
 
     def suppression(self, thresh: float | None = None) -> Nms:
-        """The NMS that it asks for; `thresh` takes the place of the head's own."""
+        """The NMS of the section; `thresh` replaces its own threshold."""
         return Nms() if thresh is None else Nms(thresh)
 
     def widths(self, classes: int) -> dict[int, int]:
@@ -94,12 +94,12 @@ class BoxHead(Head):
         return {"classes": classes}
 
     def check_channels(self, boxes: int, what: str) -> None:
-        """Raises CfgError where what enters it isn't `boxes` times its entries wide."""
-        expected, found = boxes * self.entries, self.inputs[0].channels
-        if found != expected:
+        """Raises CfgError unless its input has `boxes` times `entries` channels."""
+        expected, given = boxes * self.entries, self.inputs[0].channels
+        if given != expected:
             raise self.section.error(
                 f"classes={self.classes} with {what} needs filters={expected} "
-                f"before it, but gets {found}"
+                f"before it, but gets {given}"
             )
 
 
@@ -109,7 +109,7 @@ def box_heads(layers: Iterable[Layer]) -> list[BoxHead]:
 
 
 def teaching_of(layer: Layer) -> Teaching[Any]:
-    """The way in which a section learns from a teacher's; raises CfgError where there is none."""
+    """The distillation of a section; raises CfgError where it supports none."""
     if not isinstance(layer, Head):
         raise _no_teaching(layer.section)
     return layer.teaching()

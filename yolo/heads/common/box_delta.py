@@ -1,6 +1,6 @@
-"""Darknet's pull of a predicted box towards a truth by IoU: dx_box_iou of box.c.
+"""Darknet's update of a predicted box towards a truth by IoU: dx_box_iou of box.c.
 
-Pairs of numbers (K, 2) belong to x and y; a flipped pair gives each axis the other's.
+Pairs of numbers (K, 2) belong to x and y; flip(1) swaps the axes.
 """
 
 import math
@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Span:
-    """From where to where boxes reach along both axes: (K, 2) each."""
+    """The extent of boxes along both axes, from `low` to `high`: (K, 2) each."""
 
     low: Tensor
     high: Tensor
@@ -44,8 +44,8 @@ def iou_delta(predicted: Tensor, truth: Tensor, kind: str) -> Tensor:
 
     `kind`: iou, giou, diou or ciou; a width or height of 0 counts as 1. Not quite gradients: those
     of IoU and GIoU in width and height are twice too large, that of DIoU's penalty in them has the
-    other sign, and CIoU's α counts as a constant. Not finite where floats can't tell a box from an
-    empty one.
+    other sign, and CIoU's α counts as a constant. Not finite where a box is so small that its area
+    rounds to 0.
     """
     size = predicted[:, 2:]
     predicted = torch.cat((predicted[:, :2], size.masked_fill(size == 0, 1)), 1)
@@ -53,7 +53,7 @@ def iou_delta(predicted: Tensor, truth: Tensor, kind: str) -> Tensor:
     overlap, outside = _overlap_slopes(p, t)
     apart = (p.shared(t).size <= 0).any(1, keepdim=True)
     if kind == "giou":
-        # box.c leaves the penalty out where nothing is around: there it divides by zero
+        # box.c leaves the penalty out where the box around both is empty: it would divide by 0
         empty = ~(p.around(t).area > 0)
         both = Span(overlap.low + outside.low, overlap.high + outside.high)
         meeting = _either(empty, overlap, both)
@@ -70,7 +70,7 @@ def iou_delta(predicted: Tensor, truth: Tensor, kind: str) -> Tensor:
 
 
 def _overlap_slopes(p: Span, t: Span) -> tuple[Span, Span]:
-    """Of the IoU and of union / area around both, by each edge of the predicted boxes."""
+    """Slopes of the IoU and of union / area around both, by each edge of the predicted boxes."""
     shared, around = p.shared(t), p.around(t)
     i, c = shared.area, around.area
     u = p.area + t.area - i
@@ -82,25 +82,25 @@ def _overlap_slopes(p: Span, t: Span) -> tuple[Span, Span]:
     u_low, u_high = -across - i_low, across - i_high
     low = torch.where(u > 0, (u * i_low - i * u_low) / (u * u), 0)
     high = torch.where(u > 0, (u * i_high - i * u_high) / (u * u), 0)
-    low = torch.where(p.low < p.high, low, high)  # boxes thinner than floats can tell
+    low = torch.where(p.low < p.high, low, high)  # boxes so thin that both edges are equal
     outside = Span((c * u_low - u * c_low) / (c * c), (c * u_high - u * c_high) / (c * c))
     return Span(low, high), outside
 
 
 def _distance_slope(predicted: Tensor, truth: Tensor, p: Span, t: Span) -> Tensor:
-    """DIoU's penalty: the squared distance of the centres over the squared diagonal around."""
+    """Slope of DIoU's penalty: squared distance of the centres over the squared diagonal around."""
     size = p.around(t).size
     diagonal = size.square().sum(1, keepdim=True)
-    way = truth[:, :2] - predicted[:, :2]
-    distance = way.square().sum(1, keepdim=True)
+    offset = truth[:, :2] - predicted[:, :2]
+    distance = offset.square().sum(1, keepdim=True)
     low, high = (p.low < t.low).to(size), (p.high > t.high).to(size)
-    centre = 2 * way * diagonal - 2 * size * (high - low) * distance
+    centre = 2 * offset * diagonal - 2 * size * (high - low) * distance
     extent = size * (high + low) * distance
     return torch.cat((centre, extent), 1) / (diagonal * diagonal)
 
 
 def _shape_slope(predicted: Tensor, truth: Tensor, p: Span, t: Span) -> Tensor:
-    """CIoU's α times the slope of its v, but for the factor 1 / (w² + h²)."""
+    """CIoU's α times the slope of its v, without the factor 1 / (w² + h²)."""
     overlap = p.shared(t).area
     iou = overlap / (p.area + t.area - overlap)
     angle = _ratio_angle(truth) - _ratio_angle(predicted)

@@ -1,4 +1,4 @@
-"""Heads with anchors on a grid: what [yolo], [Gaussian_yolo] and [region] share."""
+"""Heads with anchors on a grid: the common part of [yolo], [Gaussian_yolo] and [region]."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from yolo.cfg import Section
 from yolo.heads.common.base import BoxHead
 from yolo.layers.base import Layer
 
-# What feeds boxes starts with sizes near the anchors and hardly an object anywhere (Lin et al.,
-# Focal Loss for Dense Object Detection, ICCV 2017); Darknet's deltas grow with the boxes' sizes.
+# The convolution before a head starts with sizes near the anchors and hardly any object (Lin et
+# al., Focal Loss for Dense Object Detection, ICCV 2017); Darknet's deltas grow with box sizes.
 SPREAD, OBJECTS = 0.01, 0.01
 
 
 class GridHead(BoxHead):
-    """One section makes all entries of all anchors: `coordinates`, objectness, classes."""
+    """A head whose source gives all entries of all anchors: coordinates, objectness, classes."""
 
     coordinates: ClassVar[int] = 4
     anchors: list[tuple[float, float]]
 
     def start_source(self, fresh: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Small weights, and biases that expect a share of OBJECTS."""
+        """Small weights, and biases for a prior objectness of OBJECTS."""
         if fresh.keys() != {"biases", "weights"}:
             return fresh
         weights, biases = fresh["weights"], fresh["biases"]
@@ -39,8 +39,8 @@ def grid_heads(layers: Iterable[Layer]) -> list[GridHead]:
 
 
 def grid_traits(head: GridHead, **others: float) -> list[str]:
-    """The traits that a teacher's head must share: classes, map, anchors and these numbers."""
-    # pixels of images that are equally large here, or cells of such maps
+    """Traits that a teacher's head must share: classes, map, anchors and these numbers."""
+    # in pixels of images of one size, or in cells of maps of one size
     anchors = ", ".join(f"{width:.5g}x{height:.5g}" for width, height in head.anchors)
     return [
         f"has {head.classes} classes",
@@ -51,7 +51,7 @@ def grid_traits(head: GridHead, **others: float) -> list[str]:
 
 
 def read_anchors(section: Section, count: int) -> list[tuple[float, float]]:
-    """`count` anchors (width, height); the ones that a cfg doesn't give are 0.5, as in Darknet."""
+    """`count` anchors (width, height); missing ones are 0.5, as in Darknet."""
     values = list(section.numbers("anchors", ()))[: 2 * count]
     values += [0.5] * (2 * count - len(values))
     return list(zip(values[::2], values[1::2], strict=True))

@@ -1,4 +1,4 @@
-"""The targets that a head compares its input with, and the loss that comes of it."""
+"""The targets of a head, and its loss."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class GroundTruth:
     labels: Tensor
 
     def to(self, device: torch.device) -> GroundTruth:
-        """The same on another device."""
+        """A copy on another device."""
         return GroundTruth(self.boxes.to(device), self.labels.to(device))
 
 
@@ -29,10 +29,9 @@ class GroundTruth:
 class HeadLoss:
     """A head's loss, summed over the images of the batch.
 
-    `total`: a scalar like the cost that Darknet reports; its gradient with respect to what enters
-    the head is −delta of Darknet. `parts`: what the cost consists of ("box", "objectness",
-    "class") and, of detectors, the mean "iou" of the predictions that are to find a truth, and
-    their "count".
+    `total`: a scalar like the cost that Darknet reports; its gradient with respect to the head's
+    input is −delta of Darknet. `parts`: the parts of the cost ("box", "objectness", "class") and,
+    for detectors, the mean "iou" of the predictions assigned to a truth, and their "count".
     """
 
     total: Tensor
@@ -43,20 +42,20 @@ class LossRule(Protocol):
     """The loss of a section."""
 
     def loss(self, x: Tensor, targets: GroundTruth, seen: int) -> HeadLoss:
-        """The loss from the section's input, or its output where several sections feed it
-        (N, C, H, W), the targets, and the number of images seen so far.
+        """The loss for targets, from `x` (N, C, H, W).
 
-        `seen` counts these images too. Raises CfgError where the targets don't fit the section.
+        `x` is the section's input, or its output where several sections feed it; `seen` is the
+        number of images trained with, these included. Raises CfgError where the targets don't fit.
         """
 
 
 def surrogate(x: Tensor, delta: Tensor, value: Tensor) -> Tensor:
-    """`value` as a loss whose gradient with respect to x is −delta: both have x's shape.
+    """A loss with this value, whose gradient with respect to x is −delta, of x's shape.
 
-    Darknet has no loss function that its updates are the gradient of: a layer writes down deltas,
-    by rules that leave out derivatives (of the logistic around x and y, of one half in w and h),
-    clip, or let truths that share a cell overwrite each other. The values of iou_normalizer and
-    its relatives in people's cfgs are tuned for those deltas, so they are what training needs.
+    Darknet's updates are not the gradient of any loss function: a layer computes deltas by rules
+    that leave out derivatives (of the logistic for x and y, of the factor in w and h), clip, or let
+    truths that share a cell overwrite each other. Values of iou_normalizer= and similar keys in
+    existing cfgs are tuned for those deltas, so training uses the same.
     """
     result: Tensor = _Surrogate.apply(x, delta, value)
     return result

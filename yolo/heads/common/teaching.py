@@ -14,14 +14,13 @@ from yolo.heads.common.assign import Grid, match_anchors
 
 OUTPUT, BOUNDED, BOTH = FORMS = ("output", "bounded", "both")
 
-Shown = TypeVar("Shown")  # the input of a head, taken apart by meaning
+Shown = TypeVar("Shown")  # the input of a head, split by meaning
 
 
 class Teaching(Generic[Shown]):
-    """A head that learns from one of its kind.
+    """The distillation of a head from a teacher's head of the same kind.
 
-    `traits` say in words what its teacher's must be equal in; `forms` of distillation are those of
-    FORMS that it knows.
+    `traits` describe in words where both must be equal; `forms` are the supported ones of FORMS.
     """
 
     forms: ClassVar[tuple[str, ...]] = (OUTPUT,)
@@ -32,23 +31,23 @@ class Teaching(Generic[Shown]):
         raise NotImplementedError
 
     def shown(self, x: Tensor) -> Shown:
-        """The head's input (N, C, H, W), taken apart by meaning."""
+        """The head's input (N, C, H, W), split by meaning."""
         raise NotImplementedError
 
     def output(self, student: Shown, teacher: Shown, temperature: float) -> Tensor:
-        """The loss of a student that is to say what its teacher says, summed over the images."""
+        """The loss of a student that should give its teacher's output, summed over the images."""
         raise NotImplementedError
 
     def bounded(self, student: Shown, teacher: Shown, boxes: Tensor, margin: float) -> Tensor:
-        """The loss of boxes of truths (M, 6) that, with `margin`, are worse than the teacher's."""
+        """The loss of predictions of truths (M, 6) not better than the teacher's by `margin`."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Entries:
-    """The input of a head of boxes, taken apart by meaning: (N, anchors, …, H, W).
+    """The input of a head of boxes, split by meaning: (N, anchors, …, H, W).
 
-    `coordinates` as Darknet's loss has them: centres in cells, logarithms of sizes in anchors;
+    `coordinates` as in Darknet's loss: centres in cells, logarithms of sizes relative to anchors;
     `objectness` (N, anchors, H, W) and `classes` are logits.
     """
 
@@ -58,7 +57,7 @@ class Entries:
 
     @property
     def means(self) -> Tensor:
-        """Coordinates without the uncertainties that Gaussian_yolo has behind each."""
+        """Coordinates without the uncertainty that follows each in Gaussian_yolo."""
         return self.coordinates[:, :, :: self.coordinates.shape[2] // 4]
 
 
@@ -66,7 +65,7 @@ Cells = tuple[Tensor, Tensor, Tensor, Tensor]  # image, anchor, row, column
 
 
 class BoxTeaching(Teaching[Entries]):
-    """A head with anchors on a grid."""
+    """The distillation of a head with anchors on a grid."""
 
     forms = FORMS
 
@@ -74,8 +73,8 @@ class BoxTeaching(Teaching[Entries]):
         sure = teacher.objectness.sigmoid()
         boxes = (student.coordinates - teacher.coordinates).square().sum(2) / 2
         classes = self.class_loss(student.classes, teacher.classes, temperature)
-        found = logistic(student.objectness, teacher.objectness)
-        return (found + sure * (boxes + classes)).sum()
+        objectness = logistic(student.objectness, teacher.objectness)
+        return (objectness + sure * (boxes + classes)).sum()
 
     def bounded(self, student: Entries, teacher: Entries, boxes: Tensor, margin: float) -> Tensor:
         at, wanted = self._assigned(student.objectness, boxes)
@@ -87,29 +86,29 @@ class BoxTeaching(Teaching[Entries]):
         return (errors[0] * worse).sum() / 2
 
     def class_loss(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-        """Of the logits of classes (N, anchors, classes, H, W): (N, anchors, H, W)."""
+        """Loss (N, anchors, H, W) of the logits of classes (N, anchors, classes, H, W)."""
         raise NotImplementedError
 
     def anchors(self, like: Tensor) -> tuple[Tensor, list[int]]:
-        """All anchors relative to the image (A, 2), and which of them are the head's own.
+        """All anchors relative to the image (A, 2), and the indices of the head's own.
 
         `like` (…, H, W) is a map of the head.
         """
         raise NotImplementedError
 
     def points(self, boxes: Tensor) -> Tensor:
-        """The points of boxes (K, 4) whose cells are to find them: (K, 2)."""
+        """Points (K, 2) of boxes (K, 4) whose cells should find them."""
         return boxes[:, :2]
 
     def sizes(self, times: Tensor) -> Tensor:
-        """The coordinates of boxes that are `times` (K, 2) as large as their anchors."""
+        """Coordinates of the sizes of boxes that are `times` (K, 2) as large as their anchors."""
         return times.log()
 
     def _assigned(self, like: Tensor, targets: Tensor) -> tuple[Cells, Tensor]:
-        """The places of the truths' predictions, and their coordinates (K, 4).
+        """The predictions assigned to truths, as indices, and the truths' coordinates (K, 4).
 
-        The anchor is the one of the most similar shape; truths whose anchor is another head's are
-        left out. `like` is (N, anchors, H, W).
+        The anchor is the one of the most similar shape; truths whose anchor belongs to another head
+        are left out. `like` is (N, anchors, H, W).
         """
         targets = targets[(targets[:, 4:] > 0).all(1)]
         boxes, shape = targets[:, 2:], targets.new_tensor((like.shape[3], like.shape[2]))

@@ -37,11 +37,11 @@ class Detection(BoxHead):
 
     @property
     def rule(self) -> LossRule:
-        """Raises CfgError."""
-        raise self.section.error("can't be trained here: it is YOLOv1's head")
+        """None: raises CfgError."""
+        raise self.section.error("can't be trained here: YOLOv1's loss is not supported")
 
     def widths(self, classes: int) -> dict[int, int]:
-        """Classes belong to a cell, not to a box."""
+        """Channels for another number of classes, which belong to cells, not to boxes."""
         return {self.sources[0]: self.inputs[0].channels + (classes - self.classes) * self.side**2}
 
     def forward(self, x: Tensor) -> Tensor:

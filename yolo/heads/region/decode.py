@@ -11,7 +11,7 @@ from yolo.layers.base import Layer, Shape
 
 
 class RegionHead(GridHead):
-    """YOLOv2's head; its output has AlexeyAB's order (row, column, anchor, entry)."""
+    """YOLOv2's head; its output is ordered as AlexeyAB's: row, column, anchor, entry."""
 
     def __init__(self, section: Section, earlier: Sequence[Layer], image: Shape) -> None:
         super().__init__(section, earlier, image)
@@ -28,7 +28,7 @@ class RegionHead(GridHead):
         self.check_channels(count, f"num={count}")
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → (N, C, H, W) that holds (H, W, anchors, entries) in memory"""
+        """(N, C, H, W) → (N, C, H, W), ordered in memory as (H, W, anchors, entries)."""
         rows = x.permute(0, 2, 3, 1).unflatten(3, (len(self.anchors), self.entries))
         box, objectness, classes = rows.split((4, 1, self.classes), 4)
         if self.softmax:

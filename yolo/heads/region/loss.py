@@ -33,9 +33,9 @@ class RegionOptions:
 
     @classmethod
     def read(cls, section: Section) -> RegionOptions:
-        """Raises CfgError for values that can't be, and for keys whose effect isn't known here."""
+        """The keys of a section; raises CfgError for invalid values and unsupported keys."""
         if section.has("map"):
-            raise section.error("map= (other class numbers) can't be trained with", "map")
+            raise section.error("map= (other class numbers) is not supported in training", "map")
         return cls(
             thresh=section.number("thresh", 0.5),
             coord_scale=section.number("coord_scale", 1.0),
@@ -53,7 +53,7 @@ class RegionOptions:
 class Maps:
     """The predictions of a head for N images with P = anchors · H · W boxes each.
 
-    `output` (N·P, 5 + classes): x, y and objectness behind the logistic; `boxes` (N, P, 4).
+    `output` (N·P, 5 + classes): x, y and objectness after the logistic; `boxes` (N, P, 4).
     """
 
     output: Tensor
@@ -67,7 +67,7 @@ class Maps:
 
 
 class RegionLoss:
-    """Darknet's deltas: every prediction is taught no object, then truths overwrite theirs."""
+    """Darknet's deltas: all predictions learn "no object", then truths overwrite theirs."""
 
     def __init__(self, head: RegionHead) -> None:
         self.head = head
@@ -115,7 +115,7 @@ class RegionLoss:
         return Maps(output, boxes.unflatten(0, (images, -1)), grid)
 
     def _towards_anchors(self, maps: Maps) -> Tensor:
-        """The middle of the cell, and the anchor's size."""
+        """Deltas towards the middle of the cell and the anchor's size."""
         place, size = maps.output[:, :2], maps.output[:, 2:4]
         return WARM_UP_SCALE * torch.cat(((0.5 - place) * place * (1 - place), -size), 1)
 
@@ -135,7 +135,7 @@ class RegionLoss:
             delta[cells, 5:] = scale * self._class_delta(maps.output[cells], truths.classes[number])
 
     def _cells(self, maps: Maps, truths: Truths) -> Tensor:
-        """The prediction that is to find each truth: of those at its centre, the one like it."""
+        """The prediction assigned to each truth: at its centre, of the most similar shape."""
         grid = maps.grid
         row, column = grid.around(truths.boxes[:, :2])
         anchor = torch.arange(grid.anchors, device=row.device)
@@ -154,7 +154,7 @@ class RegionLoss:
     def _add_truths(
         self, delta: Tensor, maps: Maps, truths: Truths, cells: Tensor, overlap: Tensor
     ) -> None:
-        """Each truth overwrites what is there: of several in a cell the last one counts."""
+        """Overwrite the deltas of assigned predictions; the last of several truths counts."""
         options = self.options
         cells, order = cells.sort(stable=True)
         last = order[torch.cat((cells[1:] != cells[:-1], cells.new_ones(min(len(cells), 1)) > 0))]

@@ -11,7 +11,7 @@ from yolo.heads.region.decode import RegionHead
 
 
 class RegionTeaching(BoxTeaching):
-    """Classes by a softmax, or as the numbers that they are."""
+    """The distillation of [region]: classes by a softmax, or by squared differences."""
 
     def __init__(self, head: RegionHead) -> None:
         self.head = head

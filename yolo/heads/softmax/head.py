@@ -34,7 +34,7 @@ class Softmax(Head):
         return SoftmaxLoss(self)
 
     def rule_before(self, cost: Learner) -> SoftmaxLoss:
-        """A [cost] is a part of the loss, as in Darknet."""
+        """The loss with a [cost] as one part of it, as in Darknet."""
         return SoftmaxLoss(self, CostLoss(cost.section))
 
     def teaching(self) -> SoftmaxTeaching:

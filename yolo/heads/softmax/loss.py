@@ -9,16 +9,16 @@ from yolo.cfg import Section
 from yolo.heads.common.loss import GroundTruth, HeadLoss, surrogate
 from yolo.layers.base import Layer
 
-UNKNOWN = -1234.0  # SECRET_NUM: of such a label type=masked learns nothing
+UNKNOWN = -1234.0  # SECRET_NUM: type=masked ignores such labels
 COSTS = {"sse": "sse", "masked": "masked", "smooth": "smooth"}
 
 
 def labels_for(section: Section, x: Tensor, targets: GroundTruth) -> Tensor:
-    """The labels as x (N, classes) has it; raises CfgError where the numbers of classes differ."""
+    """The labels with dtype and device of x (N, classes); raises CfgError unless shapes agree."""
     if targets.labels.shape != x.shape:
         raise section.error(
-            f"gets {x.shape[1]} numbers for each of {len(x)} images, but there are labels of "
-            f"{targets.labels.shape[1]} classes for {len(targets.labels)}"
+            f"gets {x.shape[1]} numbers for each of {len(x)} images, but the labels have "
+            f"{targets.labels.shape[1]} classes for {len(targets.labels)} images"
         )
     return targets.labels.to(x)
 
@@ -31,7 +31,7 @@ class CostLoss:
         self.kind = section.choice("type", "sse", COSTS)
         self.scale = section.number("scale", 1.0)
         if section.number("ratio", 0.0):
-            raise section.error("ratio= can't be trained with", "ratio")
+            raise section.error("ratio= is not supported in training", "ratio")
 
     def loss(self, x: Tensor, targets: GroundTruth, seen: int) -> HeadLoss:
         """The loss from the section's input (N, …) and the labels."""
@@ -41,7 +41,7 @@ class CostLoss:
         return HeadLoss(surrogate(flat, self.scale * delta, value), {"class": value.item()})
 
     def delta(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Darknet's delta (N, classes), unscaled, and cost."""
+        """Darknet's delta (N, classes), without `scale`, and its cost."""
         difference = labels - x
         if self.kind == "masked":
             difference = torch.where(labels == UNKNOWN, 0, difference)
@@ -53,18 +53,18 @@ class CostLoss:
 
 
 class SoftmaxLoss:
-    """[softmax]: cross-entropy, and the [cost] behind it where there is one.
+    """[softmax]: cross-entropy, and the [cost] after it where there is one.
 
-    Darknet adds a [cost]'s delta to the probabilities' own as if they were logits; the updates of
-    its classifiers, which mostly end with both, are twice the gradient of the cross-entropy. The
-    temperature divides none of it.
+    Darknet adds a [cost]'s delta of the probabilities to the delta of the logits; so the updates of
+    its classifiers, most of which have both, are twice the gradient of the cross-entropy. The
+    temperature divides neither.
     """
 
     def __init__(self, head: Layer, cost: CostLoss | None = None) -> None:
         self.head, self.cost = head, cost
         self.entropy = not head.section.flag("noloss")
         if not self.entropy and cost is None:
-            raise head.section.error("noloss=1 leaves nothing to train with", "noloss")
+            raise head.section.error("noloss=1 leaves no loss to train with", "noloss")
 
     def loss(self, x: Tensor, targets: GroundTruth, seen: int) -> HeadLoss:
         """The loss from the head's input (N, C, H, W) and the labels."""
@@ -72,8 +72,8 @@ class SoftmaxLoss:
         with torch.no_grad():
             flat = self.head(x).flatten(1)
             labels = labels_for(self.head.section, flat, targets)
-            # softmax_x_ent_cpu takes the factor for 1, as it is where an image has one class; of a
-            # probability that floats round to 0 its logarithm would be no loss to go on with
+            # softmax_x_ent_cpu omits the factor `labels`, which is 1 where an image has one class.
+            # Clamped, as the logarithm of a probability that rounds to 0 would be infinite.
             certain = flat.clamp(min=torch.finfo(flat.dtype).tiny)
             value = -torch.where(labels > 0, labels * certain.log(), 0).sum()
             delta = (labels - flat) * self.entropy

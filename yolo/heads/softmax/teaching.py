@@ -10,7 +10,7 @@ from yolo.heads.common.teaching import Teaching, softened
 
 @dataclass(frozen=True)
 class SoftmaxTeaching(Teaching[Tensor]):
-    """Logits of `outputs` classes in `groups` parts, over the head's own temperature."""
+    """The distillation of logits of `outputs` classes in `groups` parts, over the temperature."""
 
     outputs: int
     groups: int
@@ -21,7 +21,7 @@ class SoftmaxTeaching(Teaching[Tensor]):
         return f"has {self.outputs} outputs", f"has groups={self.groups}"
 
     def shown(self, x: Tensor) -> Tensor:
-        """(N, groups, outputs of a group)"""
+        """Logits (N, groups, outputs of a group)."""
         return x.flatten(1).unflatten(1, (self.groups, -1)) / self.temperature
 
     def output(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

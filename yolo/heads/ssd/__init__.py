@@ -1,4 +1,4 @@
-"""[ssd]: boxes from several maps, each a shift of one of its place's prior boxes."""
+"""[ssd]: boxes from several maps, each a shifted prior box of its cell."""
 
 from yolo.heads.ssd.head import Ssd, only_ssd
 from yolo.heads.ssd.prior_boxes import CLIP_NUMBERS

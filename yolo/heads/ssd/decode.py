@@ -1,4 +1,4 @@
-"""The geometry of [ssd]: boxes from several maps, each a shift of one of its place's prior boxes.
+"""The geometry of [ssd]: boxes from several maps, each a shifted prior box of its cell.
 
 Liu, Anguelov, Erhan, Szegedy, Reed, Fu and Berg: SSD, Single Shot MultiBox Detector (ECCV 2016,
 arXiv 1512.02325).
@@ -23,11 +23,11 @@ COORDINATES = 4
 
 
 class PriorHead(BoxHead):
-    """Joins what the layers `loc` and `conf` say of every prior box.
+    """SSD's head: joins the outputs of the layers `loc` and `conf` for every prior box.
 
-    Of each map, `loc` has 4 channels a box, `conf` one for the background and one a class, box
-    after box. Boxes below `conf_thresh` are never detections; of each class the best `top_k`
-    enter NMS with `nms`, of an image `keep_top_k` are left, 0 for all.
+    For each map, `loc` has 4 channels a box, `conf` one for the background and one a class, box
+    after box. Boxes below `conf_thresh` are never detections; the best `top_k` of each class enter
+    NMS with threshold `nms`, and `keep_top_k` of an image are left; 0 is no limit.
     """
 
     feeds = False
@@ -70,7 +70,7 @@ class PriorHead(BoxHead):
             return prior_boxes(self.prior_options, self.maps, size, self.offset, self.clip)
 
     def forward(self, *xs: Tensor) -> Tensor:
-        """(N, C_i, H_i, W_i) → (N, 4 + 1 + classes, P, 1): shifts, background, classes, raw"""
+        """(N, C_i, H_i, W_i) → (N, 4 + 1 + classes, P, 1): shifts, logits with background."""
         count = len(self.maps)
         loc = torch.cat([_rows(x, COORDINATES) for x in xs[:count]], 1)
         conf = torch.cat([_rows(x, 1 + self.classes) for x in xs[count:]], 1)
@@ -115,7 +115,7 @@ class PriorHead(BoxHead):
         return value
 
     def _maps(self) -> list[tuple[int, int]]:
-        """Heights and widths; the two layers of a map must have the same."""
+        """Heights and widths of the maps; raises CfgError where loc and conf differ."""
         count = len(self.inputs) // 2
         maps = []
         for number in range(count):
@@ -130,15 +130,15 @@ class PriorHead(BoxHead):
         return maps
 
     def _check_priors(self) -> None:
-        """Sizes and steps are pixels of one input; with another they would lie anywhere."""
+        """Raises CfgError for prior boxes of another input: sizes and steps are pixels of one."""
         size = (self.image.width, self.image.height)
         for source, (height, width) in zip(self.prior_options, self.maps, strict=True):
             for length, count in zip(size, (width, height), strict=True):
                 step = source.step or length / count
                 if (count - 1 + self.offset) * step > length + step / 2:
                     raise self.section.error(
-                        f"{count} places with a step of {step:g} reach beyond an input of "
-                        f"{size[0]}x{size[1]}: steps, min_sizes and max_sizes are for another one"
+                        f"{count} cells with a step of {step:g} reach beyond an input of "
+                        f"{size[0]}x{size[1]}: set steps, min_sizes and max_sizes for this input"
                     )
         if not (self.priors[:, 2:] > 0).all():
             raise self.section.error("a prior box has no area")
@@ -151,7 +151,7 @@ class PriorHead(BoxHead):
                 given = self.inputs[at + number].channels
                 if given != boxes * width:
                     raise self.section.error(
-                        f"{boxes} prior boxes a place and classes={self.classes} need filters="
+                        f"{boxes} prior boxes a cell and classes={self.classes} need filters="
                         f"{boxes * width} in layer {self.sources[at + number]} of {key}, "
                         f"which has {given}",
                         key,

@@ -20,6 +20,7 @@ class Ssd(PriorHead):
         return MultiboxLoss(self)
 
     def described(self, place: Callable[[int], object]) -> dict[str, object]:
+        """Description for JSON: inputs and their order, the decoding to boxes, the prior boxes."""
         count = len(self.maps)
         return {
             "loc": [place(i) for i in self.sources[:count]],
@@ -39,8 +40,10 @@ class Ssd(PriorHead):
 
 
 def only_ssd(layers: Sequence[Layer]) -> Ssd:
-    """The only [ssd] of a cfg; raises CfgError where there is none, or another."""
+    """The only [ssd] of a cfg; raises CfgError unless there is exactly one."""
     heads = [layer for layer in layers if isinstance(layer, Ssd)]
     if len(heads) != 1:
-        raise CfgError(f"{layers[0].section.path}: {len(heads)} sections [ssd], one is needed here")
+        raise CfgError(
+            f"{layers[0].section.path}: has {len(heads)} [ssd] sections, exactly one is needed"
+        )
     return heads[0]

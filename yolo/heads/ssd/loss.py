@@ -1,4 +1,4 @@
-"""The loss of [ssd]: which prior boxes are to find a truth, and what they and others lose."""
+"""The loss of [ssd]: assignment of truths to prior boxes, and the MultiBox loss."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEAST_OVERLAP = 1e-6  # bbox_util.cpp
 
 @dataclass(frozen=True)
 class Assigned:
-    """The prior boxes that are to find a truth: (K,) images, priors, numbers of truths."""
+    """The prior boxes that should find a truth: (K,) images, priors, numbers of truths."""
 
     images: Tensor
     priors: Tensor
@@ -28,9 +28,9 @@ class Assigned:
 class MultiboxLoss:
     """Smooth L1 of the shifts, cross entropy of the classes, over the number of positives.
 
-    A prior is positive for the truth that it overlaps most, by `overlap=` at least; each truth has
-    the prior that overlaps it most, too. Of the others only the hardest, `neg_pos=` times as many
-    as an image has positives, learn to be background (multibox_loss_layer.cpp).
+    A prior is positive for the truth that it overlaps most if their IoU is at least `overlap=`;
+    the prior that overlaps a truth most is always positive. Of the others only the hardest,
+    `neg_pos=` times the number of positives, learn background (multibox_loss_layer.cpp).
     """
 
     def __init__(self, head: PriorHead) -> None:
@@ -38,32 +38,35 @@ class MultiboxLoss:
         self.overlap = head.section.number("overlap", 0.5)
         self.neg_pos = head.section.number("neg_pos", 3.0)
         if head.section.integer("random", 0, -(2**31)):
-            raise head.section.error("random= (inputs of several sizes) isn't for prior boxes")
+            raise head.section.error(
+                "random= (inputs of several sizes) can't be combined with prior boxes: remove it"
+            )
         for key, value in (("overlap", self.overlap), ("neg_pos", self.neg_pos)):
             if value <= 0:
                 raise head.section.error(f"{key}={value:g}: expected more than 0", key)
 
     def loss(self, x: Tensor, targets: GroundTruth, seen: int) -> HeadLoss:
-        """The head's output (N, 5 + classes, P, 1), and the boxes of the images → the loss.
+        """The loss from the head's output (N, 5 + classes, P, 1) and the truths.
 
-        As all losses it counts images: its mean over the batch's positives, times N.
+        Like all losses it is a sum over images: the mean over the batch's positives, times N.
         """
         rows = x[..., 0].transpose(1, 2).float()
         boxes = targets.boxes.to(rows)
         boxes = boxes[(boxes[:, 4:] > 0).all(1)]
         priors = self.head.priors.to(rows)
-        found = assign(priors, boxes, len(x), self.overlap)
-        truths = boxes[found.truths]
-        shifts = rows[found.images, found.priors, :4]
-        wanted = self.head.shifts(truths[:, 2:], priors[found.priors])
+        positives = assign(priors, boxes, len(x), self.overlap)
+        truths = boxes[positives.truths]
+        shifts = rows[positives.images, positives.priors, :4]
+        wanted = self.head.shifts(truths[:, 2:], priors[positives.priors])
         labels = torch.zeros(rows.shape[:2], dtype=torch.long, device=x.device)
-        labels[found.images, found.priors] = truths[:, 1].long() + 1
-        share = len(x) / max(len(found.images), 1)
+        labels[positives.images, positives.priors] = truths[:, 1].long() + 1
+        count = len(positives.images)
+        share = len(x) / max(count, 1)
         box = F.smooth_l1_loss(shifts, wanted, reduction="sum") * share
         classes = self._classes(rows[..., 4:], labels) * share
         with torch.no_grad():
-            hit = iou(self.head.boxes(rows[..., :4])[found.images, found.priors], truths[:, 2:])
-        count = len(found.images)
+            decoded = self.head.boxes(rows[..., :4])[positives.images, positives.priors]
+            hit = iou(decoded, truths[:, 2:])
         numbers = torch.stack((box, classes, hit.sum() / max(count, 1))).tolist()
         parts = dict(zip(("box", "class", "iou"), numbers, strict=True))
         return HeadLoss(box + classes, parts | {"count": float(count)})
@@ -75,16 +78,16 @@ class MultiboxLoss:
             hardness = rows.logsumexp(2) - rows[..., 0]
             hardness = hardness.masked_fill(positive, -torch.inf)
             most = (positive.sum(1) * self.neg_pos).long().minimum((~positive).sum(1))
-            place = hardness.argsort(1, descending=True).argsort(1)
-            learns = positive | (place < most[:, None])
+            rank = hardness.argsort(1, descending=True).argsort(1)
+            learns = positive | (rank < most[:, None])
         return F.cross_entropy(rows[learns], labels[learns], reduction="sum")
 
 
 def assign(priors: Tensor, boxes: Tensor, images: int, overlap: float) -> Assigned:
-    """Which priors (P, 4) are to find which of the truths (M, 6) of a batch of images.
+    """Assign priors (P, 4) to the truths (M, 6) of a batch of images.
 
-    First the best pairs of a truth and a prior, each once, so that no truth goes without
-    (Caffe's bipartite matching); then the priors that are left and overlap a truth enough.
+    First come the best pairs of a truth and a prior, each used once, so that every truth has a
+    prior (Caffe's bipartite matching), then the other priors that overlap a truth enough.
     """
     best, which = _best_truths(priors, boxes, images)
     owner = torch.where(best >= overlap, which, -1)
@@ -96,7 +99,7 @@ def assign(priors: Tensor, boxes: Tensor, images: int, overlap: float) -> Assign
 
 
 def _best_truths(priors: Tensor, boxes: Tensor, images: int) -> tuple[Tensor, Tensor]:
-    """Of every prior in every image the largest overlap with a truth, and its number: (N, P)"""
+    """Largest overlap of every prior with a truth, and that truth's number: (N, P) each."""
     best = priors.new_full((images, len(priors)), -1.0)
     which = torch.full_like(best, -1, dtype=torch.long)
     for number in boxes[:, 0].long().unique().tolist():
@@ -107,10 +110,10 @@ def _best_truths(priors: Tensor, boxes: Tensor, images: int) -> tuple[Tensor, Te
 
 
 def _best_priors(priors: Tensor, boxes: Tensor) -> Tensor:
-    """A prior for every truth (M,), none twice in an image, -1 where none that overlaps is left.
+    """A prior for every truth (M,), none twice in an image, -1 where no overlapping one is left.
 
-    The best pair of an image comes first, then the best of what is left. In every round all pairs
-    are made of which each is the best for the other.
+    The best pair of an image comes first, then the best of the rest. Every round makes all pairs
+    in which each is the best for the other.
     """
     images = boxes[:, 0].long()
     step = max(1, LARGEST // len(priors))
@@ -133,7 +136,7 @@ def _best_priors(priors: Tensor, boxes: Tensor) -> Tensor:
 
 
 def _first_of_each(keys: Tensor) -> Tensor:
-    """The places where every value appears for the first time."""
+    """Indices at which each value appears for the first time."""
     order = keys.argsort(stable=True)
     new = torch.ones_like(order, dtype=torch.bool)
     new[1:] = keys[order][1:] != keys[order][:-1]

@@ -1,4 +1,4 @@
-"""The boxes that an [ssd] head starts from: a few shapes at every place of every map."""
+"""Prior boxes of an [ssd] head: a few shapes at every cell of every map."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ CLIP_NUMBERS = 2  # a value of clip=
 class PriorOptions:
     """The boxes of one map: sizes and step in pixels of the input, ratios width / height.
 
-    With `largest` 0 there is no box between two sizes; without `step` the places lie evenly on the
-    input.
+    With `largest` 0 there is no square of the size in between; without `step` the cells are spread
+    evenly over the input.
     """
 
     smallest: float
@@ -28,7 +28,7 @@ class PriorOptions:
 
     @property
     def shapes(self) -> list[tuple[float, float]]:
-        """Width and height of a place's boxes, in pixels, as prior_box_layer.cpp orders them."""
+        """Widths and heights of a cell's boxes, in pixels, in the order of prior_box_layer.cpp."""
         sizes = [self.smallest]
         if self.largest:
             sizes.append((self.smallest * self.largest) ** 0.5)
@@ -38,7 +38,7 @@ class PriorOptions:
 
 
 def read_options(section: Section, count: int) -> list[PriorOptions]:
-    """The `count` maps of an [ssd] section; raises CfgError for lists of another length."""
+    """Options of the `count` maps of an [ssd]; raises CfgError for lists of another length."""
     smallest = _listed(section, "min_sizes", count)
     largest = _listed(section, "max_sizes", count, 0) if section.has("max_sizes") else [0] * count
     steps = _listed(section, "steps", count) if section.has("steps") else [None] * count
@@ -59,8 +59,8 @@ def prior_boxes(
 ) -> Tensor:
     """Centre x, y, width, height relative to the input: (P, 4) float32, map by map, row by row.
 
-    `maps` and `image` are heights and widths; a place is `offset` steps from its beginning.
-    `clip` 1 cuts boxes at the edges as Caffe does, 2 each of the four numbers to [0, 1] as
+    `maps` and `image` are heights and widths; a box's centre is `offset` steps inside its cell.
+    `clip` 1 cuts boxes at the edges as Caffe does, 2 clips each of the four numbers to [0, 1] as
     amdegroot/ssd.pytorch does.
     """
     size = torch.tensor((image[1], image[0]), dtype=torch.float64)
@@ -84,7 +84,7 @@ def prior_boxes(
 
 
 def _listed(section: Section, key: str, count: int, least: float | None = None) -> list[float]:
-    """One number a map, above 0 or at least `least`."""
+    """One number for each map, above 0 or at least `least`."""
     values = section.numbers(key)
     if len(values) != count:
         raise section.error(f"{key} has {len(values)} values for {count} maps", key)
@@ -95,9 +95,9 @@ def _listed(section: Section, key: str, count: int, least: float | None = None) 
 
 
 def _ratios(section: Section, count: int) -> list[tuple[float, ...]]:
-    """For every map its ratios beside 1, each with its inverse behind it unless flip=0.
+    """The aspect ratios of every map except 1, each followed by its inverse unless flip=0.
 
-    `aspect_ratios=2|2,3|2` has one list a map, without bars all maps have the same.
+    `aspect_ratios=2|2,3|2` has one list for each map; a single list is for all maps.
     """
     key = "aspect_ratios"
     lists = section.number_lists(key) if section.has(key) else [()]

@@ -10,7 +10,7 @@ from yolo.heads.common.grid import GridHead, read_anchors
 from yolo.layers.base import Layer, Shape
 from yolo.nms import Nms
 
-GREEDY_EXPONENT = 0.6  # box_diou of box.c, whatever beta_nms says
+GREEDY_EXPONENT = 0.6  # box_diou of box.c, which ignores beta_nms=
 
 
 class AnchorHead(GridHead):
@@ -41,7 +41,7 @@ class AnchorHead(GridHead):
     def relative(self, anchors: Sequence[tuple[float, float]], x: Tensor) -> Tensor:
         """Widths and heights of anchors relative to the image, for a map (…, H, W): (K, 2).
 
-        The image may have another size than [net] gives: its cells are as large as in [net].
+        The image may have another size than in [net]; cells have the same size in pixels.
         """
         width = self.image.width / self.out_shape.width * x.shape[-1]
         height = self.image.height / self.out_shape.height * x.shape[-2]
@@ -53,7 +53,7 @@ class AnchorHead(GridHead):
         return width[:, None, None], height[:, None, None]
 
     def activate(self, entries: Tensor) -> Tensor:
-        """The first entries of every anchor (N, anchors, …, H, W) as forward gives them."""
+        """Activated entries (N, anchors, …, H, W), of all or only the first of every anchor."""
         raise NotImplementedError
 
     def boxes(self, out: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -64,7 +64,7 @@ class AnchorHead(GridHead):
         raise NotImplementedError
 
     def reference(self, boxes: Tensor) -> Tensor:
-        """The points of boxes (K, 4) whose cells are to find them: (K, 2)."""
+        """Points (K, 2) of boxes (K, 4) whose cells should find them."""
         return boxes[:, :2] - self.offset * boxes[:, 2:]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class AnchorHead(GridHead):
         return super().confidences(decoded, thresh) * (decoded[..., 4:5] > thresh)
 
     def suppression(self, thresh: float | None = None) -> Nms:
-        """Plain IoU for an unknown nms_kind=, too (parser.c)."""
+        """The NMS of the section; an unknown nms_kind= means plain IoU, as in parser.c."""
         asked = super().suppression(thresh)
         kind = self.section.text("nms_kind") if self.section.has("nms_kind") else ""
         exponents = {"greedynms": GREEDY_EXPONENT, "diounms": self.section.number("beta_nms", 0.6)}

@@ -1,4 +1,4 @@
-"""The loss of [Gaussian_yolo]: delta_gaussian_yolo_box and what gaussian_yolo_layer.c does around.
+"""The loss of [Gaussian_yolo]: delta_gaussian_yolo_box and its callers in gaussian_yolo_layer.c.
 
 J. Choi et al., Gaussian YOLOv3, arXiv 1904.04620.
 """
@@ -14,12 +14,12 @@ from yolo.heads.common.assign import Truths
 from yolo.heads.common.box_delta import iou_delta
 from yolo.heads.yolo.loss import AnchorLoss, Pairs, Rows, bounded
 
-SIGMA = 0.3  # added to an uncertainty, where the likelihood divides by it
+SIGMA = 0.3  # added to an uncertainty before the likelihood divides by it
 TINY = 1e-9
 
 
 class GaussianLoss(AnchorLoss):
-    """Deltas for the means of x, y, w, h and, between them, their uncertainties."""
+    """Deltas for the means of x, y, w, h, each followed by that of its uncertainty."""
 
     def ignore(self, rows: Rows, at: Tensor, truths: Truths) -> None:
         if self.options.objectness_smooth:
@@ -30,6 +30,7 @@ class GaussianLoss(AnchorLoss):
             rows.delta[at, self.found] = 0
 
     def pull(self, rows: Rows, pairs: Pairs) -> Tensor:
+        """Deltas (K, 8) of means and uncertainties, from the likelihood or the IoU."""
         output, most = rows.output[pairs.at, :8], self.options.max_delta
         mean, sigma = output[:, ::2], output[:, 1::2]
         scale = 2 - pairs.truths[:, 2:].prod(1, keepdim=True)  # small boxes count more
@@ -49,16 +50,16 @@ class GaussianLoss(AnchorLoss):
         return torch.stack(parts, 2).flatten(1)
 
     def taken(self, delta: Tensor, classes: Tensor) -> Tensor:
-        return delta[:, 0] != 0  # whatever the class: as the C file has it
+        return delta[:, 0] != 0  # of the first class, as in the C file
 
     def _moved_by_iou(self, rows: Rows, pairs: Pairs, mean: Tensor) -> Tensor:
         delta = iou_delta(rows.boxes[pairs.at], pairs.truths, self.options.iou_loss)
         place, size = delta[:, :2], delta[:, 2:]
-        # the size moves a box whose centre isn't what x and y mean
+        # with an offset, a change of the size moves the centre
         return torch.cat((place - self.head.offset * size, size * mean[:, 2:].exp()), 1)
 
     def _wanted(self, rows: Rows, pairs: Pairs) -> Tensor:
-        """The means that would give the truths."""
+        """The means that would decode to the truths."""
         corners, anchors = rows.corners[pairs.at], rows.anchors[pairs.at]
         place = self.head.reference(pairs.truths) * rows.shape - corners
         return torch.cat((place, (pairs.truths[:, 2:] / anchors).log()), 1)

@@ -14,7 +14,7 @@ from yolo.heads.yolo.teaching import AnchorTeaching
 from yolo.heads.yolo.yolo_loss import YoloLoss
 from yolo.layers.base import Layer, Shape, register
 
-# where a box of Gaussian_yolo's yolo_point lies from its centre, in box sizes
+# from the point that Gaussian_yolo's x and y mean (yolo_point=) to the centre, in box sizes
 POINTS = {"center": 0.0, "left_top": 0.5, "right_bottom": -0.5}
 
 
@@ -34,7 +34,7 @@ class Yolo(AnchorHead):
         return AnchorTeaching(self)
 
     def activate(self, entries: Tensor) -> Tensor:
-        """x, y, objectness and classes in [0, 1], but x and y stretched by scale_x_y"""
+        """Entries with x, y, objectness and classes in [0, 1]; x and y stretched by scale_x_y."""
         xy, size, rest = entries[:, :, :2], entries[:, :, 2:4], entries[:, :, 4:]
         if not self.new_coords:
             xy, rest = xy.sigmoid(), rest.sigmoid()
@@ -42,6 +42,7 @@ class Yolo(AnchorHead):
         return torch.cat((xy, size, rest), 2)
 
     def boxes(self, out: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Centre x, y, width, height from entries 0 to 3, by exp or, with new_coords, squares."""
         columns, rows = grid(out.shape[-2], out.shape[-1], out)
         width, height = self.sizes(out)
         w, h = out[:, :, 2], out[:, :, 3]
@@ -77,13 +78,14 @@ class GaussianYolo(AnchorHead):
         return AnchorTeaching(self)
 
     def activate(self, entries: Tensor) -> Tensor:
-        """All but the means of w and h in [0, 1], but the means of x and y stretched."""
+        """Entries in [0, 1] except the means of w and h; the means of x and y are stretched."""
         number = torch.arange(entries.shape[2], device=entries.device)[:, None, None]
         out = torch.where((number == 4) | (number == 6), entries, entries.sigmoid())
         moved = out * self.scale_x_y - (self.scale_x_y - 1) / 2
         return torch.where((number == 0) | (number == 2), moved, out)
 
     def boxes(self, out: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Centre x, y, width, height from the means, entries 0, 2, 4 and 6."""
         columns, rows = grid(out.shape[-2], out.shape[-1], out)
         width, height = self.sizes(out)
         w, h = out[:, :, 4].exp() * width, out[:, :, 6].exp() * height

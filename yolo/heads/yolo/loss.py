@@ -1,4 +1,4 @@
-"""The loss that [yolo] and [Gaussian_yolo] share: process_batch of yolo_layer.c."""
+"""The common part of the losses of [yolo] and [Gaussian_yolo]: process_batch of yolo_layer.c."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from yolo.heads.common.loss import GroundTruth, HeadLoss, focal, surrogate
 from yolo.heads.yolo.decode import AnchorHead
 from yolo.heads.yolo.options import LossOptions
 
-CLASS_FOUND = 0.25  # where no class is as probable as this, overlap with a truth excuses nothing
+CLASS_FOUND = 0.25  # below this class probability, predictions near a truth aren't ignored
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The predictions that truths touch; all that is known of them, and the deltas to be.
+    """The predictions near truths, with the deltas that are computed for them.
 
-    `cells` (U,) are their numbers in the grid, in order, `images` (U,) theirs; `output` and `delta`
-    (U, E), `boxes` (U, 4), `best` (U,) the largest IoU with a truth, `corners` (U, 2) the column
-    and row of their cells, `anchors` (U, 2) sizes relative to the image, `shape` (2,) the map's
-    width and height.
+    `cells` (U,) are their numbers in the grid, sorted, `images` (U,) their images; `output` and
+    `delta` (U, E), `boxes` (U, 4), `best` (U,) the largest IoU with a truth, `corners` (U, 2) the
+    column and row of their cells, `anchors` (U, 2) sizes relative to the image, `shape` (2,) the
+    map's width and height.
     """
 
     cells: Tensor
@@ -37,13 +37,13 @@ class Rows:
     shape: Tensor
 
     def find(self, cells: Tensor) -> Tensor:
-        """The rows of cells."""
+        """Indices of the rows of cells."""
         return torch.searchsorted(self.cells, cells)
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Predictions and the truths that they are to find.
+    """Predictions and the truths that they should find.
 
     `at` (K,) are rows; `truths` (K, 4), `classes` (K,) and the classes' weights, `weight` (K,).
     """
@@ -58,16 +58,16 @@ class Pairs:
 
 
 class AnchorLoss:
-    """Darknet's delta for a head; subclasses know what its coordinates and classes want.
+    """Darknet's delta for a head; subclasses add the rules for coordinates and classes.
 
-    Darknet visits every prediction, then every truth, and adds to what is there or overwrites it.
-    Here all that doesn't depend on this order is done at once; what does is done in rounds().
+    Darknet visits every prediction, then every truth, and adds to deltas or overwrites them. Steps
+    that don't depend on this order are vectorised here; the others are done in rounds().
     """
 
     def __init__(self, head: AnchorHead) -> None:
         self.head = head
         self.options = LossOptions.read(head.section, head.classes)
-        self.found = head.coordinates  # the entry of the objectness, behind the coordinates
+        self.found = head.coordinates  # the entry of the objectness, after the coordinates
         self.classes = self.found + 1  # the first entry of the classes
 
     def loss(self, x: Tensor, targets: GroundTruth, seen: int) -> HeadLoss:
@@ -96,7 +96,7 @@ class AnchorLoss:
         objectness = -self.options.obj_normalizer * out[:, :, self.found]
         rows.delta[:, self.found] = objectness.flatten()[rows.cells]
         self.ignore(rows, self._probable(rows, rows.find(near)), truths)
-        if len(sure):  # hardly any cfg wants it
+        if len(sure):  # hardly any cfg has a truth_thresh below 1
             self._add_sure(rows, self.overlapping(rows, rows.find(sure), truths))
         assigned = self._pairs(rows.find(cells), truths, number)
         self._add_assigned(rows, assigned)
@@ -109,23 +109,23 @@ class AnchorLoss:
         return delta.flatten(1, 2), *self._cost(delta, rows, assigned)
 
     def ignore(self, rows: Rows, at: Tensor, truths: Truths) -> None:
-        """Rows that overlap a truth more than ignore_thresh aren't taught to find none."""
+        """Change the objectness deltas of rows whose IoU with a truth is above ignore_thresh."""
         raise NotImplementedError
 
     def pull(self, rows: Rows, pairs: Pairs) -> Tensor:
-        """The numbers that truths add to the deltas of the coordinates: (K, coordinates)."""
+        """The deltas (K, coordinates) that truths add to the coordinates."""
         raise NotImplementedError
 
     def taken(self, delta: Tensor, classes: Tensor) -> Tensor:
-        """A mask (K,) of the rows whose classes' deltas (K, classes) another truth has set."""
+        """Mask (K,) of the rows whose class deltas (K, classes) another truth has set already."""
         raise NotImplementedError
 
     def several(self, rows: Rows) -> Tensor:
-        """The number of classes that each row finds, by which its coordinates are divided: (U,)."""
+        """The number (U,) of classes of each row, by which its coordinate deltas are divided."""
         return (rows.delta[:, self.classes :] > 0).sum(1).clamp(min=1)
 
     def find(self, rows: Rows, at: Tensor, wanted: Tensor) -> None:
-        """Rows with a truth in their cell are to say so: sets the deltas of their objectness."""
+        """Set the objectness deltas of rows that are assigned to a truth."""
         rows.delta[at, self.found] = wanted
 
     def box_cost(self, rows: Rows, assigned: Pairs) -> Tensor:
@@ -133,7 +133,7 @@ class AnchorLoss:
         return rows.delta[:, : self.found].square().sum()
 
     def set_classes(self, rows: Rows, pairs: Pairs) -> None:
-        """delta_yolo_class, for pairs of which no two have the same row."""
+        """Set class deltas as delta_yolo_class does, for pairs with different rows."""
         options, column, weight = self.options, pairs.classes[:, None], pairs.weight[:, None]
         output, delta = rows.output[pairs.at, self.classes :], rows.delta[pairs.at, self.classes :]
         own = (1 - options.label_smooth_eps / 2 - output.gather(1, column)) * weight
@@ -148,12 +148,12 @@ class AnchorLoss:
         rows.delta[pairs.at, self.classes :] = torch.where(taken, again, fresh)
 
     def set_certainty(self, rows: Rows, pairs: Pairs) -> None:
-        """Objectness towards the squared IoU."""
+        """Set objectness deltas towards the squared IoU."""
         wanted = rows.best[pairs.at] ** 2 - rows.output[pairs.at, self.found]
         rows.delta[pairs.at, self.found] = self.options.obj_normalizer * wanted
 
     def _assigned(self, truths: Truths, grid: Grid, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The anchors whose shapes fit a truth, where its centre lies: their cells, its numbers."""
+        """Cells of the anchors whose shapes fit a truth, at its centre, and the truth's number."""
         head, options = self.head, self.options
         anchors = head.relative(head.all_anchors, x)
         fits = match_anchors(truths.boxes, anchors, options.iou_thresh_kind, options.iou_thresh)
@@ -197,7 +197,7 @@ class AnchorLoss:
         return at[(rows.output[at, self.classes :] > CLASS_FOUND).any(1)]
 
     def _add_sure(self, rows: Rows, pairs: Pairs) -> None:
-        """Predictions that overlap a truth more than truth_thresh are taught it, wherever it is."""
+        """Add the deltas of predictions whose IoU with a truth is above truth_thresh."""
         at, column = pairs.at, self.classes + pairs.classes
         self.set_classes(rows, pairs)
         if self.options.objectness_smooth:
@@ -210,7 +210,7 @@ class AnchorLoss:
         rows.delta[at, : self.found] = self.pull(rows, pairs)
 
     def _add_assigned(self, rows: Rows, pairs: Pairs) -> None:
-        """Predictions that are to find the truths in their cells."""
+        """Add the deltas of predictions that are assigned to truths."""
         rows.delta[:, : self.found].index_add_(0, pairs.at, self.pull(rows, pairs))
         for part in map(pairs.part, rounds(pairs.at)):
             missing = 1 - rows.output[part.at, self.found]
@@ -218,15 +218,15 @@ class AnchorLoss:
             self.set_classes(rows, part)
 
     def _cost(self, delta: Tensor, rows: Rows, assigned: Pairs) -> tuple[Tensor, dict[str, float]]:
-        found = delta[:, :, self.found].square().sum()
+        objectness = delta[:, :, self.found].square().sum()
         box = self.box_cost(rows, assigned)
         classes = rows.delta[:, self.classes :].square().sum()
         overlap = iou(rows.boxes[assigned.at], assigned.truths).sum() / max(len(assigned.at), 1)
-        numbers = torch.stack((box, found, classes, overlap)).tolist()
+        numbers = torch.stack((box, objectness, classes, overlap)).tolist()
         parts = dict(zip(("box", "objectness", "class", "iou"), numbers, strict=True))
-        return box + found + classes, parts | {"count": float(len(assigned.at))}
+        return box + objectness + classes, parts | {"count": float(len(assigned.at))}
 
 
 def bounded(delta: Tensor, most: float) -> Tensor:
-    """0 for what isn't finite, the rest in [−most, most]."""
+    """Deltas clamped to [−most, most], with 0 where they aren't finite."""
     return torch.where(delta.isfinite(), delta, 0).clamp(-most, most)

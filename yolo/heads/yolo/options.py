@@ -37,9 +37,9 @@ class LossOptions:
 
     @classmethod
     def read(cls, section: Section, classes: int) -> LossOptions:
-        """Raises CfgError for values that can't be, and for keys whose effect isn't known here."""
+        """The keys of a section; raises CfgError for invalid values and unsupported keys."""
         if section.has("map"):
-            raise section.error("map= (other class numbers) can't be trained with", "map")
+            raise section.error("map= (other class numbers) is not supported in training", "map")
         max_delta = section.number("max_delta", math.inf)
         return cls(
             iou_loss=section.choice("iou_loss", "mse", IOU_LOSSES),
@@ -61,7 +61,7 @@ class LossOptions:
 
 
 def _multipliers(section: Section, classes: int, most: float) -> tuple[float, ...] | None:
-    """Rare classes count more: the largest counter over the own, at most max_delta."""
+    """A factor for each class, larger for rare ones: largest counter / own, at most max_delta."""
     key = "counters_per_class"
     if not section.has(key):
         return None

@@ -8,11 +8,11 @@ from yolo.heads.common.grid import grid_traits
 from yolo.heads.common.teaching import BoxTeaching, Entries, logistic
 from yolo.heads.yolo.decode import AnchorHead
 
-NEAREST = 1e-6  # what probabilities keep from 0 and 1 where they enter the head as such
+NEAREST = 1e-6  # least distance of probabilities from 0 and 1 before they become logits
 
 
 class AnchorTeaching(BoxTeaching):
-    """Every class has a logistic of its own."""
+    """The distillation of [yolo] and [Gaussian_yolo]: a logistic for each class."""
 
     def __init__(self, head: AnchorHead) -> None:
         self.head = head
@@ -25,7 +25,7 @@ class AnchorTeaching(BoxTeaching):
         )
 
     def shown(self, x: Tensor) -> Entries:
-        """Probabilities enter a head with new_coords=1, and become logits."""
+        """The input, split by meaning; the probabilities of new_coords=1 become logits."""
         entries = x.unflatten(1, (-1, self.head.entries))
         first = self.head.coordinates
         coordinates, logits = self.head.activate(entries[:, :, :first]), entries[:, :, first:]

@@ -1,4 +1,4 @@
-"""The loss of [yolo]: delta_yolo_box and what process_batch of yolo_layer.c does around it."""
+"""The loss of [yolo]: delta_yolo_box and its part of process_batch in yolo_layer.c."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from yolo.heads.yolo.loss import AnchorLoss, Pairs, Rows, bounded
 
 
 class YoloLoss(AnchorLoss):
-    """Deltas for the centre behind the logistic, for the size before the exponential."""
+    """Deltas for the centre after the logistic, and for the size before the exponential."""
 
     def ignore(self, rows: Rows, at: Tensor, truths: Truths) -> None:
         if not self.options.objectness_smooth:
@@ -22,6 +22,7 @@ class YoloLoss(AnchorLoss):
         rows.delta[at, self.found] = self.options.obj_normalizer * wanted
 
     def pull(self, rows: Rows, pairs: Pairs) -> Tensor:
+        """Deltas (K, 4) of the coordinates, from squared differences or the IoU."""
         output, truths = rows.output[pairs.at, :4], pairs.truths
         weight = (pairs.weight * self.options.iou_normalizer)[:, None]
         if self.options.iou_loss == "mse":
@@ -47,7 +48,7 @@ class YoloLoss(AnchorLoss):
         return super().several(rows).where(rows.delta[:, self.found] != 0, 1)
 
     def box_cost(self, rows: Rows, assigned: Pairs) -> Tensor:
-        """For a loss by IoU its sum over the truths, so that it adds up over mini-batches.
+        """The cost of the coordinates; with a loss by IoU, its sum over the truths.
 
         Darknet reports the mean over the truths, of 1 − IoU even for DIoU and CIoU.
         """
@@ -57,7 +58,7 @@ class YoloLoss(AnchorLoss):
         return self.options.iou_normalizer * (1 - overlap).sum()
 
     def _wanted(self, rows: Rows, pairs: Pairs) -> Tensor:
-        """The coordinates that would give the truths."""
+        """The coordinates that would decode to the truths."""
         corners, anchors = rows.corners[pairs.at], rows.anchors[pairs.at]
         times = pairs.truths[:, 2:] / anchors
         sizes = (times / 4).sqrt() if self.head.new_coords else times.log()

@@ -1,1 +1,1 @@
-"""Tensors that other frameworks trained, for networks of ours."""
+"""Tensors trained in other frameworks, converted to our networks."""

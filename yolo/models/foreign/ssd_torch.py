@@ -1,9 +1,9 @@
-"""SSD300 on VGG-16, and VGG-16 alone, as amdegroot/ssd.pytorch names their tensors.
+"""SSD300 on VGG-16, and VGG-16 alone, with the tensor names of amdegroot/ssd.pytorch.
 
-`vgg` and `extras` are the convolutions in the order of the data, `L2Norm` scales what conv4_3
-gives, `loc` and `conf` stand behind the maps. Their channels mean what those before [ssd] mean (box
-after box, background first), and a place's prior boxes have the same order: nothing is rearranged.
-What that project trains itself has prior boxes that are clipped in its own way: clip=2.
+`vgg` and `extras` are the convolutions in the order of the data, `L2Norm` scales the output of
+conv4_3, `loc` and `conf` follow the maps. The order of their channels (box after box, background
+first) and of a cell's prior boxes is that of [ssd]: nothing is rearranged. Models that the project
+trained itself have prior boxes that are clipped in its own way: clip=2.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ PARTS = {"weights": "weight", "biases": "bias", FACTORS: "weight"}  # our names:
 
 @dataclass(frozen=True)
 class Converted:
-    """`cfg` is the whole network for the file's classes, `network` what the file has tensors for.
+    """A converted model: `cfg` of the full network for the file's classes, and `network`.
 
-    That is all of it, or its first sections where the file holds a backbone.
+    `network` has the sections that the file has tensors for: all, or the first for a backbone.
     """
 
     cfg: Cfg
@@ -44,10 +44,10 @@ class Converted:
 def read_ssd(path: str | os.PathLike[str], cfg: Cfg, bgr: bool = False) -> Converted:
     """The tensors of a state dict for the sections of a cfg, matched by their order.
 
-    `bgr` says that the file's first convolution sees BGR; ours sees RGB, and so does what that
-    project trains (data/voc0712.py); torchvision gives RGB to its vgg16_reducedfc.pth, too. Models
-    converted from Caffe see BGR: ssd_300_VOC0712.pth has an mAP of 0.772 so, of 0.725 with RGB
-    (issue 31 there). Raises DarknetError for tensors missing, left over or of other shapes.
+    `bgr`: the file's first convolution expects BGR. Ours expects RGB, as do the project's own
+    models (data/voc0712.py) and torchvision's vgg16_reducedfc.pth. Models converted from Caffe
+    expect BGR: ssd_300_VOC0712.pth has an mAP of 0.772 with it, 0.725 with RGB (issue 31 there).
+    Raises DarknetError for missing tensors, left over ones and wrong shapes.
     """
     tensors = StateDict(path)
     if all(group.isdigit() for group in tensors.groups):
@@ -67,7 +67,7 @@ def read_ssd(path: str | os.PathLike[str], cfg: Cfg, bgr: bool = False) -> Conve
 
 
 def _classes(cfg: Cfg, tensors: StateDict) -> int | None:
-    """How many classes the file knows, background aside, where the cfg has another number."""
+    """The file's number of classes without the background; None where the cfg has the same."""
     head, name = only_ssd(Network(cfg).layers), f"{CONF}.0.weight"
     if name not in tensors.tensors:
         return None
@@ -81,9 +81,9 @@ def _classes(cfg: Cfg, tensors: StateDict) -> int | None:
 
 
 def _modules(network: Network, tensors: StateDict) -> dict[int, str]:
-    """For every section that stores tensors the module that has them.
+    """The file's module for every section that stores tensors.
 
-    Where there is nothing but a trunk, only for the sections up to its last convolution.
+    For a trunk alone, only the sections up to its last convolution.
     """
     stored, beside = list(network.state()), _beside_trunk(network)
     body = [i for i in stored if i not in beside]
@@ -97,24 +97,24 @@ def _modules(network: Network, tensors: StateDict) -> dict[int, str]:
 
 
 def _beside_trunk(network: Network) -> dict[int, str]:
-    """The modules of the norm and of what enters the head."""
+    """The modules of the norm and of the sections before the head."""
     sources = only_ssd(network.layers).sources
     half = len(sources) // 2
-    found = {i: NORM for i, tensors in network.state().items() if FACTORS in tensors}
+    modules = {i: NORM for i, tensors in network.state().items() if FACTORS in tensors}
     for group, layers in ((LOC, sources[:half]), (CONF, sources[half:])):
-        found |= {i: f"{group}.{number}" for number, i in enumerate(layers)}
-    return found
+        modules |= {i: f"{group}.{number}" for number, i in enumerate(layers)}
+    return modules
 
 
 def _take(tensors: StateDict, layer: Layer, module: str) -> dict[str, Tensor]:
-    """What a section stores."""
-    found = {}
+    """The tensors of a section, taken from the file."""
+    taken = {}
     for part, tensor in layer.stored().items():
         if part not in PARTS:
             needs = layer.section.error(f"needs {part}")
             raise WeightsError(f"{tensors.path}: {module} has no {part}: {needs}")
-        found[part] = tensors.take(f"{module}.{PARTS[part]}", tensor.shape, layer.section)
-    return found
+        taken[part] = tensors.take(f"{module}.{PARTS[part]}", tensor.shape, layer.section)
+    return taken
 
 
 def _swap_colours(network: Network, state: State) -> None:

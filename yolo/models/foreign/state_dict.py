@@ -1,4 +1,4 @@
-"""A file that torch.save made of a state dict: tensors by name, nothing that would run code."""
+"""Files of a state dict from torch.save: tensors by name, and nothing that would run code."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from torch import Tensor
 from yolo.cfg import Section
 from yolo.errors import WeightsError
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys that training scripts save it under
-PARALLEL = "module."  # what nn.DataParallel puts before every name
-UNREADABLE = (  # what torch.load raises of files that aren't its own
+WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which scripts save it
+PARALLEL = "module."  # the prefix that nn.DataParallel adds to every name
+UNREADABLE = (  # errors of torch.load for files that aren't its own
     pickle.UnpicklingError,
     zipfile.BadZipFile,
     struct.error,
@@ -35,7 +35,7 @@ UNREADABLE = (  # what torch.load raises of files that aren't its own
 
 
 class StateDict:
-    """Tensors by name, on the CPU; what is taken is gone, and nothing may be left at the end."""
+    """Tensors by name, on the CPU; each is taken once, and none may be left at the end."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Read a file; raises WeightsError."""
@@ -58,7 +58,7 @@ class StateDict:
         self.tensors = {f"{group}.{name}": tensor for name, tensor in self.tensors.items()}
 
     def take(self, name: str, shape: torch.Size, section: Section) -> Tensor:
-        """A tensor for a section, 32-bit; raises WeightsError for none, or one that won't do."""
+        """A 32-bit tensor for a section; raises WeightsError for a missing or unsuitable one."""
         if name not in self.tensors:
             raise WeightsError(f"{self.path}: {name} is missing: {section.error('needs it')}")
         tensor = self.tensors.pop(name).detach().float()
@@ -72,13 +72,13 @@ class StateDict:
     def finish(self, where: str) -> None:
         """Raises WeightsError where a tensor hasn't been taken."""
         for name in self.tensors:
-            raise WeightsError(f"{self.path}: {name[:60]!r} has no place in {where}")
+            raise WeightsError(f"{self.path}: {name[:60]!r} belongs to no section of {where}")
 
 
 def _load(path: str | os.PathLike[str]) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd pickles: what they hold is checked anyway
+            warnings.simplefilter("ignore")  # about odd pickles: their content is checked anyway
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
@@ -99,7 +99,7 @@ def _unwrapped(content: Any) -> Any:
 
 
 def _tensors(path: str | os.PathLike[str], content: Any) -> dict[str, Tensor]:
-    """The content, if it is tensors by name; without what stands before all names."""
+    """The content as tensors by name, without a common prefix; raises WeightsError."""
     if not isinstance(content, Mapping) or not content:
         found = "nothing" if isinstance(content, Mapping) else f"a {type(content).__name__}"
         raise WeightsError(f"{path}: is not a state dict: it holds {found}")
