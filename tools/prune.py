@@ -217,7 +217,7 @@ def _histograms(result: Result, folder: Path, stem: str) -> dict[Path, bytes]:
 
     drawn = posterior.panels()
     found = {folder / f"{stem}-groups.png": png(overview(drawn))}
-    for index, (title, values, threshold) in zip(posterior.excess, drawn, strict=True):
+    for index, (title, values, threshold) in zip(posterior.log_alphas, drawn, strict=True):
         found[folder / f"{stem}-groups-{index}.png"] = png(histogram(values, threshold, title))
     return found
 

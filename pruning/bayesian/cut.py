@@ -24,17 +24,17 @@ from yolo.layers.connected import Connected
 from yolo.layers.convolutional import Convolutional
 from yolo.network import Network, State
 
-Excess = dict[int, NDArray[np.float64]]  # section → a number a group
+LogAlphas = dict[int, NDArray[np.float64]]  # section → a number a group
 
 
-def excesses(network: Network) -> Excess:
+def log_alphas_of(network: Network) -> LogAlphas:
     """How superfluous the groups of every Bayesian section are: log α, or the negative log-mode.
 
     Raises PlanError where no section is Bayesian, or a number is not finite.
     """
     found = {}
     for index, layer in bayesian_layers(network.layers).items():
-        found[index] = layer.excess().double().cpu().numpy()
+        found[index] = layer.log_alpha().double().cpu().numpy()
         if not np.isfinite(found[index]).all():
             raise PlanError(str(layer.section.error("the posterior of its groups is not finite")))
     if not found:
@@ -54,7 +54,7 @@ class BayesianCut:
     """
 
     network: Network
-    excess: Excess
+    log_alphas: LogAlphas
     thresholds: Mapping[int, Threshold]
     alive: Mask
     rates: Compression
@@ -73,10 +73,10 @@ class BayesianCut:
     ) -> BayesianCut:
         """The cut for the thresholds of each section, with the network's channel graph."""
         twin = Network.with_state(network.cfg, network.state())
-        excess = excesses(twin)
-        chosen = choose(excess, wanted)
-        alive = drop(twin, graph, excess, chosen, limits)
-        return cls(twin, excess, chosen, alive, compression(posteriors(twin, graph, alive)))
+        log_alphas = log_alphas_of(twin)
+        chosen = choose(log_alphas, wanted)
+        alive = drop(twin, graph, log_alphas, chosen, limits)
+        return cls(twin, log_alphas, chosen, alive, compression(posteriors(twin, graph, alive)))
 
     def plan(self, graph: ChannelGraph, strategy: str) -> Plan:
         """The plan that keeps what lives; its percent is what it cuts of all that can be cut."""
@@ -89,7 +89,7 @@ class BayesianCut:
         sections = self.network.cfg.layers
         return [
             (f"{i} {sections[i].type}", values, self.thresholds[i])
-            for i, values in self.excess.items()
+            for i, values in self.log_alphas.items()
         ]
 
     def reduced(self, state: State) -> State:
@@ -103,13 +103,13 @@ class BayesianCut:
 
 def wanted_of(network: Network, thresholds: Thresholds) -> Wanted:
     """The threshold that is asked for each Bayesian section; raises PlanError."""
-    return for_sections(thresholds, {i: network.cfg.layers[i] for i in excesses(network)})
+    return for_sections(thresholds, {i: network.cfg.layers[i] for i in log_alphas_of(network)})
 
 
 def drop(
     network: Network,
     graph: ChannelGraph,
-    excess: Excess,
+    log_alphas: LogAlphas,
     thresholds: Mapping[int, Threshold],
     limits: Limits,
 ) -> Mask:
@@ -123,7 +123,7 @@ def drop(
     can't be cut, such as the places of the image, counts as the section's that could silence it.
     Raises PlanError where they name a section that has nothing to cut.
     """
-    margins = {i: values - thresholds[i].value for i, values in excess.items()}
+    margins = {i: values - thresholds[i].value for i, values in log_alphas.items()}
     margin = np.maximum(_made(graph, network, margins), _used(graph, network, margins))
     dead, allowed = (margin >= 0) & ~graph.pinned, _allowed(graph, limits)
     alive = ~(dead & allowed)
@@ -137,7 +137,7 @@ def drop(
         gone = own & ~(dead & alive)[ids]
         if isinstance(layer, BayesianConvolutional):
             gone |= ~alive[ids]
-        layer.dropped = torch.from_numpy(gone).to(layer.excess().device)
+        layer.dropped = torch.from_numpy(gone).to(layer.log_alpha().device)
     return alive
 
 
@@ -171,7 +171,7 @@ def posteriors(network: Network, graph: ChannelGraph, alive: Mask) -> list[Poste
     return found
 
 
-def _made(graph: ChannelGraph, network: Network, margins: Excess) -> NDArray[np.float64]:
+def _made(graph: ChannelGraph, network: Network, margins: LogAlphas) -> NDArray[np.float64]:
     """The margin at which all that makes a group drops it, −inf where something never does."""
     least = np.full(graph.size, np.inf)
     for i in graph.producers:
@@ -180,7 +180,7 @@ def _made(graph: ChannelGraph, network: Network, margins: Excess) -> NDArray[np.
     return np.where(np.isposinf(least), -np.inf, least)
 
 
-def _used(graph: ChannelGraph, network: Network, margins: Excess) -> NDArray[np.float64]:
+def _used(graph: ChannelGraph, network: Network, margins: LogAlphas) -> NDArray[np.float64]:
     """As _made, of all that uses a group."""
     least = np.full(graph.size, np.inf)
     for i, layer in enumerate(network.layers):

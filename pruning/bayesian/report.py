@@ -44,7 +44,7 @@ class BayesianReport:
         """That of a cut."""
         rows = []
         for i, layer in bayesian_layers(cut.network.layers).items():
-            values, threshold = cut.excess[i], cut.thresholds[i]
+            values, threshold = cut.log_alphas[i], cut.thresholds[i]
             assert layer.dropped is not None
             left = len(values) - int(layer.dropped.sum())
             rows.append(

@@ -50,7 +50,7 @@ class BayesianTraining:
         cut = self._cut = BayesianCut.at(network, self.graph, self.wanted, Limits())
         groups = [
             (len(values), int((values < cut.thresholds[i].value).sum()))
-            for i, values in cut.excess.items()
+            for i, values in cut.log_alphas.items()
         ]
         self.last = BayesianProgress(groups, cut.rates)
         found = cut.rates.weights
@@ -61,7 +61,7 @@ class BayesianTraining:
         return self.last.line() if self.last else ""
 
     def writers(self, folder: Path) -> Sequence[tuple[Path, Writer]]:
-        """groups.png: the distribution of the groups' excess in every section."""
+        """groups.png: the distribution of log α of the groups in every section."""
         if self._cut is None:
             return []
         picture = png(overview(self._cut.panels()))

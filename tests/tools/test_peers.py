@@ -45,7 +45,7 @@ def peers(command: CommandLine) -> ModuleType:
 
 @pytest.fixture
 def detector(tmp_path: Path) -> list[str | Path]:
-    """The flags for a tiny detector and images to judge it on."""
+    """The flags for a tiny detector and images to evaluate it on."""
     cfg, weights = tmp_path / "tiny.cfg", tmp_path / "tiny.weights"
     cfg.write_text(DETECTOR)
     network = build(DETECTOR)

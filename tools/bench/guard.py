@@ -115,20 +115,20 @@ def digits(root: Path) -> Iterator[list[Case]]:
     model = ["--cfg", f"{root}/cfg/digits.cfg", "--weights", f"{root}/weights/digits.weights"]
     sample: Case = ("sample", "convert", ["sample", "data"])
     data = ["--data", "data/digits.data"]
-    judged = [*model, *data, "--runs", "0", "--verify", "torch,opencv"]
+    evaluated = [*model, *data, "--runs", "0", "--verify", "torch,opencv"]
     images = ["--calibrate", "data/digits.data", "--calibration-images", "16"]
     yield [
         sample,
         ("digits mAP", "test", [*model, *data, "--json", "o.json"]),
         ("digits AP", "test", [*model, *data, "--coco", "--json", "p.json"]),
-        pruning("digits judged", *judged, "--strategy", "shortcut"),
+        pruning("digits judged", *evaluated, "--strategy", "shortcut"),
         pruning(
-            "digits images", *judged, "--strategy", "shortcut", "--target", "macs=0.5", *images
+            "digits images", *evaluated, "--strategy", "shortcut", "--target", "macs=0.5", *images
         ),
-        pruning("digits drop", *judged, "--strategy", "normal", "--target", "map-drop=0.05"),
-        pruning("digits bn", *judged, *images, "--recover", "bn", "--strategy", "shortcut"),
-        pruning("digits taylor", *judged, *images, "--importance", "taylor"),
-        pruning("digits activation", *judged, *images, "--importance", "activation"),
+        pruning("digits drop", *evaluated, "--strategy", "normal", "--target", "map-drop=0.05"),
+        pruning("digits bn", *evaluated, *images, "--recover", "bn", "--strategy", "shortcut"),
+        pruning("digits taylor", *evaluated, *images, "--importance", "taylor"),
+        pruning("digits activation", *evaluated, *images, "--importance", "activation"),
     ]
     scan = [*model, *BARE, "--strategy", "shortcut", "--scan", "scan.json", "--target", "macs=0.6"]
     yield [
@@ -162,7 +162,7 @@ def digits(root: Path) -> Iterator[list[Case]]:
 
 
 def real(root: Path, data: Path) -> Iterator[list[Case]]:
-    """Trained models, calibrated and judged on photographs, where they are there."""
+    """Trained models, calibrated and evaluated on photographs, where they are there."""
     coco, voc, found = data / "coco128", data / "voc100", data / "models"
     text = f"classes=80\nvalid={coco}/valid.txt\ntrain={coco}/valid.txt\nnames={coco}/coco.names\n"
     for cfg in sorted(found.glob("*.cfg")):
@@ -175,10 +175,10 @@ def real(root: Path, data: Path) -> Iterator[list[Case]]:
         ):
             yield [pruning(f"{cfg.stem} real {' '.join(words[:4])}", *model, *words)]
         if "coco" in cfg.stem:
-            judged = ["--data", "!coco.data", "--strategy", "shortcut", "--target", "macs=0.7"]
+            evaluated = ["--data", "!coco.data", "--strategy", "shortcut", "--target", "macs=0.7"]
             yield [
                 (f"write {text}", "write", ["coco.data"]),
-                pruning(f"{cfg.stem} coco128", *model, *judged, *images),
+                pruning(f"{cfg.stem} coco128", *model, *evaluated, *images),
             ]
 
 

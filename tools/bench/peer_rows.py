@@ -33,13 +33,13 @@ def peers_rows(
     if not installed():
         return [MISSING]
     network = load_model(cfg, weights)[0].plain()
-    judge = _judge(network, Path(data))
+    metric = _metric(network, Path(data))
     steps("evaluating the original")
-    whole = judge(network)
-    return [row for rule in RULES for row in _rows(rule, network, shares, judge, whole, steps)]
+    original = metric(network)
+    return [row for rule in RULES for row in _rows(rule, network, shares, metric, original, steps)]
 
 
-def _judge(network: Network, path: Path) -> Callable[[Network], Evaluation]:
+def _metric(network: Network, path: Path) -> Callable[[Network], Evaluation]:
     from yolo.datasets import sources
     from yolo.evaluation.evaluate import check_classes, evaluate
     from yolo.evaluation.loader import evaluation_loader
@@ -53,8 +53,8 @@ def _rows(
     rule: str,
     network: Network,
     shares: Sequence[float],
-    judge: Callable[[Network], Evaluation],
-    whole: Evaluation,
+    metric: Callable[[Network], Evaluation],
+    original: Evaluation,
     steps: Callable[[str], None],
 ) -> Rows:
     """One graph and one sequence of steps for all shares, the largest first."""
@@ -76,13 +76,13 @@ def _rows(
         try:
             count = peer.cut(share)
             seconds += time.perf_counter() - start
-            score = judge(peer.network).score
+            score = metric(peer.network).score
         except Exception as error:
             rows.append([title, "", "", "", reason(error)])
             if isinstance(error, DarknetError):
                 continue
             break  # what is half cut tells nothing
-        kept = f"{score / whole.score:.3f}" if whole.score else ""
-        told = f"{peer.macs:.4f} of the MACs, {count} steps in {seconds:.1f} s"
-        rows.append([title, f"{score:.4f}", f"{whole.score:.4f}", kept, told])
+        kept = f"{score / original.score:.3f}" if original.score else ""
+        reached = f"{peer.macs:.4f} of the MACs, {count} steps in {seconds:.1f} s"
+        rows.append([title, f"{score:.4f}", f"{original.score:.4f}", kept, reached])
     return rows

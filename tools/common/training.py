@@ -47,7 +47,7 @@ def prepare(
     from yolo.datasets import sources
     from yolo.training.optimizer import freeze
     from yolo.training.run import Run
-    from yolo.training.start import judge_of, settings_of
+    from yolo.training.start import metric_of, settings_of
     from yolo.training.trainer import Options, Trainer
     from yolo.training.variational import Bound
 
@@ -64,7 +64,7 @@ def prepare(
     if args.optimizer:
         keys["adam"] = int(args.optimizer == "adam")
     settings, epochs = settings_of(network.cfg, data, keys, args.epochs)
-    judge = judge_of(network, data, args.workers, points=args.points)
+    metric = metric_of(network, data, args.workers, points=args.points)
     sparse = _sparse(args, data, network) if args.sparsity else None
     observer = _bayesian_training(args, network) or sparse
     trainer = Trainer(
@@ -87,7 +87,7 @@ def prepare(
         sparsity=sparse,
         teacher=_teacher(args, network, device),
     )
-    run_ = Run(trainer, folder, name, judge, args.eval_every, observer, vars(args))
+    run_ = Run(trainer, folder, name, metric, args.eval_every, observer, vars(args))
     if checkpoint:
         run_.resume(checkpoint)
         # killed before it had written its models, it still can

@@ -84,9 +84,9 @@ class Bayesian(Layer):
         return known.clamp(max=FIRST_LOGVAR)
 
     @torch.no_grad()
-    def excess(self) -> Tensor:
-        """Excess (G,) of the groups, higher for superfluous ones: log α or negative log-mode."""
-        return self.prior.excess()
+    def log_alpha(self) -> Tensor:
+        """Log α (G,) of the groups, or the negative log-mode: higher for superfluous ones."""
+        return self.prior.log_alpha()
 
     def scales(self) -> Tensor:
         """The mean scale of each group, 0 where it is dropped: (G,)"""

@@ -20,7 +20,7 @@ EPSILON = 1e-8  # keeps log α finite where a mean is 0
 # Ashukha, Vetrov: Variational Dropout Sparsifies Deep Neural Networks, ICML 2017)
 K1, K2, K3 = 0.63576, 1.87320, 1.48695
 FIRST_LOGVAR = -9.0
-FADED = 5.0  # excess (log α, or the negative log-mode) of a superfluous group
+FADED = 5.0  # log α, or the negative log-mode, of a superfluous group
 Names = dict[str, tuple[nn.Module, str]]
 
 
@@ -42,8 +42,8 @@ class Prior(Protocol):
     def variance(self) -> Tensor:
         """Posterior variances (G,)."""
 
-    def excess(self) -> Tensor:
-        """Excess (G,) of the groups, higher for superfluous ones."""
+    def log_alpha(self) -> Tensor:
+        """Log α (G,) of the groups, or what stands for it: higher for superfluous ones."""
 
     def kl(self) -> Tensor:
         """KL(posterior ‖ prior), summed over all scales."""
@@ -53,7 +53,7 @@ class Prior(Protocol):
 
 
 class NormalJeffreys(nn.Module):
-    """z ~ N(μ, σ²) under the improper prior p(z) ∝ 1/|z|; excess is log α = log(σ²/μ²)."""
+    """z ~ N(μ, σ²) under the improper prior p(z) ∝ 1/|z|; log α = log(σ²/μ²)."""
 
     def __init__(self, groups: int, section: Section) -> None:
         super().__init__()
@@ -75,12 +75,12 @@ class NormalJeffreys(nn.Module):
     def variance(self) -> Tensor:
         return self.z_logvar.exp()
 
-    def excess(self) -> Tensor:
+    def log_alpha(self) -> Tensor:
         return self.z_logvar - (self.z_mean.square() + EPSILON).log()
 
     def kl(self) -> Tensor:
         """KL up to a constant, approximated by a sum of sigmoids of log α."""
-        alpha = self.excess()
+        alpha = self.log_alpha()
         return (K1 - K1 * torch.sigmoid(K2 + K3 * alpha) + F.softplus(-alpha) / 2).sum()
 
     @torch.no_grad()
@@ -91,8 +91,9 @@ class NormalJeffreys(nn.Module):
 class Horseshoe(nn.Module):
     """z = s·z̃ with half-Cauchy s and z̃, each the root of a Gamma times an inverse Gamma variable.
 
-    The four have log-normal posteriors, so z ~ LN(μ, σ²); excess is the negative log-mode σ² − μ.
-    The tensors have two rows, the Gamma and the inverse Gamma variables; `tau0` scales s.
+    The four have log-normal posteriors, so z ~ LN(μ, σ²). The negative log-mode σ² − μ
+    stands for log α. The tensors have two rows, the Gamma and the inverse Gamma variables; `tau0`
+    scales s.
     """
 
     def __init__(self, groups: int, section: Section) -> None:
@@ -127,7 +128,7 @@ class Horseshoe(nn.Module):
         mean, variance = self._log_moments()
         return torch.expm1(variance) * (2 * mean + variance).exp()
 
-    def excess(self) -> Tensor:
+    def log_alpha(self) -> Tensor:
         mean, variance = self._log_moments()
         return variance - mean
 

@@ -39,7 +39,7 @@ def randomize(network: Network, seed: int = 0) -> None:
         network.store(plain.state())
         initialize(network, seed)
         for layer in bayesian_layers(network.layers).values():
-            layer.prior.fade(torch.rand(len(layer.excess()), generator=random) < NOISE)
+            layer.prior.fade(torch.rand(len(layer.log_alpha()), generator=random) < NOISE)
         return
     hooks = [
         layer.register_forward_pre_hook(lambda layer, xs: _fill(layer, xs[0], random))

@@ -18,8 +18,6 @@ from yolo.training.curves import curves
 from yolo.training.records import Row, Update
 from yolo.training.trainer import Trainer
 
-Judge = Callable[[Network], Row]  # evaluates a network; the best has the highest "score"
-
 BETWEEN_PICTURES = 20  # pause between drawings over the time for one: short epochs stay short
 
 
@@ -56,13 +54,13 @@ class Run:
         trainer: Trainer,
         folder: Path,
         name: str,
-        judge: Judge | None = None,
+        metric: Callable[[Network], Row] | None = None,
         every: int = 1,
         observer: Observer | None = None,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
         self.trainer, self.folder, self.name = trainer, folder, name
-        self.judge, self.every, self.observer = judge, every, observer
+        self.metric, self.every, self.observer = metric, every, observer
         self.arguments = dict(arguments or {})
         self.history: list[Row] = []
         self.best = -1.0
@@ -138,8 +136,8 @@ class Run:
         row: Row = {}
         trainer = self.trainer
         last = trainer.epoch == trainer.options.epochs
-        if self.judge and self.every and (last or trainer.epoch % self.every == 0):
-            row |= self.judge(trainer.ema.network)
+        if self.metric and self.every and (last or trainer.epoch % self.every == 0):
+            row |= self.metric(trainer.ema.network)
             if row["score"] > self.best:
                 self.best = row["score"]
                 self._new_best = trainer.checkpoint().copy()

@@ -86,7 +86,7 @@ def settings_of(
     return (replace(scaled, burn_in=settings.burn_in) if "burn_in" in keys else scaled), epochs
 
 
-def judge_of(
+def metric_of(
     network: Network,
     data: Data,
     workers: int,
@@ -102,9 +102,9 @@ def judge_of(
         return None
     images = evaluation_loader(data, network.cfg, workers=workers)
 
-    def judge(network: Network) -> Row:
+    def metric(network: Network) -> Row:
         result = evaluate(network, images, points=points, progress=progress)
         named = {name: getattr(result, name) for name in SCORES if hasattr(result, name)}
         return {"score": result.score} | named
 
-    return judge
+    return metric

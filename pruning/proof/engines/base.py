@@ -65,7 +65,7 @@ class Engine(Protocol):
         """Outputs (1, C, H, W) of the sections `layers` for x (1, C, H, W) in [0, 1].
 
         The engine reads `cfg` and the network's tensors from files. Its outputs are not
-        judged here: run the original model first, and leave out an engine that can't reproduce it.
+        checked here: run the original model first, and leave out an engine that can't reproduce it.
         Raises EngineError.
         """
         ...

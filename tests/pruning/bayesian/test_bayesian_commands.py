@@ -101,7 +101,7 @@ def test_the_whole_way_in_a_minute(command, digits):
         "c-groups-3.png",
     }
     original, _ = load_model(None, str(out / "last.pt"))
-    noise, others = np.split(original.layers[0].excess().detach().numpy(), [NOISE])
+    noise, others = np.split(original.layers[0].log_alpha().detach().numpy(), [NOISE])
     assert noise.min() > 0 > np.median(others)
     smaller, _ = load_model(str(digits / "cut" / "c.cfg"), str(digits / "cut" / "c.weights"))
     assert {s.type for s in smaller.cfg.layers} == {

@@ -8,7 +8,7 @@ import torch
 from cfgs import net
 from networks import build, random_input
 
-from pruning.bayesian.cut import BayesianCut, drop, excesses
+from pruning.bayesian.cut import BayesianCut, drop, log_alphas_of
 from pruning.bayesian.thresholds import Threshold
 from pruning.cut.folding import Folding
 from pruning.cut.surgery import operate
@@ -51,7 +51,7 @@ def spread_out(text, seed):
     for layer in network.layers:
         if not layer.plain_type:
             continue
-        values = torch.from_numpy(random.choice([-6.0, 6.0], len(layer.excess()))).float()
+        values = torch.from_numpy(random.choice([-6.0, 6.0], len(layer.log_alpha()))).float()
         noisy = values > 0
         if hasattr(layer.prior, "z_mean"):
             layer.prior.z_logvar.data = values.clone()
@@ -61,8 +61,8 @@ def spread_out(text, seed):
         for name in ("weight_logvar", "bias_logvar"):
             if getattr(layer, name) is not None:
                 getattr(layer, name).data.fill_(-6)
-    excess = excesses(network)
-    return network, excess, {i: Threshold(0.0, "") for i in excess}
+    log_alphas = log_alphas_of(network)
+    return network, log_alphas, {i: Threshold(0.0, "") for i in log_alphas}
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -114,15 +114,15 @@ def check_exact(cut):
 @pytest.mark.parametrize("seed", range(4))
 def test_a_channel_goes_where_all_makers_or_all_users_drop_it(name, seed):
     """Brute force, channel by channel."""
-    network, excess, thresholds = spread_out(NETS[name], seed)
+    network, log_alphas, thresholds = spread_out(NETS[name], seed)
     graph = ChannelGraph(network)
-    alive = drop(network, graph, excess, thresholds, ALL)
+    alive = drop(network, graph, log_alphas, thresholds, ALL)
     makers, users = {}, {}
     for i, layer in enumerate(network.layers):
         kind = layer.section.type
         if "convolutional" in kind or "connected" in kind:
             for channel, group in enumerate(graph.outputs[i]):
-                drops = kind == "bayesian_convolutional" and excess[i][channel] >= 0
+                drops = kind == "bayesian_convolutional" and log_alphas[i][channel] >= 0
                 makers.setdefault(group, []).append(drops)
             if getattr(layer, "groups", 1) == layer.inputs[0].channels:
                 continue
@@ -130,7 +130,7 @@ def test_a_channel_goes_where_all_makers_or_all_users_drop_it(name, seed):
                 drops = False
                 if kind == "bayesian_connected":
                     places = layer.inputs[0].area
-                    drops = (excess[i][channel * places : (channel + 1) * places] >= 0).all()
+                    drops = (log_alphas[i][channel * places : (channel + 1) * places] >= 0).all()
                 users.setdefault(group, []).append(drops)
     for family in graph.families:
         wanted = [
@@ -148,9 +148,9 @@ def test_a_channel_goes_where_all_makers_or_all_users_drop_it(name, seed):
 
 def limited(name, seed, **limits):
     """A graph, its first section that can be cut, a limited cut, and what lives without limits."""
-    network, excess, thresholds = spread_out(NETS[name], seed)
+    network, log_alphas, thresholds = spread_out(NETS[name], seed)
     graph = ChannelGraph(network)
-    free = drop(network, graph, excess, thresholds, ALL)
+    free = drop(network, graph, log_alphas, thresholds, ALL)
     section = next(i for i in graph.producers if graph.prunable(i))
     named = {key: (section,) if value is SECTION else value for key, value in limits.items()}
     cut = BayesianCut.of(network, ZERO, Limits(**named))

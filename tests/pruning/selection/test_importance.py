@@ -215,7 +215,7 @@ def test_signal_is_what_the_noise_of_all_weights_leaves():
     plain = posterior.plain()
     found = Model(ChannelGraph(plain), plain.state(), posterior=posterior)
     scores = IMPORTANCES["signal"].load()(found)
-    alpha = first.excess().double().exp().numpy()
+    alpha = first.log_alpha().double().exp().numpy()
     assert scores[0] == pytest.approx(1 / alpha, rel=1e-5)
     assert np.isinf(scores[2]).all()  # a plain section has no noise
     mean, variance = second.moments()

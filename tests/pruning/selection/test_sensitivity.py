@@ -241,7 +241,7 @@ def test_an_interrupted_scan_goes_on_to_the_same_file(trial: Trial, most: int) -
     said.clear()
     first = trial.scan(progress=said.append)
     assert said[0] == f"scanning, point {most} of {points}"
-    assert trial.metric.asked == asked - most  # the original isn't judged again
+    assert trial.metric.asked == asked - most  # the original isn't evaluated again
     assert trial.path.read_bytes() == original
     trial.metric = CountingMetric(trial.network, 0)  # what is complete is used as it is
     np.testing.assert_array_equal(trial.scan(), first)

@@ -193,14 +193,14 @@ def test_clipping_limits_variances_of_weights_and_biases_only():
     assert torch.equal(layer.prior.z_logvar, scales)
 
 
-def test_excess_is_log_alpha_and_the_negative_log_mode():
+def test_log_alpha_or_the_negative_log_mode():
     """The mode of a log-normal, found on a grid."""
     jeffreys, horseshoe = (loose(CONV.format(n)).layers[0] for n in ("gnj", "ghs"))
     expected = jeffreys.prior.z_logvar - jeffreys.prior.z_mean.square().log()
-    torch.testing.assert_close(jeffreys.excess(), expected.detach(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(jeffreys.log_alpha(), expected.detach(), rtol=1e-5, atol=1e-5)
     assert isinstance(horseshoe.prior, Horseshoe)
     mean, variance = horseshoe.prior._log_moments()
-    for m, v, found in zip(mean, variance, horseshoe.excess(), strict=True):
+    for m, v, found in zip(mean, variance, horseshoe.log_alpha(), strict=True):
         grid = torch.linspace(-8, 4, 120_001, dtype=torch.float64)
         log_density = -grid - (grid - m.double()) ** 2 / (2 * v.double())
         assert -grid[log_density.argmax()].item() == pytest.approx(found.item(), abs=1e-3)
@@ -345,7 +345,7 @@ def test_made_up_posteriors_have_two_piles(prior):
     network = Network(Cfg(text.encode()))
     randomize(network, 1)
     for layer in network.layers:
-        values = layer.excess()
+        values = layer.log_alpha()
         assert 0.3 < (values > 3).double().mean() < 0.7
         assert ((values > 3) | (values < 1)).all()
     assert all(t.isfinite().all() for tensors in network.state().values() for t in tensors.values())

@@ -23,10 +23,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
 
 @pytest.mark.parametrize("failure", [DataError("valid.txt:3: bad"), KeyboardInterrupt()])
 def test_an_epoch_outlives_its_evaluation(data, tmp_path, failure):
-    def judge(network):
+    def metric(network):
         raise failure
 
-    run = Run(trainer(data), tmp_path, "x", judge)
+    run = Run(trainer(data), tmp_path, "x", metric)
     with pytest.raises(type(failure)):
         list(run.epochs())
     saved = load_checkpoint(run.last_path).training
@@ -64,13 +64,13 @@ def test_the_best_of_an_earlier_training_is_not_ours(data, tmp_path):
 def test_a_training_that_goes_on_elsewhere_has_a_best_there(data, tmp_path):
     scores = iter((0.9, 0.2))
 
-    def judge(network):
+    def metric(network):
         return {"score": next(scores)}
 
-    first = Run(trainer(data), tmp_path / "one", "x", judge)
+    first = Run(trainer(data), tmp_path / "one", "x", metric)
     for _ in first.epochs():
         first.trainer.stop = True
-    second = Run(trainer(data), tmp_path / "two", "x", judge)
+    second = Run(trainer(data), tmp_path / "two", "x", metric)
     second.resume(load_checkpoint(first.last_path))
     list(second.epochs())
     assert tmp_path / "two" / "x_best.weights" in second.write_model()
