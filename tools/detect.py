@@ -182,7 +182,7 @@ def _names(args: argparse.Namespace, classes: int, cfg: str) -> tuple[str, ...]:
         names = tuple(line for _, line in read_lines(args.names, "names"))
     if len(names) != classes:
         where = args.data or args.names
-        raise DarknetError(f"{cfg}: knows {classes} classes, but {where} names {len(names)}")
+        raise DarknetError(f"{cfg}: has {classes} classes, but {where} names {len(names)}")
     return names
 
 

@@ -13,7 +13,9 @@ def arguments() -> argparse.Namespace:
     parser = Parser(description=__doc__)
     parser.add_argument("--cfg", required=True, help="the network")
     parser.add_argument("--weights", help="check that these weights fit it")
-    parser.add_argument("--cutoff", type=int, metavar="N", help="they hold the first N sections")
+    parser.add_argument(
+        "--cutoff", type=int, metavar="N", help="the weights file holds only the first N sections"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the table as JSON, too")
     return parser.parse_args()
 

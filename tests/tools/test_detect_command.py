@@ -112,7 +112,7 @@ def test_grey_networks(here: Path, command: CommandLine) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--names", "long.names"), "x.cfg: knows 2 classes, but long.names names 3"),
+        (("--names", "long.names"), "x.cfg: has 2 classes, but long.names names 3"),
         (("--names", "no.names"), "no.names: can't read"),
         (("--names", "x.names", "--data", "x.data"), "not allowed with argument"),
         (("--thresh", "2"), "--thresh 2: expected a number from 0 to 1"),

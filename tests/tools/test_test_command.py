@@ -116,7 +116,7 @@ def test_data_of_other_classes(here: Path, command: CommandLine, stem: str, tool
     given = arguments(stem) if tool == "test" else arguments(stem)[:-2]
     ended = command.run(tool, *given)
     assert ended.code == 2
-    assert f"{stem}.cfg: knows 2 classes, but x.data names 3" in ended.err
+    assert f"{stem}.cfg: has 2 classes, but x.data names 3" in ended.err
     assert not Path("pruned").exists()
 
 

@@ -107,7 +107,7 @@ def check_classes(network: Network, data: Data) -> None:
         classes = network.layers[network.heads[-1]].out_shape.elements
     if classes != data.classes:
         raise DarknetError(
-            f"{network.cfg.path}: knows {classes} classes, but {data.path} names {data.classes}"
+            f"{network.cfg.path}: has {classes} classes, but {data.path} names {data.classes}"
         )
 
 

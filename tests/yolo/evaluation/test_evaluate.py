@@ -239,7 +239,7 @@ def test_accuracy_of_classifiers() -> None:
 
 @pytest.mark.parametrize(("text", "knows"), [(DETECTOR, 2), (CLASSIFIER, 7)])
 def test_other_classes_than_the_network_knows(text: str, knows: int) -> None:
-    with pytest.raises(DarknetError, match=rf"x\.cfg: knows {knows} classes, but x\.data names 3"):
+    with pytest.raises(DarknetError, match=rf"x\.cfg: has {knows} classes, but x\.data names 3"):
         evaluate(build(text), Given(data_of("a", "b", "c"), ()))
 
 

@@ -75,5 +75,5 @@ def _blob(net: Any, index: int, activations: list[str]) -> str:
         if number.isdigit() and int(number) - (kind in activations) == index:
             found = name
     if found is None:
-        raise RuntimeError(f"makes no output for section {index}")
+        raise RuntimeError(f"returned no output for section {index}")
     return found
