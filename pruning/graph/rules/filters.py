@@ -139,9 +139,10 @@ def _cut_grouped(weights: Tensor, groups: int, kept: Kept) -> Tensor:
     outputs = kept.outputs.reshape(groups, -1)
     inputs = kept.inputs[0].reshape(groups, -1)
     columns = inputs - torch.arange(groups)[:, None] * weights.shape[1]
-    # one gather of both axes is three times faster than one after the other
-    parts = [weights[o[:, None], i] for o, i in zip(outputs, columns, strict=True)]
-    return parts[0] if groups == 1 else torch.cat(parts)
+    # one gather of whole kernels is several times faster than one along each axis
+    places = outputs[:, :, None] * weights.shape[1] + columns[:, None]
+    kernels = weights.flatten(0, 1).index_select(0, places.flatten())
+    return kernels.unflatten(0, (outputs.numel(), inputs.shape[1]))
 
 
 class ConnectedRule(Producer[Connected]):
