@@ -1,6 +1,7 @@
 """Fixtures of all tests, and the settings of hypothesis."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from paths import SHARED
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+# a shell lets its background jobs ignore Ctrl-C, and what these start inherits that
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
