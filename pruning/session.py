@@ -5,7 +5,6 @@ Nothing here changes the network that it was given.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +26,7 @@ from pruning.measure.head_error import HeadError, batches
 from pruning.measure.latency import profiler_for
 from pruning.measure.measures import Latencies, Measures, MetricDrop
 from pruning.measure.metric import Accuracy, Metric
+from pruning.measure.progress import Progress
 from pruning.registry import CALIBRATION_IMAGES, IMAGES, IMPORTANCES, POSTERIOR, RECOVERIES, SCAN
 from pruning.selection.blocks import choose_blocks, original_quantities, spec_of_rest
 from pruning.selection.importance import Model, Scores
@@ -44,8 +44,6 @@ from yolo.network import Network, State
 from yolo.training.variational import measure_statistics
 
 SCHEDULES = 2  # that are kept: those of the latest cuts
-
-Progress = Callable[[str], object]
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from pruning.measure.progress import Progress
 from yolo.models.randomize import smooth_noise
 from yolo.network import Network
 
 ERROR = "head error"  # the one metric of which less is better
 NOISE_IMAGES = 8
 BATCH = 2**21  # numbers of a batch of images
-
-Progress = Callable[[str], object]
 
 
 def batches(images: Tensor) -> Sequence[Tensor]:

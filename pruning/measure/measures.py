@@ -17,6 +17,7 @@ from pruning.measure import latency
 from pruning.measure.costs import Costs, Measure
 from pruning.measure.latency_table import LatencyTable, SectionKind, Widths
 from pruning.measure.metric import Accuracy
+from pruning.measure.progress import Progress
 from pruning.proof.engines.base import Profile
 from yolo.models.weights import Header
 from yolo.network import Network
@@ -25,7 +26,6 @@ RUNS = 15  # to measure a cut
 
 Build = Callable[[ChannelGraph, Fold], Network]  # the compact network of a fold
 Finish = Callable[[Shortened, ChannelGraph, Fold], Network]  # and the one that is written
-Progress = Callable[[str], object]
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
+from pruning.measure.progress import Progress
 from yolo.cfg import Cfg
 from yolo.datasets import sources
 from yolo.datasets.batch import Batch
@@ -18,8 +19,6 @@ from yolo.evaluation.results import Evaluation
 from yolo.network import Network
 
 KEPT_BYTES = 2**29  # of validation images that stay in memory from one network to the next
-
-Progress = Callable[[str], object]
 
 
 class Metric(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from pruning.calibration.stamps import digest_of, stamps
+from pruning.measure.progress import Progress
 from pruning.proof.engines.base import EngineError
 from pruning.proof.engines.opencv import OpenCV
 from pruning.registry import IMAGES, POSTERIOR, SCAN
@@ -22,8 +23,6 @@ from yolo.models.load import is_random
 from yolo.network import Network
 
 ROUNDS = 3  # in which original and cut are timed alternately
-
-Progress = Callable[[str], object]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pruning.cut.surgery import operate
 from pruning.graph.channels import ChannelGraph
 from pruning.measure.head_error import ERROR
 from pruning.measure.metric import Metric, digest
+from pruning.measure.progress import Progress
 from pruning.selection.importance import Model, Scores
 from pruning.selection.ranking import Candidate, slot_macs
 from pruning.selection.schedule import Schedule
@@ -31,8 +32,6 @@ KIND, SCHEMA = "sensitivity scan", 2
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of the slots that can go: where it is measured
 FILES = {"model": "this model", "images": "these images"}  # of a key; the rest are settings
 TIE = 1e-9  # what the order's own score counts at most: it orders slots of equal losses
-
-Progress = Callable[[str], object]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.timing import alternating, ms
+from bench.timing import Rows, alternating, ms
 
 if TYPE_CHECKING:
     from yolo.datasets.batch import Batch
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 CFG = Path(__file__).resolve().parents[2] / "cfg"
 BATCH, CLASSES = 128, 10  # as the cfg asks for
-
-Rows = list[list[str]]
 
 
 def bayesian_rows(folder: Path, repeat: int, steps: Callable[[str], None]) -> Rows:

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.timing import alternating, ms
+from bench.timing import Rows, alternating, ms
 
 if TYPE_CHECKING:
     from pruning.cut.folding import Folding
 
-Rows = list[list[str]]
 TARGET = "macs=0.4"
 SCANNED, IMAGES = (6, 18), 64  # sections of the digits' network, and images that evaluate it
 SHARE = 0.4  # of the channels that Torch-Pruning takes at once, and so about half of the MACs

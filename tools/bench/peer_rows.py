@@ -7,14 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.timing import alternating
+from bench.timing import Rows, alternating
 from yolo.errors import DarknetError
 
 if TYPE_CHECKING:
     from yolo.evaluation.results import Evaluation
     from yolo.network import Network
-
-Rows = list[list[str]]
 
 
 def peers_rows(

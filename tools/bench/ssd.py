@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.timing import alternating, ms
+from bench.timing import Rows, alternating, ms
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 CFG = Path(__file__).resolve().parents[2] / "cfg" / "ssd300-vgg16-voc.cfg"
 BATCH, SHOWS = 32, 8  # images of the loss, and objects in each
-
-Rows = list[list[str]]
 
 
 def ssd_rows(folder: Path, repeat: int, steps: Callable[[str], None]) -> Rows:

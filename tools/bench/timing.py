@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+Rows = list[list[str]]  # of a table of results
+
 
 def alternating(repeat: int, *actions: Callable[[], object]) -> list[float]:
     """Median seconds of every action; the first run, which warms up, doesn't count."""

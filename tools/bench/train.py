@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.timing import alternating
+from bench.timing import Rows, alternating
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,8 +33,6 @@ DECODING = "decoding and cv2.resize alone"
 # what yolo-fastest-1.1 trained on COCO says of images like those: of its 1,500 boxes 195 are
 # candidates for mAP, with 1.8 of 80 classes each
 FOUND, CLASSES = 195 / 1500, 1.8 / 80
-
-Rows = list[list[str]]
 
 
 def train_rows(folder: Path, repeat: int, steps: Callable[[str], None]) -> Rows:

@@ -34,7 +34,7 @@ CANDIDATE = 0.005  # confidence above which boxes count for mAP (detector.c)
 CONFIDENT = 0.25  # … and above which they count for precision and recall
 TOP = 5  # k of top-k where the .data file has none
 
-Progress = Callable[[int], object]
+ImageCounter = Callable[[int], object]  # takes how many images are done
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def evaluate(
     points: int = 0,
     conf_thresh: float = CONFIDENT,
     coco: bool = False,
-    progress: Progress | None = None,
+    progress: ImageCounter | None = None,
 ) -> Evaluation:
     """mAP of a detector as `darknet detector map` computes it, or the accuracy of a classifier.
 
@@ -112,7 +112,7 @@ def check_classes(network: Network, data: Data) -> None:
 
 
 def _outputs(
-    network: Network, loader: Images, progress: Progress | None
+    network: Network, loader: Images, progress: ImageCounter | None
 ) -> Iterator[tuple[dict[int, Tensor], Batch]]:
     """The outputs of the heads for every batch."""
     fused = network.fused()
@@ -124,7 +124,7 @@ def _outputs(
             progress(len(batch))
 
 
-def _found(network: Network, loader: Images, progress: Progress | None) -> Iterator[_Image]:
+def _found(network: Network, loader: Images, progress: ImageCounter | None) -> Iterator[_Image]:
     nms = suppression(network)
     for outputs, batch in _outputs(network, loader, progress):
         placements = _placements(batch) if loader.letterbox else None
@@ -144,7 +144,9 @@ def _placements(batch: Batch) -> list[Placement]:
     return [letterbox_placement(w, h, width, height) for w, h in batch.sizes]
 
 
-def _accuracy(network: Network, loader: Images, progress: Progress | None) -> ClassifierEvaluation:
+def _accuracy(
+    network: Network, loader: Images, progress: ImageCounter | None
+) -> ClassifierEvaluation:
     """Top-1 and top-k as in validate_classifier_single of classifier.c."""
     k = min(loader.data.top or TOP, loader.data.classes)
     first = among = images = 0

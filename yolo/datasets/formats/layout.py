@@ -14,7 +14,7 @@ from yolo.datasets.formats.pictures import Dataset, Picture, Polygon, Skipped
 from yolo.errors import DataError
 from yolo.files import content_writer, write_files
 
-Progress = Callable[[Iterable[Picture | Skipped], int], Iterable[Picture | Skipped]]
+PictureProgress = Callable[[Iterable[Picture | Skipped], int], Iterable[Picture | Skipped]]
 SPLITS = ("train", "valid")
 DIFFICULT = "difficult"  # the key, its list and the folder of its label files
 
@@ -63,7 +63,9 @@ def check_place(place: Destination, name: str, force: bool) -> None:
     check_target(place.folder, place.top / f"{name}.data", known, force)
 
 
-def write(dataset: Dataset, place: Destination, progress: Progress = lambda p, _: p) -> Summary:
+def write(
+    dataset: Dataset, place: Destination, progress: PictureProgress = lambda p, _: p
+) -> Summary:
     """Write the data set, whole or not at all; raises DataError where a split has no image."""
     with replaced(place.folder) as folder:
         written = _Written(folder, beside=place.absolute)
