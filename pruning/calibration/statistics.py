@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from pruning.calibration.images import split
 from pruning.calibration.samples import some_places
 from pruning.graph.rules import has_filters
 from pruning.measure.head_error import batches
+from pruning.measure.progress import Progress
 from yolo.layers import Layer
 from yolo.layers.connected import Connected
 from yolo.layers.convolutional import Convolutional
@@ -39,9 +40,7 @@ class Statistics:
     taylor: dict[int, Tensor]
 
 
-def statistics_of(
-    network: Network, images: Tensor, progress: Callable[[str], object]
-) -> Statistics:
+def statistics_of(network: Network, images: Tensor, progress: Progress) -> Statistics:
     """Statistics of calibration images (N, C, H, W), without those held out (images.split)."""
     known, _ = split(images)
     progress(f"looking at {len(known)} images")

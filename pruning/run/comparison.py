@@ -13,11 +13,11 @@ from typing import Any
 
 from pruning.measure.costs import Cost
 from pruning.measure.head_error import ERROR
+from pruning.spec import COUNTED
 from yolo.records import read_record, record
 from yolo.tables import table
 
 KIND, SCHEMA = "comparison of cuts", 2
-COUNTED = tuple(field.name for field in fields(Cost))
 
 
 @dataclass(frozen=True)

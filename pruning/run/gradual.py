@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pruning.calibration.stamps import stamps
+from pruning.measure.progress import Progress
 from pruning.proof.verify import Difference, Proofs, prove_engines
 from pruning.registry import POSTERIOR, TORCH
 from pruning.run import report
@@ -179,7 +180,7 @@ class Gradual:
         folder: Path,
         train: Train,
         settings: Mapping[str, object],
-        progress: Callable[[str], object] = lambda step: None,
+        progress: Progress = lambda step: None,
     ) -> None:
         """Raises DarknetError."""
         _check(inputs, spec, steps)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pruning.measure.progress import Progress
 from pruning.proof.verify import (
     NOT_RUN,
     SINGLE,
@@ -50,7 +50,7 @@ def prune(
     spec: Spec,
     proofs: Proofs | None = None,
     runs: int = 5,
-    progress: Callable[[str], object] = lambda step: None,
+    progress: Progress = lambda step: None,
 ) -> Result:
     """Prune in memory and prove it; raises DarknetError, and ProofError where the proof fails.
 

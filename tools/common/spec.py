@@ -215,10 +215,9 @@ def spec_of(args: argparse.Namespace) -> Spec:
         _refuse(args, f"--strategy {strategy.name}", _RANKING)
     if not strategy.takes_posteriors:
         _refuse(args, f"--strategy {strategy.name}", {"thresholds": None, "reduced": False})
-    unused = {_OPTION.get(name, name) for name in vars(Limits())} - {
-        _OPTION.get(name, name) for name in strategy.limits
-    }
-    _refuse(args, f"--strategy {strategy.name}", {name: _LIMITS[name] for name in sorted(unused)})
+    used = {_OPTION.get(name, name) for name in strategy.limits}
+    unused = {name: _LIMITS[name] for name in sorted(_LIMITS) if name not in used}
+    _refuse(args, f"--strategy {strategy.name}", unused)
     _check_scan(args)
     images = bool(args.calibrate) and not strategy.takes_posteriors
     return Spec(
