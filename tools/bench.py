@@ -36,6 +36,19 @@ seconds = time.perf_counter() - start
 peak = 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 print(json.dumps([seconds, peak]))
 """
+# the least that a command does which reads one file of weights and writes another
+BARE = """
+import os, sys
+import numpy as np
+import torch
+np.fromfile(sys.argv[1], np.float32)
+result = np.fromfile(sys.argv[2], np.float32)
+with open(sys.argv[3], "wb") as file:
+    file.write(result.data)
+    file.flush()
+    os.fsync(file.fileno())
+"""
+Median = Callable[[str, Callable[[], object]], float]
 
 
 def arguments() -> argparse.Namespace:
@@ -153,7 +166,25 @@ def _core(cfg: str, folder: Path, repeat: int, steps: Steps) -> list[list[str]]:
         seconds, peak = _whole(cfg, path, folder, strategy)
         rows.append([f"whole prune, {strategy}", _ms(seconds), "", "", "3000 ms"])
         rows.append(["  its peak memory", f"{peak / 1e6:.0f} MB", "", "", "900 MB"])
+    rows.append(_command(cfg, path, folder, median))
     return [*rows, _forward(network, median)]
+
+
+def _command(cfg: str, weights: Path, folder: Path, median: Median) -> list[str]:
+    """The command without proofs, against a process that only imports torch, reads and writes."""
+    root, out = Path(__file__).resolve().parent.parent, folder / "command"
+    words = ["--cfg", cfg, "--weights", str(weights), "--out", str(out), "--name", "it"]
+    prune = [str(root / "tools" / "prune.py"), *words, "--verify", "none", "--runs", "0"]
+    bare = ["-c", BARE, str(weights), str(out / "it.weights"), str(folder / "bare.weights")]
+
+    def process(arguments: list[str]) -> Callable[[], object]:
+        command = [sys.executable, *arguments]
+        return lambda: subprocess.run(command, check=True, capture_output=True)
+
+    seconds = median("whole command", process(prune))
+    least = median("torch, reading, writing", process(bare))
+    target = "1.4 × torch, reading, writing"
+    return ["whole command, normal", _ms(seconds), _ms(least), f"{seconds / least:.2f}", target]
 
 
 def _made_up(network, path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -181,7 +212,7 @@ def _whole(cfg: str, weights: Path, folder: Path, strategy: str) -> tuple[float,
     return seconds, peak
 
 
-def _forward(network, median: Callable[[str, Callable[[], object]], float]) -> list[str]:  # type: ignore[no-untyped-def]
+def _forward(network, median: Median) -> list[str]:  # type: ignore[no-untyped-def]
     import torch
 
     from yolo.models.randomize import noise_image

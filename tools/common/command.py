@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import gc
 import io
 import os
 import shutil
@@ -18,6 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from yolo.errors import DarknetError, ProofError
 from yolo.registry import Entry
 
+# torch's import and a network's objects live on: looking through them again and again takes a
+# tenth of a short command
+gc.set_threshold(50_000, 20, 20)
 NAME = "darknet-pruning"  # of the installed command
 # a wheel puts these files into share/darknet-pruning/tools/common
 _INSTALLED = Path(__file__).resolve().parts[-5:-2] == ("share", NAME, "tools")
