@@ -49,6 +49,12 @@ def overlaps(boxes: Tensor, thresh: float) -> Tensor:
     return (shared > union).triu_(1)
 
 
+def corners(boxes: Tensor) -> Tensor:
+    """Centre x, y, width, height → x1, y1, x2, y2: (…, 4)."""
+    centres, halves = boxes[..., :2], boxes[..., 2:] / 2
+    return torch.cat((centres - halves, centres + halves), -1)
+
+
 def _edges(boxes: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     """Begin and end of boxes along an axis (0: x, 1: y)."""
     centre, half = boxes[..., axis], boxes[..., axis + 2] / 2

@@ -117,6 +117,13 @@ def box_classes(network: Network) -> int:
     return first.classes
 
 
+def class_count(network: Network) -> int:
+    """The classes of a detector or a classifier; raises CfgError for heads that disagree."""
+    if gives_boxes(network):
+        return box_classes(network)
+    return network.layers[network.heads[-1]].out_shape.elements
+
+
 @torch.no_grad()
 def detect(
     network: Network,
@@ -144,14 +151,14 @@ def candidates(network: Network, outputs: Mapping[int, Tensor], thresh: float) -
     """
     box_classes(network)
     heads = [
-        _confident(head, head.decode(outputs[head.section.index].float()), thresh)
+        confident(head, head.decode(outputs[head.section.index].float()), thresh)
         for head in detecting_heads(network)
     ]
     return [Candidates.joined(parts) for parts in zip(*heads, strict=True)]
 
 
-def _confident(head: BoxHead, decoded: Tensor, thresh: float) -> list[Candidates]:
-    """The candidates of one head, image by image."""
+def confident(head: BoxHead, decoded: Tensor, thresh: float) -> list[Candidates]:
+    """The candidates of a head for every image, from its decoded boxes (N, boxes, 5 + classes)."""
     confidences = head.confidences(decoded, thresh)
     images = zip(decoded[..., :4], confidences, (confidences > 0).any(2), strict=True)
     return [Candidates(boxes, found).part(rows) for boxes, found, rows in images]

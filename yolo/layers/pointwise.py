@@ -99,4 +99,4 @@ class Implicit(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, …) → (N, filters, atoms, 1)"""
-        return self.weight[None, :, :, None].expand(len(x), -1, -1, -1)
+        return self.weight[None, :, :, None].expand(x.shape[0], -1, -1, -1)

@@ -127,7 +127,7 @@ def test_detections_with_opencv(network):
     nms = suppression(network)
     with torch.no_grad():
         (expected,) = detect(network, network(x), 0.3, nms)
-    (found,) = detect(network, OpenCVNetwork(network)(x), 0.3, nms)
+    (found,) = detect(network, OpenCVNetwork(network).outputs(x), 0.3, nms)
     assert len(found) == len(expected) > 0
     torch.testing.assert_close(found.boxes, expected.boxes, rtol=1e-3, atol=1e-3)
 
@@ -179,7 +179,10 @@ def _rows(x, width):
 
 def test_wrong_exports(tmp_path, command):
     for arguments, message in (
-        (["m.weights", "e.weights"], "expected .pt to .weights, or .weights to .pt"),
+        (
+            ["m.weights", "e.weights"],
+            "expected .pt to .weights, .weights to .pt, or one of them to .onnx",
+        ),
         (["m.weights", "e.weights", "--engine", "opencv"], "--cfg is needed"),
         (["m.weights", "e.pt", "--cfg", "x", "--engine", "opencv"], "reads .weights"),
     ):

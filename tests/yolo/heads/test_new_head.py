@@ -160,7 +160,7 @@ def test_its_input_is_pinned() -> None:
     assert graph.prunable(0)
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", [f.name for f in FORMATS.values() if not f.has_options])
 def test_an_export_leaves_it_out_and_says_how_to_compute_it(form: str, tmp_path: Path) -> None:
     written = FORMATS[form].load()(network(), Header(), tmp_path / "m.weights")
     for path, write in written:

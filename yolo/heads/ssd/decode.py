@@ -160,4 +160,4 @@ class PriorHead(BoxHead):
 
 def _rows(x: Tensor, width: int) -> Tensor:
     """(N, A·width, H, W) → (N, H·W·A, width)"""
-    return x.permute(0, 2, 3, 1).reshape(len(x), -1, width)
+    return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, width)
