@@ -48,19 +48,19 @@ class Detector:
         with torch.inference_mode():
             x = torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy())
             outputs = self.forward(x.to(self.device))
-            found = detect(self.network, outputs, self.thresh, self.nms, [placement])[0]
-        return found.surest().cpu()
+            detections = detect(self.network, outputs, self.thresh, self.nms, [placement])[0]
+        return detections.surest().cpu()
 
 
 def described(
-    found: Detections, names: Sequence[str], width: int, height: int
+    detections: Detections, names: Sequence[str], width: int, height: int
 ) -> list[dict[str, object]]:
     """The objects of a picture, for JSON.
 
     `relative` is a box's centre and size relative to the picture, `box` its upper left corner and
     size in pixels; neither is clipped to the picture.
     """
-    rows = found.boxes.tolist(), found.classes.tolist(), found.confidences.tolist()
+    rows = detections.boxes.tolist(), detections.classes.tolist(), detections.confidences.tolist()
     return [
         {
             "class": number,

@@ -40,13 +40,13 @@ class OpenCVNetwork:
             return self.parts[id(form)](x)
 
         arrays = computed(self.first, self.tails, x.cpu().numpy(), compute, self.wanted)
-        given = {i: torch.from_numpy(array) for i, array in arrays.items()}
+        outputs = {i: torch.from_numpy(array) for i, array in arrays.items()}
         layers = self.network.layers
         with torch.inference_mode():
             return {
-                i: layers[i](*(given[s] for s in layers[i].sources))
+                i: layers[i](*(outputs[s] for s in layers[i].sources))
                 if layers[i].is_head
-                else given[i]
+                else outputs[i]
                 for i in self.network.heads
             }
 
@@ -82,14 +82,14 @@ class _Part:
 
     def _blob(self, index: int) -> str:
         """The last blob of a section; OpenCV gives an activation the number of the next section."""
-        found = None
+        blob = None
         for name in self.net.getLayerNames():
             kind, _, number = name.rpartition("_")
             if number.isdigit() and int(number) - (kind in ACTIVATIONS) == index:
-                found = name
-        if found is None:
+                blob = name
+        if blob is None:
             raise DarknetError(f"{self.path}: OpenCV has no output for section {index}")
-        return str(found)
+        return str(blob)
 
     def _error(self, error: cv2.error) -> DarknetError:
         reason = " ".join(str(getattr(error, "err", error)).split())[:100]
