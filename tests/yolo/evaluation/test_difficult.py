@@ -39,7 +39,7 @@ def overlap(a: Box, b: Box) -> float:
     return shared / (a[3] * a[4] + b[3] * b[4] - shared)
 
 
-Image = tuple[list[tuple[Box, float]], list[Box], list[Box]]  # found, truths, difficult
+Image = tuple[list[tuple[Box, float]], list[Box], list[Box]]  # predicted, truths, difficult
 
 
 def darknet_hits(images: list[Image], thresh: float) -> list[tuple[int, bool]]:

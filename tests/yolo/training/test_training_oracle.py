@@ -31,16 +31,16 @@ shim.train.argtypes = [pointer] * 5 + [C.c_ulonglong]
 shim.delta.argtypes, shim.delta.restype = [pointer, C.c_int, pointer], C.POINTER(C.c_float)
 shim.cost.argtypes, shim.cost.restype = [pointer, C.c_int], C.c_float
 for name in names:
-    path, given = f"{folder}/{name}", numpy.load(f"{folder}/{name}.npz")
+    path, scene = f"{folder}/{name}", numpy.load(f"{folder}/{name}.npz")
     net = refnet.DarknetRef("alexey", path + ".cfg", path + ".weights", batch=0)
-    x, truth = (numpy.ascontiguousarray(given[k], numpy.float32) for k in ("images", "truth"))
+    x, truth = (numpy.ascontiguousarray(scene[k], numpy.float32) for k in ("images", "truth"))
     datum, update = (C.cast(f, pointer) for f in
                      (net.lib.train_network_datum, net.lib.update_network))
     with refnet.silence():
-        shim.train(datum, update, net.net, x.ctypes.data, truth.ctypes.data, int(given["seen"]))
-    count, costs = C.c_int(), [shim.cost(net.net, int(i)) for i in given["costs"]]
-    found = shim.delta(net.net, int(given["source"]), C.byref(count))
-    delta = numpy.ctypeslib.as_array(found, (count.value,)).copy()
+        shim.train(datum, update, net.net, x.ctypes.data, truth.ctypes.data, int(scene["seen"]))
+    count, costs = C.c_int(), [shim.cost(net.net, int(i)) for i in scene["costs"]]
+    numbers = shim.delta(net.net, int(scene["source"]), C.byref(count))
+    delta = numpy.ctypeslib.as_array(numbers, (count.value,)).copy()
     net.save(path + ".after")
     numpy.savez(path + ".answer.npz", delta=delta, costs=costs)
     print(name, flush=True)
