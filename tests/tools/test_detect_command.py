@@ -16,8 +16,8 @@ from command_line import CommandLine
 from yolo.datasets.images import read_image
 from yolo.inference.detections import Detections
 from yolo.inference.detector import Detector
-from yolo.inference.runner import TorchRunner
 from yolo.inference.drawing import color, corners, draw, plain
+from yolo.inference.runner import TorchRunner
 from yolo.models.load import load_model
 
 __all__ = ["here"]  # a fixture

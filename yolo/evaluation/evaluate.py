@@ -40,7 +40,7 @@ ImageCounter = Callable[[int], object]  # takes how many images are done
 class _Image:
     """Detections in an image, its truths and difficult objects (M, 5), the size of its file."""
 
-    found: Detections
+    detections: Detections
     truths: Tensor
     difficult: Tensor
     size: tuple[int, int]
@@ -80,10 +80,10 @@ def evaluate(
     names = loader.data.names
     boxes = CocoBoxes(names) if coco else None
     images = []
-    for image in _found(runner, loader, progress):
-        images.append(match(image.found, image.truths, iou_thresh, image.difficult))
+    for image in _detections(runner, loader, progress):
+        images.append(match(image.detections, image.truths, iou_thresh, image.difficult))
         if boxes:
-            boxes.add(image.found, image.truths, image.size, image.difficult)
+            boxes.add(image.detections, image.truths, image.size, image.difficult)
     matches = Matches.join(images)
     precisions = average_precisions(matches, len(names), points)
     counts = count(matches, len(names), conf_thresh)
@@ -118,14 +118,14 @@ def _counted(loader: Images, progress: ImageCounter | None) -> Iterator[Batch]:
             progress(len(batch))
 
 
-def _found(runner: Runner, loader: Images, progress: ImageCounter | None) -> Iterator[_Image]:
+def _detections(runner: Runner, loader: Images, progress: ImageCounter | None) -> Iterator[_Image]:
     nms = suppression(runner.network)
     for batch in _counted(loader, progress):
         placements = _placements(batch) if loader.letterbox else None
-        found = runner.detect(batch.images, CANDIDATE, nms, placements)
+        detections = runner.detect(batch.images, CANDIDATE, nms, placements)
         for number, size in enumerate(batch.sizes):
             truths, difficult = (_of_image(b, number) for b in (batch.boxes, batch.difficult))
-            yield _Image(found[number], truths, difficult, size)
+            yield _Image(detections[number], truths, difficult, size)
 
 
 def _of_image(boxes: Tensor, number: int) -> Tensor:

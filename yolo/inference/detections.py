@@ -137,10 +137,12 @@ def detect(
     `outputs` are those of all heads, from Network.forward; `placements` are the positions of the
     images in the network's input, None where they fill it.
     """
-    found = candidates(network, outputs, thresh)
+    images = candidates(network, outputs, thresh)
     if placements is not None:
-        found = [image.placed(place) for image, place in zip(found, placements, strict=True)]
-    return [image.suppressed(nms) for image in found]
+        images = [
+            image.placed(placement) for image, placement in zip(images, placements, strict=True)
+        ]
+    return [image.suppressed(nms) for image in images]
 
 
 def candidates(network: Network, outputs: Mapping[int, Tensor], thresh: float) -> list[Candidates]:
@@ -161,7 +163,7 @@ def confident(head: BoxHead, decoded: Tensor, thresh: float) -> list[Candidates]
     """The candidates of a head for every image, from its decoded boxes (N, boxes, 5 + classes)."""
     confidences = head.confidences(decoded, thresh)
     images = zip(decoded[..., :4], confidences, (confidences > 0).any(2), strict=True)
-    return [Candidates(boxes, found).part(rows) for boxes, found, rows in images]
+    return [Candidates(boxes, scores).part(rows) for boxes, scores, rows in images]
 
 
 def _order(confidences: Tensor) -> Tensor:

@@ -40,19 +40,19 @@ class Detector:
         else:
             pixels, placement = resize_darknet(picture, shape.width, shape.height), WHOLE
         x = torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy())
-        (found,) = self.runner.detect(x, self.thresh, self.nms, [placement])
-        return found.surest().cpu()
+        (detections,) = self.runner.detect(x, self.thresh, self.nms, [placement])
+        return detections.surest().cpu()
 
 
 def described(
-    found: Detections, names: Sequence[str], width: int, height: int
+    detections: Detections, names: Sequence[str], width: int, height: int
 ) -> list[dict[str, object]]:
     """The objects of a picture, for JSON.
 
     `relative` is a box's centre and size relative to the picture, `box` its upper left corner and
     size in pixels; neither is clipped to the picture.
     """
-    rows = found.boxes.tolist(), found.classes.tolist(), found.confidences.tolist()
+    rows = detections.boxes.tolist(), detections.classes.tolist(), detections.confidences.tolist()
     return [
         {
             "class": number,

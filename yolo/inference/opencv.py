@@ -74,14 +74,14 @@ class _Part:
 
     def _blob(self, index: int) -> str:
         """The last blob of a section; OpenCV gives an activation the number of the next section."""
-        found = None
+        blob = None
         for name in self.net.getLayerNames():
             kind, _, number = name.rpartition("_")
             if number.isdigit() and int(number) - (kind in ACTIVATIONS) == index:
-                found = name
-        if found is None:
+                blob = name
+        if blob is None:
             raise DarknetError(f"{self.path}: OpenCV has no output for section {index}")
-        return str(found)
+        return str(blob)
 
     def _error(self, error: cv2.error) -> DarknetError:
         reason = " ".join(str(getattr(error, "err", error)).split())[:100]

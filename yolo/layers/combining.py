@@ -170,8 +170,8 @@ class ScaleChannels(_Product):
         super().__init__(section, earlier, image)
 
     def check(self, factor: Shape, other: Shape) -> None:
-        one = Shape(other.channels, 1, 1)
-        expected = Shape(1, other.height, other.width) if self.scale_wh else one
+        per_channel = Shape(other.channels, 1, 1)
+        expected = Shape(1, other.height, other.width) if self.scale_wh else per_channel
         if factor != expected:
             self.refuse(expected)
 

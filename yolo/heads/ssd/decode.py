@@ -148,12 +148,12 @@ class PriorHead(BoxHead):
         for number, source in enumerate(self.prior_options):
             boxes = len(source.shapes)
             for key, at, width in (("loc", 0, COORDINATES), ("conf", count, 1 + self.classes)):
-                given = self.inputs[at + number].channels
-                if given != boxes * width:
+                channels = self.inputs[at + number].channels
+                if channels != boxes * width:
                     raise self.section.error(
                         f"{boxes} prior boxes a cell and classes={self.classes} need filters="
                         f"{boxes * width} in layer {self.sources[at + number]} of {key}, "
-                        f"which has {given}",
+                        f"which has {channels}",
                         key,
                     )
 
