@@ -157,7 +157,7 @@ def _work(args: argparse.Namespace) -> Work:
 
 def _names(args: argparse.Namespace, runner: Runner) -> tuple[str, ...]:
     from yolo.datasets.names import class_names
-    from yolo.inference.detections import box_classes
+    from yolo.detections import box_classes
 
     classes, path = box_classes(runner.network), runner.network.cfg.path
     named = class_names(args.data, args.names) or runner.names

@@ -137,7 +137,7 @@ def _named(options: OnnxOptions, args: argparse.Namespace, network: Network) -> 
     from dataclasses import replace
 
     from yolo.datasets.names import class_names
-    from yolo.inference.detections import class_count
+    from yolo.detections import class_count
 
     names = class_names(args.data, args.names)
     classes = class_count(network)

@@ -23,7 +23,7 @@ def main() -> int:
     check(args)
     from common.training import prepare, train
 
-    from yolo.device import choose_device
+    from yolo.models.device import choose_device
     from yolo.training.ranks import Ranks
 
     ranks = Ranks.of_environment()

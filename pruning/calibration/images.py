@@ -9,8 +9,8 @@ from torch import Tensor
 from yolo.datasets import sources
 from yolo.datasets.images import Floats, Pixels, read_image
 from yolo.datasets.resize import center_crop_darknet, letterbox_darknet, resize_darknet
+from yolo.detections import gives_boxes
 from yolo.errors import DataError
-from yolo.inference.detections import gives_boxes
 from yolo.inference.sources import find_sources
 from yolo.network import Network
 

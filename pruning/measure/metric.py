@@ -12,10 +12,10 @@ from yolo.datasets import sources
 from yolo.datasets.batch import Batch
 from yolo.datasets.data import Data
 from yolo.datasets.evaluation import EvaluationLoader
-from yolo.device import choose_device
 from yolo.evaluation.evaluate import check_classes, evaluate
 from yolo.evaluation.loader import evaluation_loader
 from yolo.evaluation.results import Evaluation
+from yolo.models.device import choose_device
 from yolo.network import Network
 
 KEPT_BYTES = 2**29  # of validation images that stay in memory from one network to the next

@@ -14,7 +14,7 @@ from cats_and_dogs import DETECTOR, here, model
 from command_line import CommandLine
 
 from yolo.datasets.images import read_image
-from yolo.inference.detections import Detections
+from yolo.detections import Detections
 from yolo.inference.detector import Detector
 from yolo.inference.drawing import color, corners, draw, plain
 from yolo.inference.runner import TorchRunner

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from yolo.boxes import iou
-from yolo.inference.detections import Candidates
+from yolo.detections import Candidates
 from yolo.nms import Nms
 
 WIDE = (0.5, 0.5, 0.5, 0.5)

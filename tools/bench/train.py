@@ -134,7 +134,7 @@ def _batch(size: int) -> Batch:
 def _evaluated(network: Network, images: Tensor) -> Callable[[], object]:
     import torch
 
-    from yolo.inference.detections import detect, suppression
+    from yolo.detections import detect, suppression
 
     fused, nms = network.fused().to(memory_format=torch.channels_last), suppression(network)  # type: ignore[call-overload]
 

@@ -160,8 +160,8 @@ def _trained(
 
     from common.training import prepare, train
     from pruning.run.gradual import MODEL
-    from yolo.device import choose_device
     from yolo.models.checkpoint import load_checkpoint
+    from yolo.models.device import choose_device
     from yolo.training.ranks import Ranks
 
     best, last = (out / f"{MODEL}_{which}.weights" for which in ("best", "last"))

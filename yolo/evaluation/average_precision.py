@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from yolo.boxes import iou
-from yolo.inference.detections import Detections
+from yolo.detections import Detections
 
 NONE = -1  # number of the truth where a detection found none
 NO_TRUTHS = torch.zeros(0, 5)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from yolo.detections import Detections
 from yolo.errors import DarknetError
 from yolo.evaluation.average_precision import NO_TRUTHS
-from yolo.inference.detections import Detections
 
 # the first numbers of COCOeval.summarize()
 SUMMARY = ("AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge")

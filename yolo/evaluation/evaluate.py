@@ -8,9 +8,16 @@ from typing import Protocol
 
 from torch import Tensor
 
+from yolo.boxes import Placement
 from yolo.datasets.batch import Batch
 from yolo.datasets.data import Data
-from yolo.datasets.images import Placement, letterbox_placement
+from yolo.datasets.images import letterbox_placement
+from yolo.detections import (
+    Detections,
+    class_count,
+    gives_boxes,
+    suppression,
+)
 from yolo.errors import DarknetError
 from yolo.evaluation.average_precision import Matches, average_precisions, count, match
 from yolo.evaluation.coco import CocoBoxes
@@ -19,12 +26,6 @@ from yolo.evaluation.results import (
     ClassResult,
     DetectorEvaluation,
     Evaluation,
-)
-from yolo.inference.detections import (
-    Detections,
-    class_count,
-    gives_boxes,
-    suppression,
 )
 from yolo.inference.runner import Runner, TorchRunner
 from yolo.network import Network

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from yolo.boxes import corners
+from yolo.detections import Candidates, confident, detecting_heads
 from yolo.heads.common.base import BoxHead
-from yolo.inference.detections import Candidates, confident, detecting_heads
 from yolo.layers import Shape
 from yolo.network import Network
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from yolo.detections import gives_boxes
 from yolo.errors import DarknetError
 from yolo.export.onnx_graph import graph
 from yolo.export.onnx_metadata import Metadata
 from yolo.export.onnx_outputs import Decoded, Detections, Outputs, Raw, Scores, check_boxes
 from yolo.export.options import NMS, RAW, OnnxOptions
 from yolo.files import Writer, content_writer
-from yolo.inference.detections import gives_boxes
 from yolo.models.weights import Header
 from yolo.network import Network
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from yolo.boxes import iou
+from yolo.detections import detecting_heads, suppression
 from yolo.export.options import LAYOUTS
 from yolo.heads.common.base import BoxHead
-from yolo.inference.detections import detecting_heads, suppression
 from yolo.layers.convolutional import Convolutional
 from yolo.network import Network
 from yolo.nms import Nms

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from yolo.datasets.images import WHOLE, Pixels
+from yolo.boxes import WHOLE
+from yolo.datasets.images import Pixels
 from yolo.datasets.resize import letterbox_darknet, resize_darknet
-from yolo.inference.detections import Detections, suppression
+from yolo.detections import Detections, suppression
 from yolo.inference.runner import Runner
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from yolo.datasets.images import Pixels
-from yolo.inference.detections import Detections
+from yolo.detections import Detections
 
 Rgb = tuple[int, int, int]
 FONT = cv2.FONT_HERSHEY_DUPLEX

@@ -52,7 +52,7 @@ def open_runner(
     """
     if weights.endswith(SUFFIX):
         return _of_file(cfg, weights, engine or "onnxruntime", device, size)
-    from yolo.device import choose_device
+    from yolo.models.device import choose_device
     from yolo.models.load import load_model
 
     engine = engine or TORCH

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from yolo.boxes import Placement
 from yolo.cfg import Cfg
-from yolo.datasets.images import Placement
+from yolo.detections import Candidates, Detections
 from yolo.errors import DarknetError
 from yolo.export.onnx import exported
 from yolo.export.onnx_graph import INPUT, needed
@@ -19,7 +20,6 @@ from yolo.export.onnx_metadata import Metadata
 from yolo.export.onnx_outputs import Raw, Scores
 from yolo.export.options import LAYOUTS, NMS, RAW, OnnxOptions
 from yolo.files import read_bytes
-from yolo.inference.detections import Candidates, Detections
 from yolo.inference.runner import Runner, of_inputs
 from yolo.models.weights import Header
 from yolo.network import Network

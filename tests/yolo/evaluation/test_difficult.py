@@ -15,13 +15,13 @@ from networks import build
 from torch import Tensor
 
 from yolo.datasets import sources
+from yolo.detections import Detections
 from yolo.errors import DataError
 from yolo.evaluation.average_precision import Matches, average_precisions, count, match
 from yolo.evaluation.coco import CocoBoxes
 from yolo.evaluation.evaluate import evaluate
 from yolo.evaluation.loader import evaluation_loader
 from yolo.evaluation.results import DetectorEvaluation
-from yolo.inference.detections import Detections
 from yolo.models.load import load_model
 
 Box = tuple[int, float, float, float, float]  # class, centre x, y, width, height

@@ -20,6 +20,7 @@ from networks import build
 from yolo.datasets import sources
 from yolo.datasets.batch import Batch
 from yolo.datasets.data import Data
+from yolo.detections import Detections
 from yolo.errors import DarknetError
 from yolo.evaluation.average_precision import (
     Matches,
@@ -32,7 +33,6 @@ from yolo.evaluation.coco import CocoBoxes
 from yolo.evaluation.evaluate import evaluate
 from yolo.evaluation.loader import evaluation_loader
 from yolo.evaluation.results import ClassifierEvaluation, DetectorEvaluation
-from yolo.inference.detections import Detections
 from yolo.models.load import load_model
 
 CLASSIFIER = net(4, 4) + plain(7, activation="leaky") + "[avgpool]\n[softmax]\n"

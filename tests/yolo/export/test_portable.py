@@ -13,11 +13,11 @@ from pruning.proof.engines.darknet import Darknet
 from pruning.proof.engines.opencv import OpenCV
 from pruning.proof.verify import relative
 from yolo.cfg import Cfg
+from yolo.detections import detect, suppression
 from yolo.errors import CfgError
 from yolo.export.portable import portable
 from yolo.export.split import split
 from yolo.files import write_files
-from yolo.inference.detections import detect, suppression
 from yolo.inference.opencv import OpenCVNetwork
 from yolo.models.checkpoint import Checkpoint, checkpoint_writer
 from yolo.models.randomize import noise_image, randomize

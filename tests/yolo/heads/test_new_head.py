@@ -12,13 +12,13 @@ from torch import Tensor
 
 from pruning.graph.channels import ChannelGraph
 from yolo.cfg import Cfg, Section
+from yolo.detections import box_classes, detect, gives_boxes, suppression
 from yolo.errors import CfgError
 from yolo.export.formats import FORMATS
 from yolo.heads.common.base import BoxHead
 from yolo.heads.common.loss import GroundTruth, HeadLoss, LossRule
 from yolo.heads.common.teaching import Teaching
 from yolo.heads.trained import learns_from, trained_heads
-from yolo.inference.detections import box_classes, detect, gives_boxes, suppression
 from yolo.layers import Layer, Shape, base
 from yolo.models.classes import with_classes
 from yolo.models.initialize import initialize

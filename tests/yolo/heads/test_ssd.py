@@ -11,11 +11,11 @@ from cfgs import maxpool, net, plain, route
 from networks import build, keys_asked, random_input
 
 from yolo.cfg import Cfg
+from yolo.detections import Candidates, detect, suppression
 from yolo.errors import CfgError
 from yolo.heads.common.loss import GroundTruth
 from yolo.heads.ssd.loss import assign
 from yolo.heads.ssd.prior_boxes import PriorOptions, prior_boxes
-from yolo.inference.detections import Candidates, detect, suppression
 from yolo.network import Network
 from yolo.nms import Nms
 

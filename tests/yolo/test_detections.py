@@ -14,14 +14,14 @@ from networks import build, random_input
 from yolo import nms
 from yolo.boxes import iou
 from yolo.datasets.images import letterbox_placement
-from yolo.errors import CfgError, DarknetError
-from yolo.inference.detections import (
+from yolo.detections import (
     Candidates,
     box_classes,
     candidates,
     detect,
     suppression,
 )
+from yolo.errors import CfgError, DarknetError
 from yolo.nms import Nms
 
 NET = net(16, 8)
