@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 import warnings
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def graph(outputs: Outputs, batch: int | None, metadata: Metadata) -> Any:
     for key, value in metadata.properties(outputs.network).items():
         model.metadata_props.add(key=key, value=value)
     model.producer_name, model.producer_version = PRODUCER, package_version()
-    _name_nodes(model, outputs)
+    _name(model, outputs)
     # onnxruntime adds domains that nothing uses
     standard = [entry for entry in model.opset_import if not entry.domain]
     del model.opset_import[:]
@@ -57,7 +58,7 @@ def needed(name: str) -> Any:
 
 
 def section_of(node: str) -> int | None:
-    """The section that a node of our graphs belongs to; None for the decoding of boxes."""
+    """The section of a node or tensor of our graphs; None for the decoding of boxes."""
     number, _, _ = node.partition("_")
     return int(number) if number.isdecimal() else None
 
@@ -110,13 +111,24 @@ def _simplified(traced: Path, folder: Path) -> Any:
     return onnx.load(path)
 
 
-def _name_nodes(model: Any, outputs: Outputs) -> None:
-    """Names like 12_convolutional/Conv, or decode/Mul for what follows the sections."""
+def _name(model: Any, outputs: Outputs) -> None:
+    """Names of nodes and tensors like 12_convolutional/Conv, or decode/Mul behind the sections.
+
+    Engines name what they fuse after its tensors.
+    """
     sections = outputs.network.cfg.layers
-    used: dict[str, int] = {}
+    fixed = {INPUT, "", *outputs.names, *(tensor.name for tensor in model.graph.initializer)}
+    names: dict[str, str] = {}
+    counts: Counter[str] = Counter()
     for node in model.graph.node:
         found = _SECTION.match(node.name)
         kind = f"{found[1]}_{sections[int(found[1])].name}" if found else "decode"
-        name = f"{kind}/{node.op_type}"
-        count = used[name] = used.get(name, 0) + 1
-        node.name = name if count == 1 else f"{name}_{count}"
+        counts[name := f"{kind}/{node.op_type}"] += 1
+        node.name = name if counts[name] == 1 else f"{name}_{counts[name]}"
+        for number, output in enumerate(node.output):
+            if output not in fixed:
+                names[output] = f"{node.name}:{number}"
+    for node in model.graph.node:
+        for tensors in (node.input, node.output):
+            tensors[:] = [names.get(tensor, tensor) for tensor in tensors]
+    del model.graph.value_info[:]  # of the old names

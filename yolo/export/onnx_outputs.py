@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -34,15 +35,16 @@ class Outputs(nn.Module):
 
 
 class Raw(Outputs):
-    """The inputs of the heads (N, C, H, W): conv_81 is the output of section 81."""
+    """The inputs of the heads (N, C, H, W), or `sections`: conv_81 is the output of section 81."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, sections: Sequence[int] | None = None) -> None:
         super().__init__(network)
-        self.names = tuple(_raw_name(network, i) for i in network.head_inputs)
+        self.sections = tuple(network.head_inputs if sections is None else sections)
+        self.names = tuple(_raw_name(network, i) for i in self.sections)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        found = self.network(x, self.network.head_inputs)
-        return tuple(found[i] for i in self.network.head_inputs)
+        outputs = self.network(x, self.sections)
+        return tuple(outputs[i] for i in self.sections)
 
 
 class Scores(Outputs):

@@ -100,7 +100,25 @@ def run_child(
     job: Mapping[str, object],
     limit: float = LIMIT,
 ) -> dict[str, np.ndarray]:
-    """Write model, input (1, C, H, W) and job to a folder, run child.py on it, read its arrays.
+    """Arrays that a program of children/ makes of a cfg and its weights; see run_program."""
+
+    def write(folder: Path) -> None:
+        (folder / "model.cfg").write_bytes(cfg.to_bytes())
+        save_weights(network, folder / "model.weights")
+
+    return run_program(name, network, write, x, program, job, limit)
+
+
+def run_program(
+    name: str,
+    network: Network,
+    write: Callable[[Path], None],
+    x: np.ndarray,
+    program: str,
+    job: Mapping[str, object],
+    limit: float = LIMIT,
+) -> dict[str, np.ndarray]:
+    """`write` a network, input (1, C, H, W) and job to a folder, run child.py, read its arrays.
 
     `program` names a file of children/.
 
@@ -113,8 +131,7 @@ def run_child(
     with tempfile.TemporaryDirectory(prefix="engine-") as path:
         folder = Path(path)
         try:
-            (folder / "model.cfg").write_bytes(cfg.to_bytes())
-            save_weights(network, folder / "model.weights")
+            write(folder)
             np.save(folder / "input.npy", np.ascontiguousarray(x, np.float32))
             file = CHILD.parent / "children" / f"{program}.py"
             content = {**job, "program": str(file)}
