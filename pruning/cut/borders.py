@@ -24,8 +24,8 @@ def _inside(layer: Convolutional, axis: int) -> Tensor:
     shape, out = layer.inputs[0], layer.out_shape
     length, count = ((shape.height, out.height), (shape.width, out.width))[axis]
     start = torch.arange(count) * layer.stride[axis] - layer.padding * layer.dilation
-    place = start[:, None] + torch.arange(layer.size) * layer.dilation
-    return ((place >= 0) & (place < length)).double()
+    position = start[:, None] + torch.arange(layer.size) * layer.dilation
+    return ((position >= 0) & (position < length)).double()
 
 
 def mean_shift(layer: Convolutional, added: Tensor) -> Tensor:

@@ -39,9 +39,9 @@ class Plan:
     blocks: tuple[int, ...] = ()
 
     def to_json(self) -> str:
-        asked = {"percent": self.percent, "target": self.target}
+        amount = {"percent": self.percent, "target": self.target}
         data: dict[str, object] = {"strategy": self.strategy}
-        data |= {name: value for name, value in asked.items() if value is not None}
+        data |= {name: value for name, value in amount.items() if value is not None}
         if self.blocks:
             data["blocks"] = list(self.blocks)
         if self.mean is not None:

@@ -70,14 +70,14 @@ class LatencyTable:
         self._times: Times = self._read().get(machine, {})
         self._fits: dict[SectionKind, tuple[float, float]] = {}
 
-    def add(self, found: Mapping[tuple[SectionKind, Widths], float]) -> None:
+    def add(self, measurements: Mapping[tuple[SectionKind, Widths], float]) -> None:
         """Take up measurements in the place of older ones, and keep them."""
-        for (kind, widths), ms in found.items():
-            known = self._times.setdefault(kind.name, {})
-            known.pop(widths, None)
-            known[widths] = ms
-            for oldest in list(known)[:-MOST]:
-                del known[oldest]
+        for (kind, widths), ms in measurements.items():
+            times = self._times.setdefault(kind.name, {})
+            times.pop(widths, None)
+            times[widths] = ms
+            for oldest in list(times)[:-MOST]:
+                del times[oldest]
         self._fits.clear()
         self._write()
 
@@ -138,11 +138,11 @@ def tables_to_json(tables: Mapping[str, Times]) -> str:
 
 
 def _times(rows: list[list[float]]) -> dict[Widths, float]:
-    found = {(int(inputs), int(outputs)): float(ms) for inputs, outputs, ms in rows}
-    for widths, ms in found.items():
+    times = {(int(inputs), int(outputs)): float(ms) for inputs, outputs, ms in rows}
+    for widths, ms in times.items():
         if min(widths) < 0 or not (ms >= 0 and math.isfinite(ms)):
             raise ValueError(f"{widths}: {ms}")
-    return found
+    return times
 
 
 def _fit(kind: SectionKind, known: Mapping[Widths, float]) -> tuple[float, float]:
@@ -162,7 +162,7 @@ def _fit(kind: SectionKind, known: Mapping[Widths, float]) -> tuple[float, float
             continue
         factors = np.zeros(2)
         factors[list(used)] = np.linalg.lstsq(columns, wanted, rcond=None)[0]
-        left = float(np.square(rows @ factors - wanted).sum())
-        if factors.min() >= 0 and left < error:
-            best, error = (float(factors[0]), float(factors[1])), left
+        residual = float(np.square(rows @ factors - wanted).sum())
+        if factors.min() >= 0 and residual < error:
+            best, error = (float(factors[0]), float(factors[1])), residual
     return best
