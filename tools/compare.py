@@ -124,8 +124,8 @@ def main() -> int:
         print(f"Best for {target}: {_command(request, outcome)}")
     print(f"Written: {Path(args.out) / 'compare'}.json, .csv and .png")
     if interrupted:
-        made = len(comparison.outcomes)
-        print(f"Interrupted: {made} of {len(keys) - 1} cuts are made; the same command goes on.")
+        count = len(comparison.outcomes)
+        print(f"Interrupted: {count} of {len(keys) - 1} cuts are made; the same command goes on.")
     return INTERRUPTED if interrupted else 0
 
 
@@ -167,12 +167,12 @@ def _command(request: Request, outcome: Outcome) -> str:
 
     inputs, combination = request.inputs, outcome.combination
     assert combination
-    given = {"cfg": inputs.cfg, "weights": inputs.weights, **asdict(combination)}
+    options = {"cfg": inputs.cfg, "weights": inputs.weights, **asdict(combination)}
     if needs_images(request.specs()[combination]):
-        given["calibrate"] = inputs.calibrate
+        options["calibrate"] = inputs.calibrate
         if inputs.calibration_images != CALIBRATION_IMAGES:
-            given["calibration-images"] = str(inputs.calibration_images)
-    words = [word for name, value in given.items() if value for word in (f"--{name}", value)]
+            options["calibration-images"] = str(inputs.calibration_images)
+    words = [word for name, value in options.items() if value for word in (f"--{name}", value)]
     return f"{program('prune')} {shlex.join(words)}"
 
 

@@ -89,14 +89,16 @@ def _scan(repeat: int) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scan.json"
 
-        def whole() -> None:
+        def scan_anew() -> None:
             path.unlink(missing_ok=True)
             scan(path, folding, spec, metric, "noise")
 
-        seconds, bare = alternating(repeat, whole, lambda: metric.scored(network, lambda _: None))
-        found = Scan.load(path)
-    assert found is not None
-    points = 1 + sum(len(curve.losses) for curve in found.curves.values())
+        seconds, bare = alternating(
+            repeat, scan_anew, lambda: metric.scored(network, lambda _: None)
+        )
+        scanned = Scan.load(path)
+    assert scanned is not None
+    points = 1 + sum(len(curve.losses) for curve in scanned.curves.values())
     title = f"a point of a scan of the digits' network, {IMAGES} images"
     return [title, ms(seconds / points), ms(bare), f"{seconds / points / bare:.2f}", "1.2"]
 

@@ -166,15 +166,15 @@ def check_outputs(outputs: Sequence[Path], inputs: Sequence[str | None]) -> None
     check_distinct(outputs)
     for output in outputs:
         check_writable(output)
-        for given in inputs:
-            if given and output.exists() and Path(given).exists() and output.samefile(given):
+        for source in inputs:
+            if source and output.exists() and Path(source).exists() and output.samefile(source):
                 raise DarknetError(f"{output}: is read here, so it isn't written")
 
 
 def listed(entries: Mapping[str, Entry]) -> str:
     """Choices with their sentences, for --help."""
-    found = (f"{name}: {entry.text}" for name, entry in entries.items())
-    return "; ".join(found).replace("%", "%%")
+    sentences = (f"{name}: {entry.text}" for name, entry in entries.items())
+    return "; ".join(sentences).replace("%", "%%")
 
 
 class Steps:
