@@ -103,20 +103,20 @@ def main() -> int:
     interrupted = False
     try:
         request = _request(args)
-        keys, known = request.keys(), load(files["json"])
+        keys, outcomes = request.keys(), load(files["json"])
         try:
-            for outcome in compared(request, known, steps):
-                known[outcome.key] = outcome
-                write_file(files["json"], dump(known, keys.values()).encode())
+            for outcome in compared(request, outcomes, steps):
+                outcomes[outcome.key] = outcome
+                write_file(files["json"], dump(outcomes, keys.values()).encode())
         except KeyboardInterrupt:
             interrupted = True
-        comparison = Comparison.of(keys, known)
+        comparison = Comparison.of(keys, outcomes)
         if comparison is None:  # interrupted before anything was made
             raise KeyboardInterrupt
         steps("drawing")
         _write(comparison, files, args)
         best = {outcome.key for outcome in comparison.best.values()}
-        write_file(files["json"], dump(known, keys.values(), best).encode())
+        write_file(files["json"], dump(outcomes, keys.values(), best).encode())
     finally:
         steps.close()
     print(comparison.tables())

@@ -116,11 +116,11 @@ def drop(
     """Silence the groups at or above the thresholds; returns the channel groups that live.
 
     A channel goes where all that makes it drops it, or all that uses it: a [bayesian_connected]
-    drops a channel when it drops all of its places. Every family keeps the best of its channels,
+    drops a channel when it drops all of its positions. Every family keeps the best of its channels,
     and equally many in each of its parts. `graph` is that of the network or of its plain form.
 
     The limits' `spare`, `only` and `keep_min` mean output channels, as for any strategy; what
-    can't be cut, such as the places of the image, counts as the section's that could silence it.
+    can't be cut, such as the positions of the image, counts as the section's that could silence it.
     Raises PlanError where they name a section that has nothing to cut.
     """
     margins = {i: values - thresholds[i].value for i, values in log_alphas.items()}

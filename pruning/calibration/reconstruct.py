@@ -28,7 +28,7 @@ HELD_OUT = 4  # every so many-th batch chooses the best ridge
 SAMPLES, PER_WEIGHT = (
     16384,
     4,
-)  # places: at least so many, and so many for each of an output's weights
+)  # positions: at least so many, and so many for each of an output's weights
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def reconstruct(
     """New tensors of the network that a fold makes, from images (N, C, H, W) in [0, 1].
 
     `method` finds a section's weights: `matched` or `solved`. Every HELD_OUT-th batch chooses how
-    far weights may go. Activations of all images are held at a time, those of one place in the
+    far weights may go. Activations of all images are held at a time, those of one point in the
     network; in files where they are too large. `progress` is called with every section. Where the
     graph's network lacks blocks already, `shortened` has the original, whose outputs are the aim.
     """
@@ -169,7 +169,7 @@ def reconstruct(
             learns = isinstance(layer, Convolutional | Connected) and type(layer) is type(full)
             if learns and not alike and not layer.owner:
                 pairs = _pairs(layer, full, target, ours.inputs(i), theirs.inputs(section))
-                state[i] = _made_up(layer, full, target, method, pairs)
+                state[i] = _new_tensors(layer, full, target, method, pairs)
                 mine.store({i: state[i]})
             theirs.compute(section)
             if alike and len(target.outputs) == full.out_shape.channels:
@@ -207,7 +207,7 @@ def _pairs(
     return pairs
 
 
-def _made_up(
+def _new_tensors(
     layer: Layer, full: Layer, target: KeptOutputs, method: Method, pairs: Pairs
 ) -> dict[str, Tensor]:
     """The tensors of a section with the weights and biases that a method finds."""

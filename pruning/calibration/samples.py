@@ -1,4 +1,4 @@
-"""Samples of what sections see: places of their maps, drawn at random."""
+"""Samples of what sections see: positions in their maps, drawn at random."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POSITIONS = 1024  # of a map; more hardly change a covariance
 def sample_positions(
     x: Tensor, groups: int, random: torch.Generator, count: int = POSITIONS
 ) -> Tensor:
-    """Channels at up to `count` places of each image: (N, C, H, W) → (G, samples, C / G)"""
+    """Channels at up to `count` positions of each image: (N, C, H, W) → (G, samples, C / G)"""
     flat = x.flatten(2)
     if flat.shape[2] > count:
         flat = flat[:, :, torch.randperm(flat.shape[2], generator=random)[:count]]
@@ -26,7 +26,7 @@ def sample_positions(
 def seen_and_given(
     layer: Layer, x: Tensor, y: Tensor, count: int, random: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Inputs of a section's weights, and outputs before BN, at up to `count` places of each image.
+    """A section's inputs, and its outputs before BN, at up to `count` positions of each image.
 
     Input (N, C, H, W), outputs (N, m, H', W') → (G, samples, weights of an output) and
     (G, samples, m / G).

@@ -25,7 +25,7 @@ LEAST_VARIANCE = 1e-6  # of a head's channel; one that never changes counts no m
 
 @dataclass(frozen=True)
 class Statistics:
-    """Means over places and images, in float64, by section.
+    """Means over positions and images, in float64, by section.
 
     Of sections that mix channels: `covariance` (G, C, C) of the inputs of each of its groups,
     `effect` (n,) of the outputs before BN: by how much the heads change, squared and in shares of

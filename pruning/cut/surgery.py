@@ -27,7 +27,7 @@ def operate(graph: ChannelGraph, state: State, fold: Fold) -> tuple[Cfg, State]:
             _indices(fold.kept[graph.outputs[i]]),
         )
         tensors: Tensors = state.get(i, {})
-        if not _whole(layer, kept) or _has_constant_channels(graph, i, fold):
+        if not _keeps_all(layer, kept) or _has_constant_channels(graph, i, fold):
             edits[i], tensors = _cut(graph, layer, tensors, kept, fold)
         if tensors:
             small[i] = dict(tensors)
@@ -125,7 +125,7 @@ def _forgetting(
     return rule.shifted(out, absorbed.shift * torch.from_numpy(alive))
 
 
-def _whole(layer: Layer, kept: Kept) -> bool:
+def _keeps_all(layer: Layer, kept: Kept) -> bool:
     return len(kept.outputs) == layer.out_shape.channels and all(
         len(index) == shape.channels for index, shape in zip(kept.inputs, layer.inputs, strict=True)
     )

@@ -101,7 +101,7 @@ def needs_images(spec: Spec) -> bool:
 
 def compared(
     request: Request,
-    known: Mapping[str, Outcome],
+    outcomes: Mapping[str, Outcome],
     progress: Progress = lambda step: None,
 ) -> Iterator[Outcome]:
     """The outcomes that aren't among those known by their keys, the original's first.
@@ -112,7 +112,7 @@ def compared(
     trials: Trials | None = None
     specs, keys = request.specs(), request.keys()
     for number, (combination, key) in enumerate(keys.items()):
-        before = known.get(key)
+        before = outcomes.get(key)
         if before and not (request.runs and before.lacks_time):
             continue
         trials = trials or Trials(request, progress)

@@ -122,11 +122,11 @@ class Comparison:
 
     @classmethod
     def of(
-        cls, keys: Mapping[Combination | None, str], known: Mapping[str, Outcome]
+        cls, keys: Mapping[Combination | None, str], saved: Mapping[str, Outcome]
     ) -> Comparison | None:
         """Those that are known by their keys; None where the original isn't."""
-        outcomes = [known[key] for name, key in keys.items() if name and key in known]
-        original = known.get(keys[None])
+        outcomes = [saved[key] for name, key in keys.items() if name and key in saved]
+        original = saved.get(keys[None])
         return cls(original.found, outcomes) if original and original.found else None
 
     @property
@@ -263,10 +263,10 @@ def _parsed(data: Mapping[str, Any]) -> list[Outcome]:
     return [Outcome.from_json(part) for part in (*data["cuts"], *data["others"])]
 
 
-def dump(known: Mapping[str, Outcome], wanted: Collection[str], best: Collection[str] = ()) -> str:
+def dump(outcomes: Mapping[str, Outcome], keys: Collection[str], best: Collection[str] = ()) -> str:
     """Outcomes as JSON: those whose keys are wanted, and others that may be asked for again."""
-    cuts = [{**known[key].to_json(), "best": key in best} for key in wanted if key in known]
-    others = [outcome.to_json() for key, outcome in known.items() if key not in wanted]
+    cuts = [{**outcomes[key].to_json(), "best": key in best} for key in keys if key in outcomes]
+    others = [outcome.to_json() for key, outcome in outcomes.items() if key not in keys]
     return record(KIND, SCHEMA, {"cuts": cuts, "others": others})
 
 

@@ -162,9 +162,9 @@ class Report:
         for block in self.blocks:
             score = "-" if block.score is None else f"{block.score:.3g}"
             spent = f"{block.parameters:,}", f"{block.macs:,}"
-            what = "a depthwise 1x1" if block.stays else ""
+            replacement = "a depthwise 1x1" if block.stays else ""
             where = str(block.shortcut), _ranges(block.sections), str(block.skip)
-            rows.append([*where, score, *spent, what])
+            rows.append([*where, score, *spent, replacement])
         return table(rows, "blocks that are gone", numbers=(0, 2, 3, 4, 5))
 
     def _cost_table(self) -> str:

@@ -80,8 +80,8 @@ def choose_blocks(network: Network, spec: Spec, measures: MeasuresOf) -> tuple[B
     else:
         count = steps_to_meet(schedule, spec.targets, schedule.measures(measures))
     if count > len(schedule):
-        what = f"{network.cfg.path}: {spec.strategy} can remove {len(schedule)}"
-        raise PlanError(f"blocks {count} is out of reach: {what}")
+        reach = f"{network.cfg.path}: {spec.strategy} can remove {len(schedule)}"
+        raise PlanError(f"blocks {count} is out of reach: {reach}")
     return schedule.first(count)
 
 

@@ -235,7 +235,7 @@ def _measured(
 
 
 def _behind(step: str, progress: Progress) -> Progress:
-    return lambda what: progress(f"{step}: {what}")
+    return lambda substep: progress(f"{step}: {substep}")
 
 
 def _finite(score: float, graph: ChannelGraph) -> float:

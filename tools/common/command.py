@@ -101,21 +101,21 @@ class Parser(argparse.ArgumentParser):
         """The help of the everyday options."""
         assert self.everyday
         chosen = [a for a in self._actions if a.dest in self.everyday or a.dest.startswith("help")]
-        shown = [copy.copy(action) for action in chosen]
-        for action in shown:
+        actions = [copy.copy(action) for action in chosen]
+        for action in actions:
             action.help = self.everyday.get(action.dest, action.help)
             action.default = None  # said in words where it matters
             action.metavar = action.metavar or (action.dest.upper() if action.nargs != 0 else None)
         formatter = self._get_formatter()
         needed = " ".join(
-            f"{a.option_strings[0]} {a.metavar}" for a in shown if a.required and a.option_strings
+            f"{a.option_strings[0]} {a.metavar}" for a in actions if a.required and a.option_strings
         )
-        positional = " ".join(str(a.metavar) for a in shown if not a.option_strings)
+        positional = " ".join(str(a.metavar) for a in actions if not a.option_strings)
         usage = " ".join(filter(None, ("%(prog)s", needed, "[options]", positional)))
         formatter.add_usage(usage, [], [])
         formatter.add_text(self.description)
         formatter.start_section("options")
-        formatter.add_arguments(shown)
+        formatter.add_arguments(actions)
         formatter.end_section()
         return formatter.format_help() + (f"\nexample: {self.example}\n" if self.example else "")
 

@@ -68,10 +68,10 @@ class L2NormRule(Rule[L2Norm]):
         for i, layer in enumerate(network.layers):
             has_groups = np.isin(coupling.find(coupling.outputs[i]), groups).any()
             if has_groups and not self._scales(layer):
-                what = f"[{layer.section.name}]"
+                name = f"[{layer.section.name}]"
                 if layer.activation:
-                    what += f" with activation={layer.activation.name}"
-                return f"feeds an [l2norm] and belongs to a {what}"
+                    name += f" with activation={layer.activation.name}"
+                return f"feeds an [l2norm] and belongs to a {name}"
         return None
 
     def _scales(self, layer: Layer) -> bool:

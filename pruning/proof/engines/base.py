@@ -153,9 +153,9 @@ def _outcome(name: str, folder: Path, limit: float) -> dict[str, np.ndarray]:
         raise EngineError(f"{name} needs more than {limit:g} s") from error
     log = done.stderr.decode(errors="replace")
     result, reason = folder / "result.npz", folder / "error.txt"
-    for pattern, what in UNKNOWN.items():
+    for pattern, kind in UNKNOWN.items():
         if match := re.search(pattern, log):
-            raise EngineError(f"{name} doesn't know {what} {match[1]}")
+            raise EngineError(f"{name} doesn't know {kind} {match[1]}")
     if reason.exists():
         raise EngineError(f"{name} {reason.read_text()}")
     if not result.exists():

@@ -48,8 +48,8 @@ class OpenCV:
         """
         form, tails = prepared(self.name, lambda: split(network))
 
-        def compute(part: Portable, x: Floats, wanted: Sequence[int]) -> dict[int, Floats]:
-            return self._part(part.cfg_like(cfg), part, x, wanted)
+        def compute(part: Portable, x: Floats, sections: Sequence[int]) -> dict[int, Floats]:
+            return self._part(part.cfg_like(cfg), part, x, sections)
 
         arrays = computed(form, tails, x, compute, layers)
         return {layer: arrays[layer] for layer in layers}
