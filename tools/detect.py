@@ -113,11 +113,11 @@ class Work:
 
     def output(self, source: Source) -> Path:
         """Where the result of a source goes: beside those of the same name, not over them."""
-        given = Path(f"camera{source.path}" if source.is_camera else source.path)
-        kind = given.suffix.lower() if given.suffix.lower() in WRITTEN else ".jpg"
+        name = Path(f"camera{source.path}" if source.is_camera else source.path)
+        kind = name.suffix.lower() if name.suffix.lower() in WRITTEN else ".jpg"
         kind = ".mp4" if source.is_video else kind
-        numbered = (f"{given.stem}-{n}" for n in itertools.count(2))
-        stems = itertools.chain([given.stem], numbered)
+        numbered = (f"{name.stem}-{n}" for n in itertools.count(2))
+        stems = itertools.chain([name.stem], numbered)
         paths = (Path(self.args.out) / f"{stem}{kind}" for stem in stems)
         path = next(path for path in paths if path not in self.outputs)
         check_outputs([path], [source.path])
@@ -129,12 +129,12 @@ class Work:
         from yolo.inference.detector import described
         from yolo.inference.drawing import draw
 
-        found = self.detector(image)
+        detections = self.detector(image)
         height, width = image.shape[:2]
-        objects = described(found, self.names, width, height)
-        place = {"file": source.path, "frame": frame, "width": width, "height": height}
-        self.entries.append(place | {"objects": objects})
-        return draw(image if image.shape[2] == 3 else image.repeat(3, 2), found, self.names)
+        objects = described(detections, self.names, width, height)
+        entry = {"file": source.path, "frame": frame, "width": width, "height": height}
+        self.entries.append(entry | {"objects": objects})
+        return draw(image if image.shape[2] == 3 else image.repeat(3, 2), detections, self.names)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -181,7 +181,7 @@ def _picture(work: Work, source: Source) -> str:
     passed = 1000 * (time.perf_counter() - started)
     _, content = cv2.imencode(output.suffix, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
     write_file(output, content.tobytes())
-    counts = Counter(found["name"] for found in work.entries[-1]["objects"])
+    counts = Counter(detection["name"] for detection in work.entries[-1]["objects"])
     words = ", ".join(f"{name} ×{count}" for name, count in counts.items()) or "nothing"
     return f"{source.path}: {words} ({passed:.0f} ms) → {output}"
 

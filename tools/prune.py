@@ -49,7 +49,7 @@ EVERYDAY = {
 
 
 def parser() -> Parser:
-    made = Parser(
+    result = Parser(
         description=__doc__,
         everyday=EVERYDAY,
         example="python tools/prune.py --cfg my.cfg --weights my.weights --strategy shortcut\n"
@@ -57,10 +57,10 @@ def parser() -> Parser:
         epilog="Exit codes: 0 done, 1 a proof failed, 2 wrong input, 130 interrupted. Sections are "
         "counted as Darknet does: the first behind [net] is 0; tools/info.py lists them.",
     )
-    add_model_arguments(made)
-    add_spec_arguments(made)
-    add_image_arguments(made.add_argument_group("images"))
-    checks = made.add_argument_group("proofs and latencies")
+    add_model_arguments(result)
+    add_spec_arguments(result)
+    add_image_arguments(result.add_argument_group("images"))
+    checks = result.add_argument_group("proofs and latencies")
     checks.add_argument(
         "--verify",
         metavar="LIST",
@@ -78,9 +78,9 @@ def parser() -> Parser:
         help="latencies of sections on this machine, for --target ms=…: used and added to; "
         "default: darknet-pruning/latencies.json in ~/.cache",
     )
-    add_step_arguments(made)
-    _add_outputs(made.add_argument_group("output"))
-    return made
+    add_step_arguments(result)
+    _add_outputs(result.add_argument_group("output"))
+    return result
 
 
 def _add_outputs(out: argparse._ArgumentGroup) -> None:
@@ -152,20 +152,22 @@ def _outputs(args: argparse.Namespace, folder: Path, stem: str) -> dict[str, Pat
     from yolo.files import check_writable
 
     extra = {"plan": args.save_plan, "report": None if args.dry_run else args.json}
-    found = {kind: Path(path) for kind, path in extra.items() if path}
+    outputs = {kind: Path(path) for kind, path in extra.items() if path}
     if args.figures:
-        found["channels"] = Path(args.figures) / f"{stem}-channels.png"
-        found["scores"] = Path(args.figures) / f"{stem}-scores.png"
+        outputs["channels"] = Path(args.figures) / f"{stem}-channels.png"
+        outputs["scores"] = Path(args.figures) / f"{stem}-scores.png"
         if args.runs and not args.dry_run:
-            found["latency"] = Path(args.figures) / f"{stem}-latency.png"
+            outputs["latency"] = Path(args.figures) / f"{stem}-latency.png"
     kinds = () if args.dry_run else ("cfg", "weights", "json")
     result = [folder / f"{stem}.{kind}" for kind in kinds]
     if args.scan:
         check_writable(Path(args.scan))
-        found["scan"] = Path(args.scan).with_suffix(".png")
+        outputs["scan"] = Path(args.scan).with_suffix(".png")
     kept = [Path(path) for path in (args.latencies, args.scan) if path]
-    check_outputs([*result, *found.values(), *kept], [args.cfg, args.weights, args.plan, args.data])
-    return found
+    check_outputs(
+        [*result, *outputs.values(), *kept], [args.cfg, args.weights, args.plan, args.data]
+    )
+    return outputs
 
 
 def _write(
@@ -175,16 +177,18 @@ def _write(
     from pruning.run.prune import result_files
     from yolo.files import content_writer, write_files
 
-    made: dict[str, Callable[[], bytes]] = {
+    makers: dict[str, Callable[[], bytes]] = {
         "plan": lambda: result.cut.plan.to_json().encode(),
         "report": lambda: result.report.to_json(result_files(folder, stem)).encode(),
         **(_pictures(result, args) if args.figures or args.scan else {}),
     }
-    contents = {path: made[kind]() for kind, path in outputs.items() if kind in made}
+    contents = {path: makers[kind]() for kind, path in outputs.items() if kind in makers}
     if args.figures:
         contents |= _histograms(result, Path(args.figures), stem)
     writers = [] if args.dry_run else result.writers(folder, stem)
-    write_files([*writers, *((path, content_writer(made)) for path, made in contents.items())])
+    write_files(
+        [*writers, *((path, content_writer(content)) for path, content in contents.items())]
+    )
 
 
 def _pictures(result: Result, args: argparse.Namespace) -> dict[str, Callable[[], bytes]]:
@@ -195,16 +199,16 @@ def _pictures(result: Result, args: argparse.Namespace) -> dict[str, Callable[[]
 
     cut, report = result.cut, result.report
     ranked, scan = cut.ranked, Scan.load(Path(args.scan)) if args.scan else None
-    found: dict[str, Callable[[], bytes]] = {
+    pictures: dict[str, Callable[[], bytes]] = {
         "channels": lambda: png(figures.kept_channels(cut.shortened, report)),
         "latency": lambda: png(figures.section_latencies(report)),
     }
     if ranked and ranked.drawable:
-        found["scores"] = lambda: png(figures.ranked_scores(ranked, cut.fold, report))
+        pictures["scores"] = lambda: png(figures.ranked_scores(ranked, cut.fold, report))
     if scan:
         title = Path(args.cfg or args.weights).stem
-        found["scan"] = lambda: png(figures.sensitivities(scan, title))
-    return found
+        pictures["scan"] = lambda: png(figures.sensitivities(scan, title))
+    return pictures
 
 
 def _histograms(result: Result, folder: Path, stem: str) -> dict[Path, bytes]:
@@ -216,10 +220,10 @@ def _histograms(result: Result, folder: Path, stem: str) -> dict[Path, bytes]:
     from yolo.figures import png
 
     drawn = posterior.panels()
-    found = {folder / f"{stem}-groups.png": png(overview(drawn))}
+    pages = {folder / f"{stem}-groups.png": png(overview(drawn))}
     for index, (title, values, threshold) in zip(posterior.log_alphas, drawn, strict=True):
-        found[folder / f"{stem}-groups-{index}.png"] = png(histogram(values, threshold, title))
-    return found
+        pages[folder / f"{stem}-groups-{index}.png"] = png(histogram(values, threshold, title))
+    return pages
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

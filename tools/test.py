@@ -81,12 +81,12 @@ def main() -> int:
     loader = evaluation_loader(
         data, network.cfg, args.split, args.batch, args.workers, args.letterbox
     )
-    found = _evaluate(args, runner, loader)
+    evaluation = _evaluate(args, runner, loader)
     if args.json:
         content = {key: getattr(args, key) for key in ("cfg", "weights", "data", "split")}
-        content |= found.to_json() | {"skipped": loader.skipped}
+        content |= evaluation.to_json() | {"skipped": loader.skipped}
         write_file(args.json, (json.dumps(content, indent=2) + "\n").encode())
-    print(found.table())
+    print(evaluation.table())
     for _, reason in loader.skipped:
         print(f"Left out: {reason}")
     return 0

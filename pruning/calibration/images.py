@@ -18,24 +18,24 @@ DATA = (".data", ".yaml", ".yml")
 HELD_OUT = 8  # every so many-th image is held out, to evaluate what the others gain
 
 
-def calibration_images(given: str, network: Network, count: int) -> Tensor:
+def calibration_images(path: str, network: Network, count: int) -> Tensor:
     """Up to `count` images, evenly spread over all that there are: (N, C, H, W) in [0, 1]
 
-    `given` is a folder, a .txt list or an image, or a .data or .yaml file, of which it takes images
+    `path` is a folder, a .txt list or an image, or a .data or .yaml file, of which it takes images
     to train on; they are prepared as for an evaluation. Raises DataError.
     """
     channels = network.image.channels
-    if given.endswith(DATA):
-        items = sources.items(sources.load(given), "train")
+    if path.endswith(DATA):
+        items = sources.items(sources.load(path), "train")
         read, total = items.reader(channels), len(items)
         pictures = (read(i) for i in _spread(total, count))
     else:
-        paths = [source.path for source in find_sources([given]) if not source.is_video]
+        paths = [source.path for source in find_sources([path]) if not source.is_video]
         if not paths:
-            raise DataError(f"{given}: no pictures there")
+            raise DataError(f"{path}: no pictures there")
         pictures = (read_image(paths[i], channels) for i in _spread(len(paths), count))
-    found = [_prepared(picture, network) for picture in pictures]
-    return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2).contiguous()
+    prepared = [_prepared(picture, network) for picture in pictures]
+    return torch.from_numpy(np.stack(prepared)).permute(0, 3, 1, 2).contiguous()
 
 
 def split(images: Tensor) -> tuple[Tensor, Tensor]:

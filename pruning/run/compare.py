@@ -51,13 +51,13 @@ class Request:
         for name, values in axes.items():
             if not values:
                 raise PlanError(f"{name}: expected at least one")
-        given = frozenset({IMAGES, POSTERIOR} if self.inputs.calibrate else {POSTERIOR})
+        available = frozenset({IMAGES, POSTERIOR} if self.inputs.calibrate else {POSTERIOR})
         for spec in self.specs().values():
             if SCAN in spec.needs:
                 raise PlanError(
                     f"importance {spec.ranking.importance}: use prune.py --scan for a single cut"
                 )
-            spec.check_given(given)
+            spec.check_inputs(available)
             for target in spec.targets:
                 if target.name not in COUNTED:
                     names = ", ".join(COUNTED)
@@ -82,16 +82,16 @@ class Request:
         It changes with the settings that matter to it, and with names, sizes and times of the cfg,
         the weights and the lists or folders of images. Raises DarknetError for missing files.
         """
-        given = self.inputs
-        weights = given.weights if is_random(given.weights) else stamps(given.weights)
-        images = [given.calibration_images, *stamps(given.calibrate)]
-        metric = [given.points, *stamps(given.data)] if given.data else images
-        shared = [stamps(given.cfg), weights, metric]
-        found: dict[Combination | None, str] = {None: digest_of(shared)}
+        inputs = self.inputs
+        weights = inputs.weights if is_random(inputs.weights) else stamps(inputs.weights)
+        images = [inputs.calibration_images, *stamps(inputs.calibrate)]
+        metric = [inputs.points, *stamps(inputs.data)] if inputs.data else images
+        shared = [stamps(inputs.cfg), weights, metric]
+        keys: dict[Combination | None, str] = {None: digest_of(shared)}
         for combination, spec in self.specs().items():
             own = images if needs_images(spec) else None
-            found[combination] = digest_of([*shared, *combination.names, own])
-        return found
+            keys[combination] = digest_of([*shared, *combination.names, own])
+        return keys
 
 
 def needs_images(spec: Spec) -> bool:
@@ -101,7 +101,7 @@ def needs_images(spec: Spec) -> bool:
 
 def compared(
     request: Request,
-    known: Mapping[str, Outcome],
+    outcomes: Mapping[str, Outcome],
     progress: Progress = lambda step: None,
 ) -> Iterator[Outcome]:
     """The outcomes that aren't among those known by their keys, the original's first.
@@ -112,7 +112,7 @@ def compared(
     trials: Trials | None = None
     specs, keys = request.specs(), request.keys()
     for number, (combination, key) in enumerate(keys.items()):
-        before = known.get(key)
+        before = outcomes.get(key)
         if before and not (request.runs and before.lacks_time):
             continue
         trials = trials or Trials(request, progress)
@@ -150,11 +150,11 @@ class Trials:
         note = ""
         if cut.recovery and not cut.recovery.kept:
             note = f"{spec.recover} is no better, so the fold stays"
-        found = (before.found if before else None) or self._scored(cut.network)
+        result = (before.found if before else None) or self._scored(cut.network)
         if self.request.runs:
-            found, missing = self._timed(found, cut.network)
+            result, missing = self._timed(result, cut.network)
             note = "; ".join(filter(None, (note, missing)))
-        return Outcome(combination, key, found, note)
+        return Outcome(combination, key, result, note)
 
     def _scored(self, network: Network) -> ScoredCost:
         session = self.session
@@ -162,16 +162,16 @@ class Trials:
         cost = session.cost.of(network, session.header)
         return ScoredCost(cost, name, score if math.isfinite(score) else None)
 
-    def _timed(self, found: ScoredCost, network: Network) -> tuple[ScoredCost, str]:
+    def _timed(self, result: ScoredCost, network: Network) -> tuple[ScoredCost, str]:
         """With times in OpenCV, or the reason for none; they depend on the structure only."""
         structure = network.cfg.to_bytes()
         try:
             if structure not in self._times:
                 self._times[structure] = self._alternating(network)
         except EngineError as error:
-            return found, f"not timed: {error}"
+            return result, f"not timed: {error}"
         original, ms = self._times[structure]
-        return replace(found, ms=ms, original_ms=original), ""
+        return replace(result, ms=ms, original_ms=original), ""
 
     def _alternating(self, network: Network) -> tuple[float, float]:
         """Milliseconds of the original and of a cut, measured alternately: medians of rounds."""

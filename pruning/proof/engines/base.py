@@ -143,12 +143,12 @@ def run_program(
 
 
 def outputs(
-    name: str, network: Network, layers: Sequence[int], found: Mapping[str, np.ndarray]
+    name: str, network: Network, layers: Sequence[int], results: Mapping[str, np.ndarray]
 ) -> dict[int, np.ndarray]:
     """The child's arrays as (1, C, H, W); raises EngineError for one of another size."""
     arrays = {}
     for index in layers:
-        shape, array = network.layers[index].out_shape, found[str(index)]
+        shape, array = network.layers[index].out_shape, results[str(index)]
         if array.size != shape.elements:
             raise EngineError(
                 f"{name} computes an output of {'x'.join(map(str, array.shape[1:]))}, not of "
@@ -168,22 +168,22 @@ def _outcome(name: str, folder: Path, limit: float) -> dict[str, np.ndarray]:
         )
     except subprocess.TimeoutExpired as error:
         raise EngineError(f"{name} needs more than {limit:g} s") from error
-    said = done.stderr.decode(errors="replace")
+    log = done.stderr.decode(errors="replace")
     result, reason = folder / "result.npz", folder / "error.txt"
-    for pattern, what in UNKNOWN.items():
-        if match := re.search(pattern, said):
-            raise EngineError(f"{name} doesn't know {what} {match[1]}")
+    for pattern, kind in UNKNOWN.items():
+        if match := re.search(pattern, log):
+            raise EngineError(f"{name} doesn't know {kind} {match[1]}")
     if reason.exists():
         raise EngineError(f"{name} {reason.read_text()}")
     if not result.exists():
-        raise EngineError(f"{name} {_reason(done.returncode, said)}")
+        raise EngineError(f"{name} {_reason(done.returncode, log)}")
     with np.load(result) as arrays:
         return dict(arrays)
 
 
-def _reason(code: int, said: str) -> str:
+def _reason(code: int, log: str) -> str:
     """Why a process left no result, as what follows the engine's name in a sentence."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
     # Darknet ends with perror(), behind which there may be a backtrace
     parts = [line.rpartition(": ") for line in lines]
     errors = [head for head, _, tail in parts if tail in SYSTEM_ERRORS]
