@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 KINDS = {(".pt", ".weights"), (".weights", ".pt")}
 MODELS = (".pt", ".weights")
+PICTURES = 8  # of the proof
 
 
 def arguments() -> argparse.Namespace:
@@ -47,6 +48,11 @@ def arguments() -> argparse.Namespace:
     names = onnx.add_mutually_exclusive_group()
     names.add_argument("--names", metavar="FILE", help="the names of the classes, one a line")
     names.add_argument("--data", metavar="FILE", help="a .data or .yaml file that has them")
+    onnx.add_argument(
+        "--calibrate",
+        metavar="IMAGES",
+        help="pictures for the proof, a folder or a list; default: noise",
+    )
     onnx.add_argument("--license", metavar="TEXT", help="of the model, for the metadata")
     return parser.parse_args()
 
@@ -63,15 +69,20 @@ def main() -> int:
 
     network, header = load_model(args.cfg, args.source)
     network = network.resized(*args.size) if args.size else network
+    proof = ""
     if chosen:
         more = (_named(options, args, network),) if options else ()
         writers = chosen.load()(network, header, target, *more)
+        if more:
+            proof = _proven(network, more[0], writers[0][1], args.calibrate)
     else:
         writers = _plain(network, header, target)
     written = [path for path, _ in writers]
     check_outputs(written, [args.source, args.cfg])
     write_files(writers)
     print(f"Written: {', '.join(map(str, written))}")
+    if proof:
+        print(proof)
     return 0
 
 
@@ -99,7 +110,7 @@ def _options(args: argparse.Namespace, chosen: Format | None) -> OnnxOptions | N
     """What is asked for of an .onnx file; raises DarknetError where it has no effect."""
     from yolo.export.options import DECODED, NMS, OnnxOptions
 
-    given = ("boxes", "layout", "batch", "thresh", "names", "data", "license")
+    given = ("boxes", "layout", "batch", "thresh", "names", "data", "calibrate", "license")
     if not (chosen and chosen.has_options):
         for name in given:
             if getattr(args, name) is not None:
@@ -147,6 +158,20 @@ def _named(options: OnnxOptions, args: argparse.Namespace, network: Network) -> 
             f"{network.cfg.path}: has {classes} classes, but {where} names {len(names)}"
         )
     return replace(options, names=names)
+
+
+def _proven(network: Network, options: OnnxOptions, write: Writer, pictures: str | None) -> str:
+    """A sentence on the proof of an ONNX file; raises ProofError."""
+    import io
+
+    from pruning.calibration.images import calibration_images
+    from pruning.proof.exported import prove_onnx
+
+    content = io.BytesIO()
+    write(content)
+    images = calibration_images(pictures, network, PICTURES) if pictures else None
+    proof = prove_onnx(network, options, content.getvalue(), images)
+    return f"It computes what the model computes: differs by {proof.value:.1e} {proof.note}"
 
 
 def _plain(network: Network, header: Header, target: Path) -> list[tuple[Path, Writer]]:

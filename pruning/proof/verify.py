@@ -138,7 +138,7 @@ def prove_cut(
     first = _compare(graph, state, fold, cfg, small)
     limit, note = SINGLE, ""
     if SINGLE < first[0] < np.inf:
-        double = _double(state)
+        double = double_state(state)
         exact = replace(fold, constants=constants(graph.network, double))
         precise_cfg, precise = operate(graph, double, exact)
         _check_rounded(cfg, small, precise)
@@ -162,10 +162,10 @@ def prove_blocks(shortened: Shortened) -> Difference:
     original, state = shortened.original, shortened.original.state()
     difference, limit, note = _compare_blocks(shortened, state, shortened.network), SINGLE, ""
     if SINGLE < difference < np.inf:
-        removal = remove(original, _double(state), shortened.blocks)
+        removal = remove(original, double_state(state), shortened.blocks)
         _check_rounded(shortened.network.cfg, shortened.network.state(), removal.state)
         precise = Network.with_state(removal.cfg, removal.state)
-        difference, limit = _compare_blocks(shortened, _double(state), precise), DOUBLE
+        difference, limit = _compare_blocks(shortened, double_state(state), precise), DOUBLE
         note = COARSE
     if not difference <= limit:
         check_finite(original)
@@ -186,7 +186,8 @@ def _compare_blocks(shortened: Shortened, state: State, network: Network) -> flo
     return relative({i: outputs[index_map[i]] for i in heads}, expected)
 
 
-def _double(state: State) -> State:
+def double_state(state: State) -> State:
+    """A copy in float64."""
     return {i: {n: t.double() for n, t in tensors.items()} for i, tensors in state.items()}
 
 

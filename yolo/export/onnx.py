@@ -27,11 +27,12 @@ def writers(
 def exported(network: Network, header: Header, options: OnnxOptions) -> Any:
     """The ModelProto of a network, a Bayesian one as its posterior means; raises DarknetError."""
     plain = network.plain()
-    outputs = _outputs(network.fused(), options)
+    outputs = outputs_of(network.fused(), options)
     return graph(outputs, options.batch, Metadata.of(plain, header, options))
 
 
-def _outputs(network: Network, options: OnnxOptions) -> Outputs:
+def outputs_of(network: Network, options: OnnxOptions) -> Outputs:
+    """The outputs of a network whose BN is folded, as options want them; raises DarknetError."""
     if options.boxes == RAW:
         return Raw(network)
     if not gives_boxes(network):

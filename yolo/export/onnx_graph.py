@@ -6,6 +6,7 @@ import re
 import tempfile
 import warnings
 from collections import Counter
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,15 @@ def _name(model: Any, outputs: Outputs) -> None:
         for number, output in enumerate(node.output):
             if output not in fixed:
                 names[output] = f"{node.name}:{number}"
-    for node in model.graph.node:
+    _rename(model.graph, names)
+
+
+def _rename(graph: Any, names: Mapping[str, str]) -> None:
+    """Give the tensors of a graph other names, in the bodies of its loops, too."""
+    del graph.value_info[:]  # of the old names
+    for node in graph.node:
         for tensors in (node.input, node.output):
             tensors[:] = [names.get(tensor, tensor) for tensor in tensors]
-    del model.graph.value_info[:]  # of the old names
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _rename(attribute.g, names)

@@ -41,7 +41,11 @@ Engine = Callable[[bytes, str], Session]  # of a file's content and its name
 
 def load_runner(path: str, engine: Engine) -> OnnxRunner:
     """A file of ours in an engine; raises DarknetError for another one."""
-    content = read_bytes(path, "ONNX file", DarknetError)
+    return runner_of_content(read_bytes(path, "ONNX file", DarknetError), path, engine)
+
+
+def runner_of_content(content: bytes, path: str, engine: Engine) -> OnnxRunner:
+    """The content of a file of ours in an engine; raises DarknetError for another one."""
     metadata = Metadata.read(path, _properties(content, path))
     network = Network(Cfg(metadata.cfg.encode(), path))
     return OnnxRunner(network, metadata, engine(content, path))
@@ -122,11 +126,16 @@ class OnnxRunner(Runner):
             return super().detect(x, thresh, nms, placements)
         if self.metadata.boxes == NMS:
             return self._ready(x, thresh, placements)
-        layout = LAYOUTS[self.metadata.layout].load()()
-        images: list[Candidates] = layout.read(self.network, self.arrays(x), thresh)
+        images = self.candidates(x, thresh)
         if placements is not None:
             images = [image.placed(at) for image, at in zip(images, placements, strict=True)]
         return [image.suppressed(nms) for image in images]
+
+    def candidates(self, x: Tensor, thresh: float) -> list[Candidates]:
+        """The boxes of every image before NMS; only of a file with decoded boxes."""
+        layout = LAYOUTS[self.metadata.layout].load()()
+        images: list[Candidates] = layout.read(self.network, self.arrays(x), thresh)
+        return images
 
     def scores(self, x: Tensor) -> Tensor:
         if self.metadata.boxes == RAW:
