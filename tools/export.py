@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.command import Parser, check_outputs, listed, run, size
+from common.onnx_files import proven_files, with_names
 
 from yolo.errors import DarknetError
 from yolo.export.formats import FORMATS, Format
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 KINDS = {(".pt", ".weights"), (".weights", ".pt")}
 MODELS = (".pt", ".weights")
-PICTURES = 8  # of the proof
 
 
 def arguments() -> argparse.Namespace:
@@ -70,11 +70,11 @@ def main() -> int:
     network, header = load_model(args.cfg, args.source)
     network = network.resized(*args.size) if args.size else network
     proof = ""
-    if chosen:
-        more = (_named(options, args, network),) if options else ()
-        writers = chosen.load()(network, header, target, *more)
-        if more:
-            proof = _proven(network, more[0], writers[0][1], args.calibrate)
+    if chosen and options:
+        options = with_names(options, network, args.data, args.names)
+        writers, proof = proven_files(chosen, network, header, target, options, args.calibrate)
+    elif chosen:
+        writers = chosen.load()(network, header, target)
     else:
         writers = _plain(network, header, target)
     written = [path for path, _ in writers]
@@ -141,37 +141,6 @@ def _batch(text: str | None) -> int | None:
     if text is not None and not (text.isdecimal() and int(text)):
         raise DarknetError(f"--batch {text}: expected a whole number from 1, or dynamic")
     return int(text or 1)
-
-
-def _named(options: OnnxOptions, args: argparse.Namespace, network: Network) -> OnnxOptions:
-    """The options with the names of the classes; raises DarknetError for a wrong number."""
-    from dataclasses import replace
-
-    from yolo.datasets.names import class_names
-    from yolo.detections import class_count
-
-    names = class_names(args.data, args.names)
-    classes = class_count(network)
-    if names and len(names) != classes:
-        where = args.data or args.names
-        raise DarknetError(
-            f"{network.cfg.path}: has {classes} classes, but {where} names {len(names)}"
-        )
-    return replace(options, names=names)
-
-
-def _proven(network: Network, options: OnnxOptions, write: Writer, pictures: str | None) -> str:
-    """A sentence on the proof of an ONNX file; raises ProofError."""
-    import io
-
-    from pruning.calibration.images import calibration_images
-    from pruning.proof.exported import prove_onnx
-
-    content = io.BytesIO()
-    write(content)
-    images = calibration_images(pictures, network, PICTURES) if pictures else None
-    proof = prove_onnx(network, options, content.getvalue(), images)
-    return f"It computes what the model computes: differs by {proof.value:.1e} {proof.note}"
 
 
 def _plain(network: Network, header: Header, target: Path) -> list[tuple[Path, Writer]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.command import Parser, Steps, check_outputs, listed, run
 from common.gradual import add_step_arguments, finetuning_of, prune_in_steps
+from common.onnx_files import proven_files, with_names
 from common.spec import (
     add_image_arguments,
     add_model_arguments,
@@ -21,10 +22,14 @@ from common.spec import (
 
 from pruning.registry import ENGINES, PROOFS
 from yolo.errors import DarknetError
+from yolo.export.formats import FORMATS
 
 if TYPE_CHECKING:
     from pruning.proof.verify import Proofs
     from pruning.run.prune import Result
+    from yolo.files import Writer
+
+    Exported = tuple[list[tuple[Path, Writer]], str]
 
 EVERYDAY = {
     "cfg": "the network",
@@ -39,6 +44,7 @@ EVERYDAY = {
     "steps": "cut and fine-tune N times in turns, for --finetune-epochs each",
     "finetune_epochs": "epochs after each cut; default: 10",
     "plan": "apply a saved plan instead",
+    "export": "write an .onnx file, too: what onnxruntime, OpenCV 5 and TensorRT read",
     "save_plan": "write the plan, to look at it or change it",
     "dry_run": "show the plan, write no model",
     "darknet": "prove with this Darknet library or program, too",
@@ -91,6 +97,11 @@ def _add_outputs(out: argparse._ArgumentGroup) -> None:
         help="of the files; default: CFG-STRATEGY and the amount, with what ranks where that is "
         "given",
     )
+    out.add_argument(
+        "--export",
+        choices=[name for name, entry in FORMATS.items() if entry.has_options],
+        help="write the result in this format, too, and prove it; export.py has more options",
+    )
     out.add_argument("--save-plan", metavar="FILE", help="write the plan")
     out.add_argument("--json", metavar="FILE", help="write the report there, too")
     out.add_argument(
@@ -109,6 +120,9 @@ def main() -> int:
     verify = _names(args.verify)
     spec = spec_of(args)
     finetuning = finetuning_of(args)
+    if args.export and (finetuning or args.dry_run):
+        other = "--steps" if finetuning else "--dry-run"
+        raise DarknetError(f"--export {args.export} has no effect with {other}: use export.py")
     steps = Steps()
     steps("starting")
     folder, stem = Path(args.out), args.name or stem_of(args, spec)
@@ -121,11 +135,27 @@ def main() -> int:
         proofs = _proofs(args, () if args.dry_run else verify)
         runs = 0 if args.dry_run else args.runs
         result = prune(inputs_of(args), spec, proofs, runs, steps)
-        _write(result, outputs, args, folder, stem)
+        exported, proof = _exported(result, args, folder / stem, steps)
+        _write(result, outputs, args, folder, stem, exported)
     finally:
         steps.close()
     _print(result, args, folder / stem)
+    if proof:
+        print(proof)
     return 0
+
+
+def _exported(result: Result, args: argparse.Namespace, stem: Path, steps: Steps) -> Exported:
+    """The file of --export beside the result, and a sentence on its proof."""
+    if not args.export:
+        return [], ""
+    from yolo.export.options import OnnxOptions
+
+    steps(f"exporting {args.export}")
+    format, network = FORMATS[args.export], result.cut.network
+    options = with_names(OnnxOptions(), network, args.data, None)
+    target = stem.with_name(stem.name + format.suffix)
+    return proven_files(format, network, result.header, target, options, args.calibrate)
 
 
 def _print(result: Result, args: argparse.Namespace, stem: Path) -> None:
@@ -137,7 +167,8 @@ def _print(result: Result, args: argparse.Namespace, stem: Path) -> None:
     if args.dry_run:
         print("Dry run: no model is written.")
     else:
-        print(f"Written: {stem}.cfg, .weights and .json")
+        more = f", {FORMATS[args.export].suffix}" if args.export else ""
+        print(f"Written: {stem}.cfg, .weights{more} and .json")
 
 
 def _proofs(args: argparse.Namespace, names: tuple[str, ...] | None) -> Proofs:
@@ -159,6 +190,8 @@ def _outputs(args: argparse.Namespace, folder: Path, stem: str) -> dict[str, Pat
         if args.runs and not args.dry_run:
             outputs["latency"] = Path(args.figures) / f"{stem}-latency.png"
     kinds = () if args.dry_run else ("cfg", "weights", "json")
+    if args.export:
+        outputs["export"] = folder / f"{stem}{FORMATS[args.export].suffix}"
     result = [folder / f"{stem}.{kind}" for kind in kinds]
     if args.scan:
         check_writable(Path(args.scan))
@@ -171,7 +204,12 @@ def _outputs(args: argparse.Namespace, folder: Path, stem: str) -> dict[str, Pat
 
 
 def _write(
-    result: Result, outputs: dict[str, Path], args: argparse.Namespace, folder: Path, stem: str
+    result: Result,
+    outputs: dict[str, Path],
+    args: argparse.Namespace,
+    folder: Path,
+    stem: str,
+    exported: Sequence[tuple[Path, Writer]],
 ) -> None:
     """Write the model, unless it is a dry run, and all that was asked for beside it."""
     from pruning.run.prune import result_files
