@@ -36,7 +36,7 @@ def prove_onnx(
     that of the boxes that they are chosen from. Where float32 is too coarse for the limits of
     1e-5 and 1e-4, four times torch's own rounding error is allowed. Raises ProofError.
     """
-    x = noise_image(network) if images is None else images
+    x = _noise(network, options.batch) if images is None else images
     runner = runner_of_content(content, network.cfg.path, OnnxRuntime)
     if options.boxes == NMS:
         return _prove_detections(network, options, runner, x)
@@ -76,6 +76,12 @@ def _prove_detections(
             )
     count = sum(map(len, found))
     return Difference(difference.value, f"{ENGINE}, {count} detections alike")
+
+
+def _noise(network: Network, batch: int | None) -> Tensor:
+    """One image of noise, two different ones where their number may vary."""
+    x = noise_image(network)
+    return x if batch else torch.cat((x, 1 - x))
 
 
 def _in_torch(network: Network, options: OnnxOptions, x: Tensor) -> dict[int, Tensor]:

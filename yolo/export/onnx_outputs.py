@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from yolo.boxes import iou
-from yolo.detections import detecting_heads, suppression
+from yolo.detections import box_classes, detecting_heads, suppression
 from yolo.export.options import LAYOUTS
 from yolo.heads.common.base import BoxHead
 from yolo.layers.convolutional import Convolutional
@@ -105,7 +105,8 @@ def decoded(network: Network, x: Tensor) -> list[Tensor]:
 
 
 def check_boxes(network: Network) -> None:
-    """Raises CfgError for heads some of which give no boxes."""
+    """Raises CfgError for heads some of which give no boxes, or boxes of other classes."""
+    box_classes(network)
     for i in network.heads:
         layer = network.layers[i]
         if not isinstance(layer, BoxHead):

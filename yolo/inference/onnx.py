@@ -15,7 +15,7 @@ from yolo.cfg import Cfg
 from yolo.detections import Candidates, Detections
 from yolo.errors import DarknetError
 from yolo.export.onnx import exported
-from yolo.export.onnx_graph import INPUT, needed
+from yolo.export.onnx_graph import needed
 from yolo.export.onnx_metadata import Metadata
 from yolo.export.onnx_outputs import Raw, Scores
 from yolo.export.options import LAYOUTS, NMS, RAW, OnnxOptions
@@ -182,10 +182,12 @@ class OnnxRuntime:
         except Exception as error:  # its errors have no common class
             raise self._error(error) from error
         self.names = [output.name for output in self.session.get_outputs()]
+        # none where the outputs depend on no image, as those of [implicit] alone
+        self.inputs = [given.name for given in self.session.get_inputs()]
 
     def __call__(self, x: NDArray[np.float32]) -> Arrays:
         try:
-            found = self.session.run(self.names, {INPUT: x})
+            found = self.session.run(self.names, dict.fromkeys(self.inputs, x))
         except Exception as error:
             raise self._error(error) from error
         return dict(zip(self.names, found, strict=True))
