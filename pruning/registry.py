@@ -220,11 +220,13 @@ class EngineEntry(Entry):
     """`where` is a proof.engines.base.Engine, `title` its row in a report's table of proofs.
 
     `path` says what the option --NAME takes, which the class is made with; "" for no such option.
-    Every engine is run by default; one that is missing is named in the report.
+    Every engine is run by default; one that is missing is named in the report, unless it is
+    `optional`: those only run where --verify names them.
     """
 
     title: str = ""
     path: str = ""
+    optional: bool = False
 
 
 TORCH = "torch"
@@ -242,12 +244,31 @@ ENGINES = registry(
         "compact network as ONNX in onnxruntime",
     ),
     EngineEntry(
+        "openvino",
+        "the ONNX file in OpenVINO, where it is named",
+        "pruning.proof.engines.openvino:OpenVino",
+        "compact network as ONNX in OpenVINO",
+        optional=True,
+    ),
+    EngineEntry(
+        "ncnn",
+        "the network converted for ncnn, where it is named",
+        "pruning.proof.engines.ncnn:Ncnn",
+        "compact network in ncnn",
+        optional=True,
+    ),
+    EngineEntry(
         "darknet",
         "the written files in a Darknet library",
         "pruning.proof.engines.darknet:Darknet",
         "compact network in Darknet, BN epsilon aligned",
         "a Darknet library, or its binary",
     ),
+)
+# of files in export formats, by the format's name: (Network, OnnxOptions, contents, images)
+EXPORT_PROOFS = registry(
+    Entry("onnx", "in onnxruntime", "pruning.proof.exported:prove_onnx"),
+    Entry("ncnn", "in ncnn", "pruning.proof.exported:prove_ncnn"),
 )
 PROOFS = registry(Entry(TORCH, "the masked against the compact network"), *ENGINES.values())
 

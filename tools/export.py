@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.command import Parser, check_outputs, listed, run, size
-from common.onnx_files import proven_files, with_names
+from common.exported import proven_files, with_names
 
 from yolo.errors import DarknetError
 from yolo.export.formats import FORMATS, Format
@@ -80,9 +80,7 @@ def main() -> int:
     written = [path for path, _ in writers]
     check_outputs(written, [args.source, args.cfg])
     write_files(writers)
-    print(f"Written: {', '.join(map(str, written))}")
-    if proof:
-        print(proof)
+    print(f"Written: {', '.join(map(str, written))}{f': {proof}' if proof else ''}")
     return 0
 
 

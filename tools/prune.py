@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.command import Parser, Steps, check_outputs, listed, run
+from common.exported import proven_files, with_names
 from common.gradual import add_step_arguments, finetuning_of, prune_in_steps
-from common.onnx_files import proven_files, with_names
 from common.spec import (
     add_image_arguments,
     add_model_arguments,
@@ -141,12 +141,12 @@ def main() -> int:
         steps.close()
     _print(result, args, folder / stem)
     if proof:
-        print(proof)
+        print(f"Written: {', '.join(str(path) for path, _ in exported)}: {proof}")
     return 0
 
 
 def _exported(result: Result, args: argparse.Namespace, stem: Path, steps: Steps) -> Exported:
-    """The file of --export beside the result, and a sentence on its proof."""
+    """The files of --export beside the result, and what their proof says."""
     if not args.export:
         return [], ""
     from yolo.export.options import OnnxOptions
@@ -167,8 +167,7 @@ def _print(result: Result, args: argparse.Namespace, stem: Path) -> None:
     if args.dry_run:
         print("Dry run: no model is written.")
     else:
-        more = f", {FORMATS[args.export].suffix}" if args.export else ""
-        print(f"Written: {stem}.cfg, .weights{more} and .json")
+        print(f"Written: {stem}.cfg, .weights and .json")
 
 
 def _proofs(args: argparse.Namespace, names: tuple[str, ...] | None) -> Proofs:
@@ -223,7 +222,7 @@ def _write(
     contents = {path: makers[kind]() for kind, path in outputs.items() if kind in makers}
     if args.figures:
         contents |= _histograms(result, Path(args.figures), stem)
-    writers = [] if args.dry_run else result.writers(folder, stem)
+    writers = [] if args.dry_run else [*result.writers(folder, stem), *exported]
     write_files(
         [*writers, *((path, content_writer(content)) for path, content in contents.items())]
     )

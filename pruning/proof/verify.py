@@ -83,7 +83,9 @@ class Proofs:
 
     def engines(self) -> dict[str, Engine | Difference]:
         """The engines, or the reason why there is none; raises EngineError for a missing one."""
-        return {name: self._engine(entry) for name, entry in ENGINES.items()}
+        asked = self.names or ()
+        entries = (e for e in ENGINES.values() if e.name in asked or not e.optional)
+        return {entry.name: self._engine(entry) for entry in entries}
 
     def _engine(self, entry: Entry) -> Engine | Difference:
         if not self.makes(entry.name):

@@ -38,4 +38,11 @@ FORMATS = registry(
         ".onnx",
         has_options=True,
     ),
+    Format(
+        "ncnn",
+        "a .param and its .bin, converted from ONNX by pnnx (pip install pnnx ncnn)",
+        "yolo.export.ncnn:writers",
+        ".param",
+        has_options=True,
+    ),
 )

@@ -55,7 +55,7 @@ def file(network: Network, options: OnnxOptions) -> bytes:
 
 def proven(network: Network, options: OnnxOptions) -> bytes:
     content = file(network, options)
-    assert prove_onnx(network, options, content).value is not None
+    assert prove_onnx(network, options, {".onnx": content}).value is not None
     return content
 
 
@@ -169,7 +169,7 @@ def test_a_wrong_file_fails_the_proof() -> None:
     for boxes in BOXES:
         options = OnnxOptions(boxes, thresh=LEAST)
         with pytest.raises(ProofError, match=r"differs from the model|objects"):
-            prove_onnx(network, options, file(other, options))
+            prove_onnx(network, options, {".onnx": file(other, options)})
 
 
 def test_boxes_of_other_classes_are_refused() -> None:
@@ -195,7 +195,7 @@ def test_the_command(command: CommandLine) -> None:
     Path("x.names").write_text("cell\n")
     ended = command.run("export", "x.weights", "x.onnx", "--cfg", "x.cfg", "--names", "x.names")
     assert ended.code == 0, ended.err
-    assert "x.onnx computes what the model does" in ended.out
+    assert "x.onnx: computes what the model does" in ended.out
     runner = open_runner(None, "x.onnx")
     assert runner.names == ("cell",)
     assert open_runner(None, "x.onnx", "opencv").network.heads == runner.network.heads
