@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.command import Parser, Steps, check_outputs, listed, run
+from common.document import add_document_arguments, check_document, comparison_of, document
 from common.gradual import add_step_arguments, finetuning_of, prune_in_steps
 from common.spec import (
     add_image_arguments,
@@ -24,7 +25,9 @@ from yolo.errors import DarknetError
 
 if TYPE_CHECKING:
     from pruning.proof.verify import Proofs
+    from pruning.run.comparison import Comparison
     from pruning.run.prune import Result
+    from pruning.session import Inputs
 
 EVERYDAY = {
     "cfg": "the network",
@@ -43,6 +46,7 @@ EVERYDAY = {
     "dry_run": "show the plan, write no model",
     "darknet": "prove with this Darknet library or program, too",
     "figures": "draw what is kept, and how long it takes",
+    "report": "a page about the cut, report.html, or a model card, report.md",
     "out": "folder of the results; default: pruned",
     "name": "name of the results without suffix",
 }
@@ -98,12 +102,14 @@ def _add_outputs(out: argparse._ArgumentGroup) -> None:
         metavar="DIR",
         help="draw what is kept of every section and its latency, and the scores that decided",
     )
+    add_document_arguments(out)
     out.add_argument("--dry-run", action="store_true", help="show the plan, write no model")
 
 
 def main() -> int:
     args = parser().parse_args()
     check_images(args)
+    check_document(args)
     if args.runs < 0:
         raise DarknetError(f"--runs {args.runs}: expected at least 0")
     verify = _names(args.verify)
@@ -120,8 +126,10 @@ def main() -> int:
     try:
         proofs = _proofs(args, () if args.dry_run else verify)
         runs = 0 if args.dry_run else args.runs
-        result = prune(inputs_of(args), spec, proofs, runs, steps)
-        _write(result, outputs, args, folder, stem)
+        inputs = inputs_of(args)
+        comparison = comparison_of(args, inputs)
+        result = prune(inputs, spec, proofs, runs, steps)
+        _write(result, inputs, outputs, args, folder / stem, comparison)
     finally:
         steps.close()
     _print(result, args, folder / stem)
@@ -138,6 +146,8 @@ def _print(result: Result, args: argparse.Namespace, stem: Path) -> None:
         print("Dry run: no model is written.")
     else:
         print(f"Written: {stem}.cfg, .weights and .json")
+    if args.report:
+        print(f"Report: {args.report}")
 
 
 def _proofs(args: argparse.Namespace, names: tuple[str, ...] | None) -> Proofs:
@@ -152,6 +162,7 @@ def _outputs(args: argparse.Namespace, folder: Path, stem: str) -> dict[str, Pat
     from yolo.files import check_writable
 
     extra = {"plan": args.save_plan, "report": None if args.dry_run else args.json}
+    extra["document"] = args.report
     found = {kind: Path(path) for kind, path in extra.items() if path}
     if args.figures:
         found["channels"] = Path(args.figures) / f"{stem}-channels.png"
@@ -164,26 +175,37 @@ def _outputs(args: argparse.Namespace, folder: Path, stem: str) -> dict[str, Pat
         check_writable(Path(args.scan))
         found["scan"] = Path(args.scan).with_suffix(".png")
     kept = [Path(path) for path in (args.latencies, args.scan) if path]
-    check_outputs([*result, *found.values(), *kept], [args.cfg, args.weights, args.plan, args.data])
+    inputs = [args.cfg, args.weights, args.plan, args.data, args.comparison]
+    check_outputs([*result, *found.values(), *kept], inputs)
     return found
 
 
 def _write(
-    result: Result, outputs: dict[str, Path], args: argparse.Namespace, folder: Path, stem: str
+    result: Result,
+    inputs: Inputs,
+    outputs: dict[str, Path],
+    args: argparse.Namespace,
+    path: Path,
+    comparison: Comparison | None,
 ) -> None:
-    """Write the model, unless it is a dry run, and all that was asked for beside it."""
+    """Write the model, unless it is a dry run, and all that was asked for beside it.
+
+    The files of the model are `path` with other suffixes.
+    """
     from pruning.run.prune import result_files
     from yolo.files import content_writer, write_files
 
+    folder, stem = path.parent, path.name
+    writers = [] if args.dry_run else result.writers(folder, stem)
     made: dict[str, Callable[[], bytes]] = {
         "plan": lambda: result.cut.plan.to_json().encode(),
         "report": lambda: result.report.to_json(result_files(folder, stem)).encode(),
+        "document": lambda: document(result, inputs, args, path, writers, comparison),
         **(_pictures(result, args) if args.figures or args.scan else {}),
     }
     contents = {path: made[kind]() for kind, path in outputs.items() if kind in made}
     if args.figures:
         contents |= _histograms(result, Path(args.figures), stem)
-    writers = [] if args.dry_run else result.writers(folder, stem)
     write_files([*writers, *((path, content_writer(made)) for path, made in contents.items())])
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from yolo.datasets import sources
+from yolo.datasets.data import Split
 from yolo.datasets.images import Floats, Pixels, read_image
 from yolo.datasets.resize import center_crop_darknet, letterbox_darknet, resize_darknet
 from yolo.errors import DataError
@@ -24,18 +27,29 @@ def calibration_images(given: str, network: Network, count: int) -> Tensor:
     `given` is a folder, a .txt list or an image, or a .data or .yaml file, of which it takes images
     to train on; they are prepared as for an evaluation. Raises DataError.
     """
-    channels = network.image.channels
-    if given.endswith(DATA):
-        items = sources.items(sources.load(given), "train")
-        read, total = items.reader(channels), len(items)
-        pictures = (read(i) for i in _spread(total, count))
-    else:
-        paths = [source.path for source in find_sources([given]) if not source.is_video]
-        if not paths:
-            raise DataError(f"{given}: no pictures there")
-        pictures = (read_image(paths[i], channels) for i in _spread(len(paths), count))
-    found = [_prepared(picture, network) for picture in pictures]
+    pictures = own_pictures(given, "train", network.image.channels, count)
+    found = [_prepared(picture, network) for _, picture in pictures]
     return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2).contiguous()
+
+
+def own_pictures(
+    given: str, part: Split, channels: int, count: int
+) -> Iterator[tuple[str, Pixels]]:
+    """Yield names and pixels (H, W, C) of up to `count` images, evenly spread over all.
+
+    `given` is as for calibration_images; of a data set they are those of `part`. Raises DataError.
+    """
+    if given.endswith(DATA):
+        items = sources.items(sources.load(given), part)
+        read = items.reader(channels)
+        for i in _spread(len(items), count):
+            yield items.names[i], read(i)
+        return
+    paths = [source.path for source in find_sources([given]) if not source.is_video]
+    if not paths:
+        raise DataError(f"{given}: no pictures there")
+    for i in _spread(len(paths), count):
+        yield paths[i], read_image(paths[i], channels)
 
 
 def split(images: Tensor) -> tuple[Tensor, Tensor]:

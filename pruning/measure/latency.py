@@ -107,10 +107,11 @@ def section_times(
 def machine(found: Profile) -> str:
     """The machine that latencies are of: processor, threads, engine."""
     threads = f"{found.threads} thread{'' if found.threads == 1 else 's'}"
-    return f"{_processor()}, {threads}, {found.engine}"
+    return f"{processor()}, {threads}, {found.engine}"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     except OSError:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from pruning.measure.progress import Progress
 from pruning.proof.engines.base import EngineError
 from pruning.proof.engines.opencv import OpenCV
 from pruning.registry import IMAGES, POSTERIOR, SCAN
-from pruning.run.comparison import Combination, Outcome, ScoredCost
+from pruning.run.comparison import Combination, Comparison, Outcome, ScoredCost, last
 from pruning.session import Inputs, Session
 from pruning.spec import COUNTED, Ranking, Spec, Targets
 from yolo.errors import PlanError
@@ -82,16 +83,36 @@ class Request:
         It changes with the settings that matter to it, and with names, sizes and times of the cfg,
         the weights and the lists or folders of images. Raises DarknetError for missing files.
         """
-        given = self.inputs
-        weights = given.weights if is_random(given.weights) else stamps(given.weights)
-        images = [given.calibration_images, *stamps(given.calibrate)]
-        metric = [given.points, *stamps(given.data)] if given.data else images
-        shared = [stamps(given.cfg), weights, metric]
+        images = _images(self.inputs)
+        shared = _shared(self.inputs)
         found: dict[Combination | None, str] = {None: digest_of(shared)}
         for combination, spec in self.specs().items():
             own = images if needs_images(spec) else None
             found[combination] = digest_of([*shared, *combination.names, own])
         return found
+
+
+def comparison_for(inputs: Inputs, path: Path) -> Comparison:
+    """The comparison of a file; raises DarknetError where it isn't of these inputs."""
+    key, comparison = last(path)
+    if key != digest_of(_shared(inputs)):
+        raise PlanError(
+            f"{path}: compares no cuts of this model by the same images: make it with compare.py, "
+            "with the same --cfg, --weights, --data and --points"
+        )
+    return comparison
+
+
+def _shared(given: Inputs) -> list[object]:
+    """What all outcomes of the inputs depend on."""
+    weights = given.weights if is_random(given.weights) else stamps(given.weights)
+    metric = [given.points, *stamps(given.data)] if given.data else _images(given)
+    return [stamps(given.cfg), weights, metric]
+
+
+def _images(given: Inputs) -> list[object]:
+    """The images that calibrate."""
+    return [given.calibration_images, *stamps(given.calibrate)]
 
 
 def needs_images(spec: Spec) -> bool:
