@@ -6,7 +6,14 @@ import re
 from collections.abc import Iterable, Sequence
 
 from pruning.run.documents.facts import Facts
-from pruning.run.documents.words import HARMLESS, class_changes, headline, score_text, warnings
+from pruning.run.documents.words import (
+    HARMLESS,
+    class_changes,
+    headline,
+    proof_lines,
+    score_text,
+    warnings,
+)
 from pruning.run.report import BLOCK_HEADER
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$!&])")
@@ -25,7 +32,13 @@ def card(facts: Facts) -> bytes:
         table(("asked for", ""), facts.asked.items()),
         "## Proof",
         HARMLESS,
-        table(("at the tensors that enter the heads", "relative L2", ""), report.proof_rows()),
+        table(
+            ("at the tensors that enter the heads", "relative L2", "", ""),
+            [
+                (line.what, line.value, "passed" if line.passed else "", line.note)
+                for line in proof_lines(report)
+            ],
+        ),
         *_pictures(facts),
         *_classes(facts),
         *_blocks(facts),

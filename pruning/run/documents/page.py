@@ -19,6 +19,7 @@ from pruning.run.documents.words import (
     Tile,
     class_changes,
     headline,
+    proof_lines,
     score_text,
     tiles,
     warnings,
@@ -113,9 +114,9 @@ def _changes(facts: Facts) -> Markup:
 
 def _proof(facts: Facts) -> Markup:
     rows = []
-    for what, value, note in facts.report.proof_rows():
-        mark = element("span", "✓ ", cls="ok") if value != "-" else Markup()
-        rows.append([joined(mark, what), value, element("span", note, cls="note")])
+    for line in proof_lines(facts.report):
+        mark = element("span", "✓ ", cls="ok") if line.passed else Markup()
+        rows.append([joined(mark, line.what), line.value, element("span", line.note, cls="note")])
     return _section(
         "Proof",
         _note(HARMLESS),

@@ -99,7 +99,8 @@ footer {{ margin-top: 28px; color: var(--soft); font-size: 13px; }}
   main {{ max-width: none; padding: 0; }}
   section, .tile {{ border-color: #ccc; }}
   section {{ padding: 12pt; margin-top: 12pt; }}
-  h2, h3 {{ break-after: avoid; }}
+  h2, h3, .keys, h2 + .note {{ break-after: avoid; }}
+  .pairs {{ columns: 2 180pt; column-gap: 14pt; }}
   tr, .tile, .warn, .chart, .file, pre {{ break-inside: avoid; }}
   .wide, .chart {{ overflow: visible; }}
   svg {{ min-width: 0; }}

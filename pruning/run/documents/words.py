@@ -8,7 +8,7 @@ from pathlib import Path
 from pruning.measure.head_error import ERROR
 from pruning.run.comparison import Comparison, Outcome
 from pruning.run.documents.facts import Facts
-from pruning.run.report import counted
+from pruning.run.report import Report, counted
 from pruning.run.verdict import HALF
 from yolo.evaluation.results import DetectorEvaluation
 
@@ -52,6 +52,23 @@ class ClassChange:
         return "up" if self.gain > 0 else "down"
 
 
+@dataclass(frozen=True)
+class ProofLine:
+    """A comparison: its title, the relative L2 or "-", a note; `passed` where it was a test."""
+
+    what: str
+    value: str
+    note: str
+    passed: bool
+
+
+def proof_lines(report: Report) -> list[ProofLine]:
+    """All comparisons; what inexact folds leave is stated, not tested."""
+    tested = [name != "fold" and d.value is not None for name, d in report.proof.all.items()]
+    rows = zip(report.proof_rows(), tested, strict=True)
+    return [ProofLine(what, value, note, passed) for (what, value, note), passed in rows]
+
+
 def headline(facts: Facts) -> str:
     """The model, how it was cut, what is left, and how that was checked."""
     report = facts.report
@@ -59,7 +76,7 @@ def headline(facts: Facts) -> str:
     left = f"{a.cost.macs / max(b.cost.macs, 1):.0%} of its computation"
     if b.score and a.score:
         left += f" and {a.score.value:.3f} of {b.score.value:.3f} {a.score.title}"
-    made = sum(found.value is not None for found in report.proof.all.values())
+    made = sum(line.passed for line in proof_lines(report))
     checked = f"{counted(made, 'comparison')} passed" if made else "no comparison was made"
     cut = f"{Path(report.cfg).name}, cut by strategy {report.strategy} ({report.asked})"
     return f"{cut}, keeps {left}; {checked} before it was written."
@@ -77,7 +94,7 @@ def tiles(facts: Facts) -> list[Tile]:
     for name, slow in b.ms.items():
         fast = a.ms.get(name)
         if slow and fast:
-            times = f"{slow:.1f} ms", f"{fast:.1f} ms"
+            times = f"{slow:.1f}", f"{fast:.1f} ms"
             left = fast / slow
             found.append(Tile(f"time in {name}", f"{left:.0%}", left, *times, worse=left > 1))
     return found

@@ -246,6 +246,17 @@ def test_objects_that_are_found_again() -> None:
     assert found_again(found, moved) == 0
 
 
+def test_what_folds_leave_is_no_test_that_passed(command: CommandLine, model: Path) -> None:
+    page = Page(report(command))
+    marked = [cell for cell in page.cells if cell.startswith("✓")]
+    assert marked == ["✓ compact against masked network"]
+    assert "left by inexact folds" in page.cells
+    assert any("; 1 comparison passed before it was written." in cell for cell in page.cells)
+    page = Page(report(command, "--verify", "none"))
+    assert not [cell for cell in page.cells if cell.startswith("✓")]
+    assert any("; no comparison was made before" in cell for cell in page.cells)
+
+
 def test_numbers_in_short() -> None:
     assert [short(n) for n in (12, 1500, 65_174_400, 3.3e10)] == ["12", "1.5 k", "65.2 M", "33 G"]
 
