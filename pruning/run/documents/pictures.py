@@ -22,6 +22,7 @@ from yolo.network import Network
 TRAIN, VALID = SPLITS
 MOST = 8
 SIDE, QUALITY = 560, 82  # longer side in pixels, of a JPEG of this quality
+LARGER = 3  # times, at most; labels would cover all of a small picture
 SAME = 0.5  # IoU from which on two boxes of a class are one object
 
 
@@ -67,14 +68,14 @@ def _pictures(inputs: Inputs, original: Network, cut: Network) -> Iterator[Pictu
     assert given is not None
     for name, picture in own_pictures(given, part, original.image.channels, MOST):
         before, after = (detector(picture) for detector in detectors)
-        small = _small(picture)
-        files = [_jpeg(draw(small, found, names)) for found in (before, after)]
+        scaled = _scaled(picture)
+        files = [_jpeg(draw(scaled, found, names)) for found in (before, after)]
         yield Picture(
             name,
             before=files[0],
             after=files[1],
-            width=small.shape[1],
-            height=small.shape[0],
+            width=scaled.shape[1],
+            height=scaled.shape[0],
             found=(len(before), len(after)),
             again=found_again(before, after),
         )
@@ -104,13 +105,14 @@ def _names(inputs: Inputs, classes: int) -> Sequence[str]:
     return names if len(names) == classes else [f"class {number}" for number in range(classes)]
 
 
-def _small(picture: Pixels) -> Pixels:
-    """A copy in RGB whose longer side is at most SIDE."""
+def _scaled(picture: Pixels) -> Pixels:
+    """A copy in RGB whose longer side is SIDE, or shorter where that would be LARGER."""
     height, width = picture.shape[:2]
-    scale = min(SIDE / max(height, width), 1)
+    scale = min(SIDE / max(height, width), LARGER)
     size = max(round(scale * width), 1), max(round(scale * height), 1)
-    shrunk = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return shrunk if shrunk.ndim == 3 else shrunk[:, :, None].repeat(3, 2)
+    rule = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    scaled = np.asarray(cv2.resize(picture, size, interpolation=rule), np.uint8)
+    return scaled if scaled.ndim == 3 else scaled[:, :, None].repeat(3, 2)
 
 
 def _jpeg(picture: Pixels) -> bytes:

@@ -137,7 +137,9 @@ def test_own_pictures_side_by_side(
     pictures = [attributes for tag, attributes in page.tags if tag == "img"]
     assert len(pictures) == 2 * count
     assert all((a["src"] or "").startswith("data:image/jpeg;base64,/9j/") for a in pictures)
-    assert {(a["width"], a["height"]) for a in pictures} == {("40", "30")}
+    assert {(a["width"], a["height"]) for a in pictures} == {
+        ("120", "90")
+    }  # 40x30, and three times as large
     assert sum("found" in cell for cell in page.cells if ".png" in cell) == count
 
 

@@ -59,7 +59,7 @@ def test_it_fits_the_screen(
     assert found["width"] == width
     assert found["scroll"] <= width
     assert found["out"] == []
-    assert found["pictures"] == [40] * 8
+    assert found["pictures"] == [120] * 8
     assert 0 < max(found["bars"]) < width
 
 
