@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
 from pruning.cut.folding import Folding
 from pruning.cut.surgery import compact_network
 from pruning.measure.costs import Cost, Costs, Measure
@@ -95,7 +97,9 @@ class Forecast:
         """The forecast as a person reads it."""
         parts = [self._minima(), self._curve()]
         if self.engine:
-            parts.append(f"Milliseconds: predicted from three networks measured in {self.engine}.")
+            parts.append(
+                f"Milliseconds in {self.engine}: the first and the last measured, the others predicted."
+            )
         if self.original.energy is not None:
             parts.append(
                 f"Energy: the share of Σγ² that goes; from {LIMIT:.0%} on next to nothing is left "
@@ -170,9 +174,7 @@ class _Forecaster:
         self.costs = Costs(session.graph, session.header)
         self.schedule = self._schedule(strategy)
         self.trained = not is_random(weights)
-        self.engine, self.ms = "", None
-        if runs:
-            self.engine, self.ms = self._latencies(runs)
+        self.times = _Times(self.schedule, session, self.costs, runs) if runs else None
 
     def forecast(self, target: Targets | None) -> Forecast:
         answer = self._answer(target) if target else None  # what it measures corrects the curve
@@ -181,7 +183,7 @@ class _Forecaster:
         return Forecast(
             self.session.original.cfg.path,
             self.strategy,
-            self.engine,
+            self.times.engine if self.times else "",
             self._reached(0),
             minima,
             [self._reached(steps) for steps in self._steps(minima[self.strategy])],
@@ -215,34 +217,62 @@ class _Forecaster:
         ]
 
     def _reached(self, steps: int) -> Reached:
-        step = self.schedule.at(steps)
-        energy = lost_energy(self.session.graph, self.state, step.fold) if self.trained else None
-        ms = self.ms(step.plan, step.fold) if self.ms else None
-        return Reached(self.costs.of(step.fold.kept), ms, energy)
+        fold = self.schedule.at(steps).fold
+        energy = lost_energy(self.session.graph, self.state, fold) if self.trained else None
+        ms = self.times.at(steps) if self.times else None
+        return Reached(self.costs.of(fold.kept), ms, energy)
 
     def _answer(self, target: Targets) -> Answer:
         measures: dict[str, Measure] = self.costs.measures()
-        if self.ms:
-            measures["ms"] = self.ms
+        if self.times:
+            measures["ms"] = self.times.estimate
         try:
-            return Answer(
-                str(target), self._reached(steps_to_meet(self.schedule, target.all, measures))
-            )
+            steps = steps_to_meet(self.schedule, target.all, measures)
         except PlanError as error:
             return Answer(str(target), None, str(error))
+        if self.times and any(one.name == "ms" for one in target.all):
+            self.times.measure(steps)
+        return Answer(str(target), self._reached(steps))
 
-    def _latencies(self, runs: int) -> tuple[str, Milliseconds]:
-        """The engine, and predictions from the original, the smallest cut, and one between."""
-        original = self.session.original
+
+class _Times:
+    """Milliseconds along a schedule: of some cuts measured, of those between them predicted."""
+
+    def __init__(self, schedule: Schedule, session: Session, costs: Costs, runs: int) -> None:
+        """Measure the original, the smallest cut, and one between them; raises EngineError."""
+        original = session.original
         profiler = profiler_for(original)
 
         def brief(network: Network, most: int, seconds: float) -> Profile:
             return profiler(network, runs, BRIEF)
 
-        progress = self.session.progress
-        latencies = Latencies(original, None, compact_network, brief, progress)
-        found = Milliseconds(latencies, self.costs, self.session.graph)
-        for steps in (len(self.schedule) // 2, len(self.schedule)):
-            step = self.schedule.at(steps)
-            found.measure(step.plan, step.fold)
-        return latencies.measured(original).engine, found
+        progress = session.progress
+        self._latencies = Latencies(original, None, compact_network, brief, progress)
+        self._schedule = schedule
+        self.estimate = Milliseconds(self._latencies, costs, session.graph)
+        self.engine = self._latencies.measured(original).engine
+        self._known: dict[int, float] = {}
+        for steps in (0, len(schedule), len(schedule) // 2):
+            self.measure(steps)
+
+    def measure(self, steps: int) -> None:
+        """Measure the cut after so many steps; measured once already, it isn't again."""
+        step = self._schedule.at(steps)
+        self._known[steps] = self.estimate.measure(step.plan, step.fold)
+
+    def at(self, steps: int) -> float:
+        """What was measured; between that, the sum of the sections in its ratio to the whole.
+
+        A small network spends more of its time beside the sections than a large one.
+        """
+        if steps in self._known:
+            return self._known[steps]
+        known = sorted((self._sum(n), ms) for n, ms in self._known.items())
+        sums, times = np.array(known).T
+        total = self._sum(steps)
+        return float(total * np.interp(total, sums, times / np.maximum(sums, 1e-9)))
+
+    def _sum(self, steps: int) -> float:
+        """Predicted milliseconds of all sections together."""
+        step = self._schedule.at(steps)
+        return self.estimate(step.plan, step.fold) / max(self._latencies.ratio, 1e-9)

@@ -121,7 +121,7 @@ def test_milliseconds_follow_what_was_measured(
     assert found.answer
     assert found.answer.reached
     assert 18 < (found.answer.reached.ms or 0) <= 20
-    assert "three networks measured in abacus" in found.tables()
+    assert "Milliseconds in abacus: the first and the last are measured" in found.tables()
     missed = digits("normal", target="ms=5", runs=1).answer
     assert missed
     assert missed.why.startswith("target ms=5 is out of reach: normal leaves at least ms=14.")
