@@ -12,7 +12,7 @@ from pruning.registry import STRATEGIES
 from pruning.spec import Targets
 from yolo.errors import DarknetError
 
-RUNS = 5
+RUNS = 3
 
 
 def arguments() -> argparse.Namespace:
@@ -38,7 +38,7 @@ def arguments() -> argparse.Namespace:
         "--target", metavar="T", help="say whether this can be met, as in macs=0.5 or ms=12"
     )
     profile.add_argument(
-        "--runs", type=int, metavar="N", help="runs to measure latencies in, 0: none; default: 5"
+        "--runs", type=int, metavar="N", help="runs to measure latencies in, 0: none; default: 3"
     )
     return parser.parse_args()
 

@@ -98,7 +98,8 @@ class Forecast:
         parts = [self._minima(), self._curve()]
         if self.engine:
             parts.append(
-                f"Milliseconds in {self.engine}: the first and the last measured, the others predicted."
+                f"Milliseconds in {self.engine}: the first and the last are measured, the others "
+                "predicted."
             )
         if self.original.energy is not None:
             parts.append(
@@ -145,7 +146,7 @@ def forecast(
     weights: str,
     strategy: str,
     target: Targets | None = None,
-    runs: int = 5,
+    runs: int = 3,
     progress: Progress = lambda step: None,
 ) -> Forecast:
     """The forecast for a network; raises DarknetError. No latencies where `runs` is 0."""
@@ -261,16 +262,14 @@ class _Times:
         self._known[steps] = self.estimate.measure(step.plan, step.fold)
 
     def at(self, steps: int) -> float:
-        """What was measured; between that, the sum of the sections in its ratio to the whole.
+        """What was measured; between that, in line with the sum of the sections' times.
 
         A small network spends more of its time beside the sections than a large one.
         """
         if steps in self._known:
             return self._known[steps]
-        known = sorted((self._sum(n), ms) for n, ms in self._known.items())
-        sums, times = np.array(known).T
-        total = self._sum(steps)
-        return float(total * np.interp(total, sums, times / np.maximum(sums, 1e-9)))
+        sums, times = np.array(sorted((self._sum(n), ms) for n, ms in self._known.items())).T
+        return float(np.interp(self._sum(steps), sums, times))
 
     def _sum(self, steps: int) -> float:
         """Predicted milliseconds of all sections together."""
