@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from yolo.inference.detections import gives_boxes
 from yolo.inference.sources import find_sources
 from yolo.network import Network
 
+OwnPicture = tuple[str, Callable[[], Pixels]]  # the name of an image, and what reads it (H, W, C)
 DATA = (".data", ".yaml", ".yml")
 HELD_OUT = 8  # every so many-th image is held out, to evaluate what the others gain
 
@@ -28,28 +30,23 @@ def calibration_images(given: str, network: Network, count: int) -> Tensor:
     to train on; they are prepared as for an evaluation. Raises DataError.
     """
     pictures = own_pictures(given, "train", network.image.channels, count)
-    found = [_prepared(picture, network) for _, picture in pictures]
+    found = [_prepared(read(), network) for _, read in pictures]
     return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2).contiguous()
 
 
-def own_pictures(
-    given: str, part: Split, channels: int, count: int
-) -> Iterator[tuple[str, Pixels]]:
-    """Yield names and pixels (H, W, C) of up to `count` images, evenly spread over all.
+def own_pictures(given: str, part: Split, channels: int, count: int) -> list[OwnPicture]:
+    """Up to `count` images, evenly spread over all; they are read later, and may fail then.
 
     `given` is as for calibration_images; of a data set they are those of `part`. Raises DataError.
     """
     if given.endswith(DATA):
         items = sources.items(sources.load(given), part)
         read = items.reader(channels)
-        for i in _spread(len(items), count):
-            yield items.names[i], read(i)
-        return
+        return [(items.names[i], partial(read, i)) for i in _spread(len(items), count)]
     paths = [source.path for source in find_sources([given]) if not source.is_video]
     if not paths:
         raise DataError(f"{given}: no pictures there")
-    for i in _spread(len(paths), count):
-        yield paths[i], read_image(paths[i], channels)
+    return [(paths[i], partial(read_image, paths[i], channels)) for i in _spread(len(paths), count)]
 
 
 def split(images: Tensor) -> tuple[Tensor, Tensor]:

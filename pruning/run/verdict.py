@@ -34,12 +34,12 @@ class Verdict:
     @property
     def text(self) -> str:
         """One line: what is wrong, and what to do."""
-        if self.scores:
-            before, after = self.scores
-            what = f"Too much is cut: {self.metric} falls from {before:.3f} to {after:.3f}"
-        else:
-            what = f"This is likely to leave almost no {self.metric}"
-        return f"{what}; the cut channels held {self.energy:.0%} of the scores' energy. {WAYS_OUT}"
+        held = f"the cut channels held {self.energy:.0%} of the scores' energy"
+        if self.scores is None:
+            return f"This is likely to leave almost no {self.metric}; {held}. {WAYS_OUT}"
+        before, after = self.scores
+        what = f"Too much is cut: {self.metric} falls from {before:.3f} to {after:.3f}"
+        return f"{what}; {held}. {WAYS_OUT}" if self.energy >= LIMIT else f"{what}. {WAYS_OUT}"
 
     def to_json(self) -> dict[str, object]:
         return {"energy": self.energy, "limit": LIMIT, "text": self.text}

@@ -14,6 +14,7 @@ from yolo.boxes import iou
 from yolo.datasets import sources
 from yolo.datasets.data import SPLITS
 from yolo.datasets.images import Pixels
+from yolo.errors import DataError
 from yolo.inference.detections import Detections, box_classes, gives_boxes
 from yolo.inference.detector import Detector
 from yolo.inference.drawing import draw
@@ -54,7 +55,7 @@ class Picture:
 def pictures(inputs: Inputs, original: Network, cut: Network) -> list[Picture]:
     """Up to MOST of the validation images, else of the calibration images; none of a classifier's.
 
-    Raises DataError for an image that can't be read.
+    Those that can't be read are left out.
     """
     if not gives_boxes(original) or not (inputs.data or inputs.calibrate):
         return []
@@ -66,7 +67,11 @@ def _pictures(inputs: Inputs, original: Network, cut: Network) -> Iterator[Pictu
     detectors = Detector(original), Detector(cut)
     given, part = inputs.data or inputs.calibrate, VALID if inputs.data else TRAIN
     assert given is not None
-    for name, picture in own_pictures(given, part, original.image.channels, MOST):
+    for name, read in own_pictures(given, part, original.image.channels, MOST):
+        try:
+            picture = read()
+        except DataError:  # left out, as an evaluation does it
+            continue
         before, after = (detector(picture) for detector in detectors)
         scaled = _scaled(picture)
         files = [_jpeg(draw(scaled, found, names)) for found in (before, after)]
