@@ -64,7 +64,9 @@ def document(
     """The document's content, about files that these writers write."""
     from pruning.run.documents.facts import Facts
 
-    found = Facts.of(result, inputs, stem.name, writers, _commands(args, stem), comparison)
+    read = {name: getattr(args, name) for name in ("plan", "comparison") if getattr(args, name)}
+    commands = _commands(args, stem)
+    found = Facts.of(result, inputs, stem.name, writers, commands, comparison, read)
     content: bytes = DOCUMENTS[_suffix(args)].load()(found)
     return content
 

@@ -18,7 +18,7 @@ from pruning.run.documents.pictures import Picture, pictures
 from pruning.run.prune import Result
 from pruning.run.report import Report, counted
 from pruning.session import Cut, Inputs
-from pruning.spec import Spec
+from pruning.spec import Saved, Spec
 from yolo.evaluation.results import Evaluation
 from yolo.files import Writer, read_bytes
 from yolo.models.load import is_random
@@ -89,8 +89,12 @@ class Facts:
         writers: Sequence[tuple[Path, Writer]],
         commands: Sequence[Command],
         comparison: Comparison | None = None,
+        read: Mapping[str, str] | None = None,
     ) -> Facts:
-        """Those of a cut whose files these writers write; raises DarknetError."""
+        """Those of a cut whose files these writers write; raises DarknetError.
+
+        `read` names files that were read beside the inputs.
+        """
         session, cut = result.session, result.cut
         evaluations = None
         if session.accuracy:
@@ -105,7 +109,7 @@ class Facts:
             evaluations,
             pictures(inputs, session.original, cut.network),
             comparison,
-            [*_read(inputs), *_written(writers)],
+            [*_read(inputs, read or {}), *_written(writers)],
             commands,
             _versions(result.report),
         )
@@ -113,7 +117,9 @@ class Facts:
 
 def _asked(spec: Spec, inputs: Inputs) -> dict[str, str]:
     """What isn't a matter of course."""
-    found = {"strategy": spec.strategy, spec.amount.kind: str(spec.amount)}
+    found = {"strategy": spec.strategy}
+    if not isinstance(spec.amount, Saved):
+        found[spec.amount.kind] = str(spec.amount)
     ranking, limits = spec.ranking, spec.limits
     found |= {
         name: str(value)
@@ -151,13 +157,15 @@ def _sections(cut: Cut, report: Report) -> Iterator[SectionFacts]:
         )
 
 
-def _read(inputs: Inputs) -> Iterator[NamedFile]:
+def _read(inputs: Inputs, more: Mapping[str, str]) -> Iterator[NamedFile]:
     """The files that the user named, folders and random weights left out."""
     named = {
         "cfg": inputs.cfg,
         "weights": None if is_random(inputs.weights) else inputs.weights,
         "data": inputs.data,
         "calibration": inputs.calibrate,
+        "scan": inputs.scan,
+        **more,
     }
     seen: set[str] = set()
     for what, path in named.items():

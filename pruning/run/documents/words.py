@@ -78,7 +78,8 @@ def headline(facts: Facts) -> str:
         left += f" and {a.score.value:.3f} of {b.score.value:.3f} {a.score.title}"
     made = sum(line.passed for line in proof_lines(report))
     checked = f"{counted(made, 'comparison')} passed" if made else "no comparison was made"
-    cut = f"{Path(report.cfg).name}, cut by strategy {report.strategy} ({report.asked})"
+    asked = "" if report.bayesian else f" ({report.asked})"  # there thresholds say how far
+    cut = f"{Path(report.cfg).name}, cut by strategy {report.strategy}{asked}"
     return f"{cut}, keeps {left}; {checked} before it was written."
 
 

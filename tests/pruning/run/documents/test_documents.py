@@ -13,7 +13,7 @@ import pytest
 import torch
 from command_line import CommandLine, Ended
 from good_model import check_refused, content, here
-from tiny_data import BODY, DETECTOR, make_detection_data
+from tiny_data import BAYESIAN, BODY, DETECTOR, make_detection_data
 
 from pruning.registry import DOCUMENTS
 from pruning.run.documents.card import escaped, fenced
@@ -143,6 +143,17 @@ def test_own_pictures_side_by_side(
     assert sum("found" in cell for cell in page.cells if ".png" in cell) == count
 
 
+def test_a_plan_is_one_of_the_files(command: CommandLine, model: Path) -> None:
+    report(command, "--percent", 0.3, "--save-plan", "p.json")
+    words = *MODEL, *QUICK, "--out", "out", "--plan", "p.json", "--report", "x.md"
+    ended = command.run("prune", *words)
+    assert ended.code == 0, ended.err
+    text = Path("x.md").read_text()
+    assert "percent 0.3" in text
+    assert hashlib.sha256(Path("p.json").read_bytes()).hexdigest() in text
+    assert "| plan | plan |" not in text
+
+
 def test_without_images_there_are_no_pictures(command: CommandLine, model: Path) -> None:
     page = Page(report(command))
     assert not [tag for tag, _ in page.tags if tag == "img"]
@@ -233,6 +244,17 @@ def test_classifiers_and_blocks_have_documents(
     found = report(command, "--strategy", "layer", "--blocks", 1, to=f"x.{name}")
     assert "Blocks that are gone" in found
     assert "<img" not in found
+
+
+def test_a_bayesian_cut(command: CommandLine, model: Path) -> None:
+    """Thresholds say how far it goes, not a percent."""
+    Path("b.cfg").write_text(BAYESIAN)
+    words = "--cfg", "b.cfg", "--weights", "random", "--strategy", "bayesian", *QUICK
+    ended = command.run("prune", *words, "--out", "out", "--report", "x.md")
+    assert ended.code == 0, ended.err
+    text = Path("x.md").read_text()
+    assert "\nb.cfg, cut by strategy bayesian, keeps " in text
+    assert "| thresholds | auto |" in text
 
 
 def test_objects_that_are_found_again() -> None:
