@@ -23,6 +23,7 @@ from yolo.network import Network
 TRAIN, VALID = SPLITS
 MOST = 8
 SIDE, QUALITY = 560, 82  # longer side in pixels, of a JPEG of this quality
+TEXT = 1 / 22  # height of text over the longer side: pictures are shown small, two in a row
 LARGER = 3  # times, at most; labels would cover all of a small picture
 SAME = 0.5  # IoU from which on two boxes of a class are one object
 
@@ -74,7 +75,7 @@ def _pictures(inputs: Inputs, original: Network, cut: Network) -> Iterator[Pictu
             continue
         before, after = (detector(picture) for detector in detectors)
         scaled = _scaled(picture)
-        files = [_jpeg(draw(scaled, found, names)) for found in (before, after)]
+        files = [_jpeg(draw(scaled, found, names, TEXT)) for found in (before, after)]
         yield Picture(
             name,
             before=files[0],
