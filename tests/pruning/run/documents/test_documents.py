@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,12 +14,16 @@ import pytest
 import torch
 from command_line import CommandLine, Ended
 from good_model import check_refused, content, here
+from jobs import prune as prune_job
+from pruned_files import ours
 from tiny_data import BAYESIAN, BODY, DETECTOR, make_detection_data
 
 from pruning.registry import DOCUMENTS
-from pruning.run.documents.card import escaped, fenced
+from pruning.run.documents.card import card, escaped, fenced
+from pruning.run.documents.facts import Facts
+from pruning.run.documents.page import page
 from pruning.run.documents.pictures import MOST, found_again
-from pruning.run.documents.words import short
+from pruning.run.documents.words import short, tiles, warnings
 from yolo.cfg import Cfg
 from yolo.inference.detections import Detections
 from yolo.models.randomize import randomize
@@ -255,6 +260,31 @@ def test_a_bayesian_cut(command: CommandLine, model: Path) -> None:
     text = Path("x.md").read_text()
     assert "\nb.cfg, cut by strategy bayesian, keeps " in text
     assert "| thresholds | auto |" in text
+
+
+def with_times(facts: Facts, before: dict[str, float | None], after: dict[str, float | None]):
+    sides = {"before": before, "after": after}
+    timed = {name: replace(getattr(facts.report, name), ms=times) for name, times in sides.items()}
+    return replace(facts, report=replace(facts.report, **timed))
+
+
+def test_every_engine_has_a_tile_and_slower_ones_a_warning(tmp_path: Path) -> None:
+    """Whatever engines there are; those that measured only one side are left out."""
+    job = ours("digits", 160, tmp_path).job("shortcut", 0.3)
+    facts = Facts.of(prune_job(job), job.inputs, "x", [], [])
+    assert [tile.what for tile in tiles(facts)] == ["MACs", "parameters", "bytes of weights"]
+    assert warnings(facts) == []
+    times = {"abacus": 10.0, "quill": 4.0, "chalk": None, "slate": 1.0}
+    timed = with_times(facts, times, {"abacus": 15.0, "quill": 2.0, "chalk": 3.0, "slate": None})
+    found = {tile.what: tile for tile in tiles(timed)[3:]}
+    assert {what: (t.value, t.worse) for what, t in found.items()} == {
+        "time in abacus": ("150%", True),
+        "time in quill": ("50%", False),
+    }
+    (warning,) = warnings(timed)
+    assert warning.startswith("Slower in abacus: 10.0 ms before, 15.0 ms after. ")
+    for name, text in (("html", page(timed).decode()), ("md", card(timed).decode())):
+        assert text.index("Slower in abacus") < text.index("Proof"), name
 
 
 def test_objects_that_are_found_again() -> None:
