@@ -21,7 +21,7 @@ from pruning.selection.importance import Model
 from pruning.selection.schedule import Schedule
 from pruning.selection.select import schedule_of
 from pruning.session import Inputs, Session
-from pruning.spec import Spec, Targets
+from pruning.spec import Spec, Target, Targets
 from yolo.errors import PlanError
 from yolo.models.load import is_random
 from yolo.network import Network
@@ -212,10 +212,8 @@ class _Forecaster:
         most = self.session.cost.macs
         limits = [most - (most - least.macs) * number // CUTS for number in range(1, CUTS + 1)]
         measures = self.costs.measures()
-        return [
-            steps_to_meet(self.schedule, Targets.parse(f"macs={limit}").all, measures)
-            for limit in limits
-        ]
+        targets = [Target("macs", limit, False, f"macs={limit}") for limit in limits]
+        return [steps_to_meet(self.schedule, [target], measures) for target in targets]
 
     def _reached(self, steps: int) -> Reached:
         fold = self.schedule.at(steps).fold

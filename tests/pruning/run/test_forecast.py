@@ -185,3 +185,11 @@ def test_a_network_that_cannot_be_cut(tmp_path: Path) -> None:
     (tmp_path / "x.cfg").write_text(GOOD.replace("filters=8", "filters=1"))
     found = forecast(str(tmp_path / "x.cfg"), "random", "shortcut", runs=0)
     assert {cut.cost for cut in found.cuts} == {found.original.cost}
+
+
+def test_a_network_without_macs(tmp_path: Path) -> None:
+    text = "[net]\nwidth=8\nheight=8\nchannels=3\n[avgpool]\n[softmax]\n"
+    (tmp_path / "x.cfg").write_text(text)
+    found = forecast(str(tmp_path / "x.cfg"), "random", "shortcut", runs=0)
+    assert [cut.cost.macs for cut in found.cuts] == [0] * CUTS
+    assert " 0.0% |" in found.tables()
