@@ -236,6 +236,12 @@ ENGINES = registry(
         "compact network in OpenCV, BN epsilon aligned",
     ),
     EngineEntry(
+        "onnxruntime",
+        "an ONNX file of the compact network in onnxruntime",
+        "pruning.proof.engines.onnxruntime:OnnxRuntime",
+        "compact network as ONNX in onnxruntime",
+    ),
+    EngineEntry(
         "darknet",
         "the written files in a Darknet library",
         "pruning.proof.engines.darknet:Darknet",

@@ -28,7 +28,7 @@ from pruning.measure.measures import Latencies, Measures, MetricDrop
 from pruning.measure.metric import Accuracy, Metric
 from pruning.measure.progress import Progress
 from pruning.registry import CALIBRATION_IMAGES, IMAGES, IMPORTANCES, POSTERIOR, RECOVERIES, SCAN
-from pruning.selection.blocks import choose_blocks, original_quantities, spec_of_rest
+from pruning.selection.blocks import choose_blocks, original_quantities, spec_without_blocks
 from pruning.selection.importance import Model, Scores
 from pruning.selection.ranking import Ranked
 from pruning.selection.schedule import Schedule
@@ -203,7 +203,7 @@ class Session:
     def cut(self, spec: Spec) -> Cut:
         """Plan, cut and recover; raises DarknetError where the network can't fulfil the spec."""
         self.progress("planning")
-        spec.check_given(self._given)
+        spec.check_inputs(self._available)
         posterior = None
         if isinstance(spec.amount, Thresholds):
             posterior = BayesianCut.of(self.network, spec.amount, spec.limits)
@@ -230,21 +230,23 @@ class Session:
 
     def with_statistics(self, network: Network, state: State) -> Network:
         """A network of rounded weights, its BN statistics measured anew where there are images."""
-        own = {i: {name: t.clone() for name, t in tensors.items()} for i, tensors in state.items()}
-        found = Network.with_state(network.cfg, own)
+        copies = {
+            i: {name: t.clone() for name, t in tensors.items()} for i, tensors in state.items()
+        }
+        result = Network.with_state(network.cfg, copies)
         if self.images is not None:
             self.progress("measuring the statistics of rounded weights")
-            measure_statistics(found, batches(self.images))
-        return found
+            measure_statistics(result, batches(self.images))
+        return result
 
     @property
-    def _given(self) -> frozenset[str]:
-        given = {
+    def _available(self) -> frozenset[str]:
+        inputs = {
             IMAGES: self.images is not None,
             SCAN: self._scan_path is not None,
             POSTERIOR: bool(bayesian_layers(self.network.layers)),
         }
-        return frozenset(name for name, there in given.items() if there)
+        return frozenset(name for name, available in inputs.items() if available)
 
     @cached_property
     def _statistics(self) -> Statistics:
@@ -307,7 +309,7 @@ class Session:
             return posterior.plan(folding.graph, spec.strategy), None
         if strategy is None or not strategy.ranks:
             return Plan(spec.strategy, spec.percent, {}, target=spec.target), None
-        schedule = self._schedule(spec_of_rest(spec, shortened), shortened, folding)
+        schedule = self._schedule(spec_without_blocks(spec, shortened), shortened, folding)
         originals = None
         if shortened.blocks:  # shares of a target are of the original
             originals = original_quantities(shortened.original, spec.targets, measures)
@@ -352,9 +354,9 @@ class Session:
             held_out = None if self.images is None else split(self.images)[1]
             metric = HeadError(folding.graph.network, held_out)
         path, images = self._scan_path, self._images_key
-        found = scan(path, folding, spec, metric, images, statistics, self.progress)
+        losses = scan(path, folding, spec, metric, images, statistics, self.progress)
         self.progress("planning")
-        return found
+        return losses
 
     def _recovered(
         self,

@@ -36,6 +36,19 @@ seconds = time.perf_counter() - start
 peak = 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 print(json.dumps([seconds, peak]))
 """
+# the least that a command does which reads one file of weights and writes another
+BARE = """
+import os, sys
+import numpy as np
+import torch
+np.fromfile(sys.argv[1], np.float32)
+result = np.fromfile(sys.argv[2], np.float32)
+with open(sys.argv[3], "wb") as file:
+    file.write(result.data)
+    file.flush()
+    os.fsync(file.fileno())
+"""
+Median = Callable[[str, Callable[[], object]], float]
 
 
 def arguments() -> argparse.Namespace:
@@ -67,12 +80,12 @@ def arguments() -> argparse.Namespace:
 def shares(text: str) -> tuple[float, ...]:
     """0.8,0.5 → (0.8, 0.5)"""
     try:
-        found = tuple(float(part) for part in text.split(",") if part.strip())
+        result = tuple(float(part) for part in text.split(",") if part.strip())
     except ValueError:
-        found = ()
-    if not found or not all(0 < share < 1 for share in found):
+        result = ()
+    if not result or not all(0 < share < 1 for share in result):
         raise argparse.ArgumentTypeError(f"{text!r}: expected shares between 0 and 1, like 0.8,0.5")
-    return found
+    return result
 
 
 def main() -> int:
@@ -116,11 +129,11 @@ def _core(cfg: str, folder: Path, repeat: int, steps: Steps) -> list[list[str]]:
     steps("writing weights")
     network = Network(Cfg.load(cfg))
     path, copy = folder / "original.weights", folder / "copy.weights"
-    _made_up(network, path)
+    _write_random(network, path)
     floats = np.fromfile(path, np.float32)
 
-    def median(what: str, action: Callable[[], object]) -> float:
-        steps(what)
+    def median(step: str, action: Callable[[], object]) -> float:
+        steps(step)
         times = []
         for _ in range(repeat):
             start = time.perf_counter()
@@ -150,13 +163,31 @@ def _core(cfg: str, folder: Path, repeat: int, steps: Steps) -> list[list[str]]:
     ]
     for strategy in ("normal", "shortcut"):
         steps(f"whole prune, {strategy}")
-        seconds, peak = _whole(cfg, path, folder, strategy)
+        seconds, peak = _whole_prune(cfg, path, folder, strategy)
         rows.append([f"whole prune, {strategy}", _ms(seconds), "", "", "3000 ms"])
         rows.append(["  its peak memory", f"{peak / 1e6:.0f} MB", "", "", "900 MB"])
+    rows.append(_command(cfg, path, folder, median))
     return [*rows, _forward(network, median)]
 
 
-def _made_up(network, path: Path) -> None:  # type: ignore[no-untyped-def]
+def _command(cfg: str, weights: Path, folder: Path, median: Median) -> list[str]:
+    """The command without proofs, against a process that only imports torch, reads and writes."""
+    root, out = Path(__file__).resolve().parent.parent, folder / "command"
+    words = ["--cfg", cfg, "--weights", str(weights), "--out", str(out), "--name", "it"]
+    prune = [str(root / "tools" / "prune.py"), *words, "--verify", "none", "--runs", "0"]
+    bare = ["-c", BARE, str(weights), str(out / "it.weights"), str(folder / "bare.weights")]
+
+    def process(arguments: list[str]) -> Callable[[], object]:
+        command = [sys.executable, *arguments]
+        return lambda: subprocess.run(command, check=True, capture_output=True)
+
+    seconds = median("whole command", process(prune))
+    least = median("torch, reading, writing", process(bare))
+    target = "1.4 × torch, reading, writing"
+    return ["whole command, normal", _ms(seconds), _ms(least), f"{seconds / least:.2f}", target]
+
+
+def _write_random(network, path: Path) -> None:  # type: ignore[no-untyped-def]
     """Numbers of the right size; what they are doesn't matter here."""
     import torch
 
@@ -169,7 +200,7 @@ def _made_up(network, path: Path) -> None:  # type: ignore[no-untyped-def]
     save_weights(network, path)
 
 
-def _whole(cfg: str, weights: Path, folder: Path, strategy: str) -> tuple[float, float]:
+def _whole_prune(cfg: str, weights: Path, folder: Path, strategy: str) -> tuple[float, float]:
     root = str(Path(__file__).resolve().parent.parent)
     command = [sys.executable, "-c", WHOLE, root, cfg, str(weights), str(folder), strategy]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -181,7 +212,7 @@ def _whole(cfg: str, weights: Path, folder: Path, strategy: str) -> tuple[float,
     return seconds, peak
 
 
-def _forward(network, median: Callable[[str, Callable[[], object]], float]) -> list[str]:  # type: ignore[no-untyped-def]
+def _forward(network, median: Median) -> list[str]:  # type: ignore[no-untyped-def]
     import torch
 
     from yolo.models.randomize import noise_image

@@ -103,20 +103,20 @@ def main() -> int:
     interrupted = False
     try:
         request = _request(args)
-        keys, known = request.keys(), load(files["json"])
+        keys, outcomes = request.keys(), load(files["json"])
         try:
-            for outcome in compared(request, known, steps):
-                known[outcome.key] = outcome
-                write_file(files["json"], dump(known, keys.values()).encode())
+            for outcome in compared(request, outcomes, steps):
+                outcomes[outcome.key] = outcome
+                write_file(files["json"], dump(outcomes, keys.values()).encode())
         except KeyboardInterrupt:
             interrupted = True
-        comparison = Comparison.of(keys, known)
+        comparison = Comparison.of(keys, outcomes)
         if comparison is None:  # interrupted before anything was made
             raise KeyboardInterrupt
         steps("drawing")
         _write(comparison, files, args)
         best = {outcome.key for outcome in comparison.best.values()}
-        write_file(files["json"], dump(known, keys.values(), best).encode())
+        write_file(files["json"], dump(outcomes, keys.values(), best).encode())
     finally:
         steps.close()
     print(comparison.tables())
@@ -124,8 +124,8 @@ def main() -> int:
         print(f"Best for {target}: {_command(request, outcome)}")
     print(f"Written: {Path(args.out) / 'compare'}.json, .csv and .png")
     if interrupted:
-        made = len(comparison.outcomes)
-        print(f"Interrupted: {made} of {len(keys) - 1} cuts are made; the same command goes on.")
+        count = len(comparison.outcomes)
+        print(f"Interrupted: {count} of {len(keys) - 1} cuts are made; the same command goes on.")
     return INTERRUPTED if interrupted else 0
 
 
@@ -167,12 +167,12 @@ def _command(request: Request, outcome: Outcome) -> str:
 
     inputs, combination = request.inputs, outcome.combination
     assert combination
-    given = {"cfg": inputs.cfg, "weights": inputs.weights, **asdict(combination)}
+    options = {"cfg": inputs.cfg, "weights": inputs.weights, **asdict(combination)}
     if needs_images(request.specs()[combination]):
-        given["calibrate"] = inputs.calibrate
+        options["calibrate"] = inputs.calibrate
         if inputs.calibration_images != CALIBRATION_IMAGES:
-            given["calibration-images"] = str(inputs.calibration_images)
-    words = [word for name, value in given.items() if value for word in (f"--{name}", value)]
+            options["calibration-images"] = str(inputs.calibration_images)
+    words = [word for name, value in options.items() if value for word in (f"--{name}", value)]
     return f"{program('prune')} {shlex.join(words)}"
 
 

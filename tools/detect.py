@@ -13,16 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.command import Parser, check_outputs, run
+from common.command import Parser, check_outputs, listed, run
 
 from yolo.errors import DarknetError
+from yolo.inference.engines import RUNNERS, open_runner
 
 if TYPE_CHECKING:
     from yolo.datasets.images import Pixels
     from yolo.inference.detector import Detector
+    from yolo.inference.runner import Runner
     from yolo.inference.sources import Source
 
-ENGINES = ("torch", "opencv")
 WRITTEN = (".jpg", ".jpeg", ".png")  # the kinds of pictures that keep their kind
 
 
@@ -39,12 +40,12 @@ def arguments() -> argparse.Namespace:
         help="a picture, a video, a folder of them, a .txt list, or the number of a camera",
     )
     model = parser.add_argument_group("model")
-    model.add_argument("--cfg", help="the network; a .pt file brings its own")
-    model.add_argument("--weights", required=True, help=".weights or .pt")
+    model.add_argument("--cfg", help="the network; .pt and .onnx files bring their own")
+    model.add_argument("--weights", required=True, help=".weights, .pt or .onnx")
     names = model.add_mutually_exclusive_group()
     names.add_argument("--names", metavar="FILE", help="the names of the classes, one a line")
     names.add_argument("--data", metavar="FILE", help="a .data or .yaml file that has them")
-    model.add_argument("--engine", choices=ENGINES, default="torch", help="what computes")
+    model.add_argument("--engine", choices=RUNNERS, help=f"what computes: {listed(RUNNERS)}")
     model.add_argument("--device", help="cpu, cuda, cuda:1 …; default: a GPU if there is one")
     rules = parser.add_argument_group("rules")
     rules.add_argument("--thresh", type=float, default=0.25, metavar="T", help="least confidence")
@@ -112,11 +113,11 @@ class Work:
 
     def output(self, source: Source) -> Path:
         """Where the result of a source goes: beside those of the same name, not over them."""
-        given = Path(f"camera{source.path}" if source.is_camera else source.path)
-        kind = given.suffix.lower() if given.suffix.lower() in WRITTEN else ".jpg"
+        name = Path(f"camera{source.path}" if source.is_camera else source.path)
+        kind = name.suffix.lower() if name.suffix.lower() in WRITTEN else ".jpg"
         kind = ".mp4" if source.is_video else kind
-        numbered = (f"{given.stem}-{n}" for n in itertools.count(2))
-        stems = itertools.chain([given.stem], numbered)
+        numbered = (f"{name.stem}-{n}" for n in itertools.count(2))
+        stems = itertools.chain([name.stem], numbered)
         paths = (Path(self.args.out) / f"{stem}{kind}" for stem in stems)
         path = next(path for path in paths if path not in self.outputs)
         check_outputs([path], [source.path])
@@ -128,12 +129,12 @@ class Work:
         from yolo.inference.detector import described
         from yolo.inference.drawing import draw
 
-        found = self.detector(image)
+        detections = self.detector(image)
         height, width = image.shape[:2]
-        objects = described(found, self.names, width, height)
-        place = {"file": source.path, "frame": frame, "width": width, "height": height}
-        self.entries.append(place | {"objects": objects})
-        return draw(image if image.shape[2] == 3 else image.repeat(3, 2), found, self.names)
+        objects = described(detections, self.names, width, height)
+        entry = {"file": source.path, "frame": frame, "width": width, "height": height}
+        self.entries.append(entry | {"objects": objects})
+        return draw(image if image.shape[2] == 3 else image.repeat(3, 2), detections, self.names)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -146,44 +147,24 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _work(args: argparse.Namespace) -> Work:
-    from yolo.device import choose_device
-    from yolo.inference.detections import box_classes
     from yolo.inference.detector import Detector
-    from yolo.models.load import load_model
 
-    network, _ = load_model(args.cfg, args.weights)
-    names = _names(args, box_classes(network), network.cfg.path)
-    forward = None
-    if args.engine == "opencv":
-        from yolo.inference.opencv import OpenCVNetwork
-
-        forward = OpenCVNetwork(network)
-    else:
-        network.to(choose_device(args.device))
-    detector = Detector(
-        network,
-        thresh=args.thresh,
-        nms_thresh=args.nms,
-        letterbox=args.letterbox,
-        forward=forward,
-    )
+    runner = open_runner(args.cfg, args.weights, args.engine, args.device)
+    names = _names(args, runner)
+    detector = Detector(runner, thresh=args.thresh, nms_thresh=args.nms, letterbox=args.letterbox)
     return Work(args, detector, names)
 
 
-def _names(args: argparse.Namespace, classes: int, cfg: str) -> tuple[str, ...]:
-    from yolo.datasets import sources
-    from yolo.datasets.lists import read_lines
+def _names(args: argparse.Namespace, runner: Runner) -> tuple[str, ...]:
+    from yolo.datasets.names import class_names
+    from yolo.detections import box_classes
 
-    if not args.data and not args.names:
-        return tuple(f"class {number}" for number in range(classes))
-    if args.data:
-        names = sources.load(args.data).names
-    else:
-        names = tuple(line for _, line in read_lines(args.names, "names"))
-    if len(names) != classes:
-        where = args.data or args.names
-        raise DarknetError(f"{cfg}: has {classes} classes, but {where} names {len(names)}")
-    return names
+    classes, path = box_classes(runner.network), runner.network.cfg.path
+    named = class_names(args.data, args.names) or runner.names
+    if named and len(named) != classes:
+        where = args.data or args.names or path
+        raise DarknetError(f"{path}: has {classes} classes, but {where} names {len(named)}")
+    return named or tuple(f"class {number}" for number in range(classes))
 
 
 def _picture(work: Work, source: Source) -> str:
@@ -200,7 +181,7 @@ def _picture(work: Work, source: Source) -> str:
     passed = 1000 * (time.perf_counter() - started)
     _, content = cv2.imencode(output.suffix, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
     write_file(output, content.tobytes())
-    counts = Counter(found["name"] for found in work.entries[-1]["objects"])
+    counts = Counter(detection["name"] for detection in work.entries[-1]["objects"])
     words = ", ".join(f"{name} ×{count}" for name, count in counts.items()) or "nothing"
     return f"{source.path}: {words} ({passed:.0f} ms) → {output}"
 

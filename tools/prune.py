@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from common.command import Parser, Steps, check_outputs, listed, run
 from common.document import add_document_arguments, check_document, comparison_of, document
 from common.gradual import add_step_arguments, finetuning_of, prune_in_steps
+from common.onnx_files import proven_files, with_names
 from common.spec import (
     add_image_arguments,
     add_model_arguments,
@@ -22,12 +23,14 @@ from common.spec import (
 
 from pruning.registry import ENGINES, PROOFS
 from yolo.errors import DarknetError
+from yolo.export.formats import FORMATS
 
 if TYPE_CHECKING:
     from pruning.proof.verify import Proofs
-    from pruning.run.comparison import Comparison
     from pruning.run.prune import Result
-    from pruning.session import Inputs
+    from yolo.files import Writer
+
+    Exported = tuple[list[tuple[Path, Writer]], str]
 
 EVERYDAY = {
     "cfg": "the network",
@@ -42,6 +45,7 @@ EVERYDAY = {
     "steps": "cut and fine-tune N times in turns, for --finetune-epochs each",
     "finetune_epochs": "epochs after each cut; default: 10",
     "plan": "apply a saved plan instead",
+    "export": "write an .onnx file, too: what onnxruntime, OpenCV 5 and TensorRT read",
     "save_plan": "write the plan, to look at it or change it",
     "dry_run": "show the plan, write no model",
     "darknet": "prove with this Darknet library or program, too",
@@ -53,7 +57,7 @@ EVERYDAY = {
 
 
 def parser() -> Parser:
-    made = Parser(
+    result = Parser(
         description=__doc__,
         everyday=EVERYDAY,
         example="python tools/prune.py --cfg my.cfg --weights my.weights --strategy shortcut\n"
@@ -61,10 +65,10 @@ def parser() -> Parser:
         epilog="Exit codes: 0 done, 1 a proof failed, 2 wrong input, 130 interrupted. Sections are "
         "counted as Darknet does: the first behind [net] is 0; tools/info.py lists them.",
     )
-    add_model_arguments(made)
-    add_spec_arguments(made)
-    add_image_arguments(made.add_argument_group("images"))
-    checks = made.add_argument_group("proofs and latencies")
+    add_model_arguments(result)
+    add_spec_arguments(result)
+    add_image_arguments(result.add_argument_group("images"))
+    checks = result.add_argument_group("proofs and latencies")
     checks.add_argument(
         "--verify",
         metavar="LIST",
@@ -82,9 +86,9 @@ def parser() -> Parser:
         help="latencies of sections on this machine, for --target ms=…: used and added to; "
         "default: darknet-pruning/latencies.json in ~/.cache",
     )
-    add_step_arguments(made)
-    _add_outputs(made.add_argument_group("output"))
-    return made
+    add_step_arguments(result)
+    _add_outputs(result.add_argument_group("output"))
+    return result
 
 
 def _add_outputs(out: argparse._ArgumentGroup) -> None:
@@ -94,6 +98,11 @@ def _add_outputs(out: argparse._ArgumentGroup) -> None:
         metavar="STEM",
         help="of the files; default: CFG-STRATEGY and the amount, with what ranks where that is "
         "given",
+    )
+    out.add_argument(
+        "--export",
+        choices=[name for name, entry in FORMATS.items() if entry.has_options],
+        help="write the result in this format, too, and prove it; export.py has more options",
     )
     out.add_argument("--save-plan", metavar="FILE", help="write the plan")
     out.add_argument("--json", metavar="FILE", help="write the report there, too")
@@ -115,6 +124,9 @@ def main() -> int:
     verify = _names(args.verify)
     spec = spec_of(args)
     finetuning = finetuning_of(args)
+    if args.export and (finetuning or args.dry_run):
+        other = "--steps" if finetuning else "--dry-run"
+        raise DarknetError(f"--export {args.export} has no effect with {other}: use export.py")
     steps = Steps()
     steps("starting")
     folder, stem = Path(args.out), args.name or stem_of(args, spec)
@@ -122,6 +134,7 @@ def main() -> int:
         return prune_in_steps(args, spec, _proofs(args, verify), finetuning, stem, steps)
     outputs = _outputs(args, folder, stem)
     from pruning.run.prune import prune
+    from yolo.files import content_writer, write_files
 
     try:
         proofs = _proofs(args, () if args.dry_run else verify)
@@ -129,11 +142,32 @@ def main() -> int:
         inputs = inputs_of(args)
         comparison = comparison_of(args, inputs)
         result = prune(inputs, spec, proofs, runs, steps)
-        _write(result, inputs, outputs, args, folder / stem, comparison)
+        exported, proof = _exported(result, args, folder / stem, steps)
+        writers = [] if args.dry_run else [*result.writers(folder, stem), *exported]
+        extra = _extra(result, outputs, args, folder, stem)
+        if args.report:
+            made = document(result, inputs, args, folder / stem, writers, comparison, proof)
+            extra[outputs["document"]] = made
+        write_files([*writers, *((path, content_writer(text)) for path, text in extra.items())])
     finally:
         steps.close()
     _print(result, args, folder / stem)
+    if proof:
+        print(proof)
     return 0
+
+
+def _exported(result: Result, args: argparse.Namespace, stem: Path, steps: Steps) -> Exported:
+    """The file of --export beside the result, and a sentence on its proof."""
+    if not args.export:
+        return [], ""
+    from yolo.export.options import OnnxOptions
+
+    steps(f"exporting {args.export}")
+    format, network = FORMATS[args.export], result.cut.network
+    options = with_names(OnnxOptions(), network, args.data, None)
+    target = stem.with_name(stem.name + format.suffix)
+    return proven_files(format, network, result.header, target, options, args.calibrate)
 
 
 def _print(result: Result, args: argparse.Namespace, stem: Path) -> None:
@@ -145,7 +179,8 @@ def _print(result: Result, args: argparse.Namespace, stem: Path) -> None:
     if args.dry_run:
         print("Dry run: no model is written.")
     else:
-        print(f"Written: {stem}.cfg, .weights and .json")
+        more = f", {FORMATS[args.export].suffix}" if args.export else ""
+        print(f"Written: {stem}.cfg, .weights{more} and .json")
     if args.report:
         print(f"Report: {args.report}")
 
@@ -163,50 +198,40 @@ def _outputs(args: argparse.Namespace, folder: Path, stem: str) -> dict[str, Pat
 
     extra = {"plan": args.save_plan, "report": None if args.dry_run else args.json}
     extra["document"] = args.report
-    found = {kind: Path(path) for kind, path in extra.items() if path}
+    outputs = {kind: Path(path) for kind, path in extra.items() if path}
     if args.figures:
-        found["channels"] = Path(args.figures) / f"{stem}-channels.png"
-        found["scores"] = Path(args.figures) / f"{stem}-scores.png"
+        outputs["channels"] = Path(args.figures) / f"{stem}-channels.png"
+        outputs["scores"] = Path(args.figures) / f"{stem}-scores.png"
         if args.runs and not args.dry_run:
-            found["latency"] = Path(args.figures) / f"{stem}-latency.png"
+            outputs["latency"] = Path(args.figures) / f"{stem}-latency.png"
     kinds = () if args.dry_run else ("cfg", "weights", "json")
+    if args.export:
+        outputs["export"] = folder / f"{stem}{FORMATS[args.export].suffix}"
     result = [folder / f"{stem}.{kind}" for kind in kinds]
     if args.scan:
         check_writable(Path(args.scan))
-        found["scan"] = Path(args.scan).with_suffix(".png")
+        outputs["scan"] = Path(args.scan).with_suffix(".png")
     kept = [Path(path) for path in (args.latencies, args.scan) if path]
     inputs = [args.cfg, args.weights, args.plan, args.data, args.comparison]
-    check_outputs([*result, *found.values(), *kept], inputs)
-    return found
+    check_outputs([*result, *outputs.values(), *kept], inputs)
+    return outputs
 
 
-def _write(
-    result: Result,
-    inputs: Inputs,
-    outputs: dict[str, Path],
-    args: argparse.Namespace,
-    path: Path,
-    comparison: Comparison | None,
-) -> None:
-    """Write the model, unless it is a dry run, and all that was asked for beside it.
-
-    The files of the model are `path` with other suffixes.
-    """
+def _extra(
+    result: Result, outputs: dict[str, Path], args: argparse.Namespace, folder: Path, stem: str
+) -> dict[Path, bytes]:
+    """The files that were asked for beside the model, but for a document."""
     from pruning.run.prune import result_files
-    from yolo.files import content_writer, write_files
 
-    folder, stem = path.parent, path.name
-    writers = [] if args.dry_run else result.writers(folder, stem)
-    made: dict[str, Callable[[], bytes]] = {
+    makers: dict[str, Callable[[], bytes]] = {
         "plan": lambda: result.cut.plan.to_json().encode(),
         "report": lambda: result.report.to_json(result_files(folder, stem)).encode(),
-        "document": lambda: document(result, inputs, args, path, writers, comparison),
         **(_pictures(result, args) if args.figures or args.scan else {}),
     }
-    contents = {path: made[kind]() for kind, path in outputs.items() if kind in made}
+    contents = {path: makers[kind]() for kind, path in outputs.items() if kind in makers}
     if args.figures:
         contents |= _histograms(result, Path(args.figures), stem)
-    write_files([*writers, *((path, content_writer(made)) for path, made in contents.items())])
+    return contents
 
 
 def _pictures(result: Result, args: argparse.Namespace) -> dict[str, Callable[[], bytes]]:
@@ -217,16 +242,16 @@ def _pictures(result: Result, args: argparse.Namespace) -> dict[str, Callable[[]
 
     cut, report = result.cut, result.report
     ranked, scan = cut.ranked, Scan.load(Path(args.scan)) if args.scan else None
-    found: dict[str, Callable[[], bytes]] = {
+    pictures: dict[str, Callable[[], bytes]] = {
         "channels": lambda: png(figures.kept_channels(cut.shortened, report)),
         "latency": lambda: png(figures.section_latencies(report)),
     }
     if ranked and ranked.drawable:
-        found["scores"] = lambda: png(figures.ranked_scores(ranked, cut.fold, report))
+        pictures["scores"] = lambda: png(figures.ranked_scores(ranked, cut.fold, report))
     if scan:
         title = Path(args.cfg or args.weights).stem
-        found["scan"] = lambda: png(figures.sensitivities(scan, title))
-    return found
+        pictures["scan"] = lambda: png(figures.sensitivities(scan, title))
+    return pictures
 
 
 def _histograms(result: Result, folder: Path, stem: str) -> dict[Path, bytes]:
@@ -238,10 +263,10 @@ def _histograms(result: Result, folder: Path, stem: str) -> dict[Path, bytes]:
     from yolo.figures import png
 
     drawn = posterior.panels()
-    found = {folder / f"{stem}-groups.png": png(overview(drawn))}
+    pages = {folder / f"{stem}-groups.png": png(overview(drawn))}
     for index, (title, values, threshold) in zip(posterior.log_alphas, drawn, strict=True):
-        found[folder / f"{stem}-groups-{index}.png"] = png(histogram(values, threshold, title))
-    return found
+        pages[folder / f"{stem}-groups-{index}.png"] = png(histogram(values, threshold, title))
+    return pages
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

@@ -8,15 +8,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.command import Parser, check_outputs, run, size
+from common.command import Parser, check_outputs, listed, run, size
 
 from yolo.errors import DarknetError
 from yolo.evaluation.results import POINTS
+from yolo.inference.engines import RUNNERS, open_runner
 
 if TYPE_CHECKING:
     from yolo.datasets.evaluation import EvaluationLoader
     from yolo.evaluation.results import Evaluation
-    from yolo.network import Network
+    from yolo.inference.runner import Runner
 
 
 def arguments() -> argparse.Namespace:
@@ -26,9 +27,10 @@ def arguments() -> argparse.Namespace:
         "decode JPEG files a little differently, which moves mAP by up to 0.003.",
     )
     model = parser.add_argument_group("model")
-    model.add_argument("--cfg", help="the network; a .pt file brings its own")
-    model.add_argument("--weights", required=True, help=".weights or .pt")
+    model.add_argument("--cfg", help="the network; .pt and .onnx files bring their own")
+    model.add_argument("--weights", required=True, help=".weights, .pt or .onnx")
     model.add_argument("--size", type=size, metavar="WxH", help="of the input; default: [net]'s")
+    model.add_argument("--engine", choices=RUNNERS, help=f"what computes: {listed(RUNNERS)}")
     model.add_argument("--device", help="cpu, cuda, cuda:1 …; default: a GPU if there is one")
     data = parser.add_argument_group("data")
     data.add_argument("--data", required=True, help="the images: a .data or .yaml file")
@@ -69,23 +71,22 @@ def main() -> int:
     if args.json:
         check_outputs([Path(args.json)], [args.cfg, args.weights, args.data])
     from yolo.datasets import sources
-    from yolo.device import choose_device
     from yolo.evaluation.evaluate import check_classes
     from yolo.evaluation.loader import evaluation_loader
     from yolo.files import write_file
 
-    device = choose_device(args.device)
-    network, data = _network(args), sources.load(args.data)
+    runner = open_runner(args.cfg, args.weights, args.engine, args.device, args.size)
+    network, data = runner.network, sources.load(args.data)
     check_classes(network, data)
     loader = evaluation_loader(
         data, network.cfg, args.split, args.batch, args.workers, args.letterbox
     )
-    found = _evaluate(args, network.to(device), loader)
+    evaluation = _evaluate(args, runner, loader)
     if args.json:
         content = {key: getattr(args, key) for key in ("cfg", "weights", "data", "split")}
-        content |= found.to_json() | {"skipped": loader.skipped}
+        content |= evaluation.to_json() | {"skipped": loader.skipped}
         write_file(args.json, (json.dumps(content, indent=2) + "\n").encode())
-    print(found.table())
+    print(evaluation.table())
     for _, reason in loader.skipped:
         print(f"Left out: {reason}")
     return 0
@@ -101,14 +102,7 @@ def _check(args: argparse.Namespace) -> None:
             raise DarknetError(f"--{name} {getattr(args, name)}: expected at least {least}")
 
 
-def _network(args: argparse.Namespace) -> Network:
-    from yolo.models.load import load_model
-
-    network, _ = load_model(args.cfg, args.weights)
-    return network.resized(*args.size) if args.size else network
-
-
-def _evaluate(args: argparse.Namespace, network: Network, loader: EvaluationLoader) -> Evaluation:
+def _evaluate(args: argparse.Namespace, runner: Runner, loader: EvaluationLoader) -> Evaluation:
     from tqdm import tqdm
 
     from yolo.evaluation.evaluate import evaluate
@@ -117,8 +111,9 @@ def _evaluate(args: argparse.Namespace, network: Network, loader: EvaluationLoad
         total=len(loader.items), unit=" images", leave=False, disable=not sys.stderr.isatty()
     ) as bar:
         return evaluate(
-            network,
+            runner.network,
             loader,
+            runner=runner,
             iou_thresh=args.iou_thresh,
             points=args.points,
             conf_thresh=args.conf_thresh,

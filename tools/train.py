@@ -9,8 +9,8 @@ from yolo.errors import DarknetError
 
 
 def main() -> int:
-    asked = parser()
-    args = asked.parse_args()
+    train_parser = parser()
+    args = train_parser.parse_args()
     from yolo.models.checkpoint import is_checkpoint, load_checkpoint
 
     brings_cfg = args.weights is not None and is_checkpoint(args.weights)
@@ -19,11 +19,11 @@ def main() -> int:
     checkpoint = None
     if args.resume:
         checkpoint = load_checkpoint(args.resume)
-        args = resumed(asked, args, checkpoint)
+        args = resumed(train_parser, args, checkpoint)
     check(args)
     from common.training import prepare, train
 
-    from yolo.device import choose_device
+    from yolo.models.device import choose_device
     from yolo.training.ranks import Ranks
 
     ranks = Ranks.of_environment()

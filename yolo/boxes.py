@@ -5,6 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+# of an image in a network's input: x, y of the corner and width, height, relative to the input
+Placement = tuple[float, float, float, float]
+WHOLE: Placement = (0.0, 0.0, 1.0, 1.0)
 KINDS = ("iou", "giou", "diou", "ciou")
 
 
@@ -47,6 +50,12 @@ def overlaps(boxes: Tensor, thresh: float) -> Tensor:
     area = boxes[..., 2] * boxes[..., 3] * thresh
     union = (area[..., :, None] + area[..., None, :]).sub_(shared, alpha=thresh)
     return (shared > union).triu_(1)
+
+
+def corners(boxes: Tensor) -> Tensor:
+    """Centre x, y, width, height → x1, y1, x2, y2: (…, 4)."""
+    centres, halves = boxes[..., :2], boxes[..., 2:] / 2
+    return torch.cat((centres - halves, centres + halves), -1)
 
 
 def _edges(boxes: Tensor, axis: int) -> tuple[Tensor, Tensor]:

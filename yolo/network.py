@@ -82,11 +82,11 @@ class Network(nn.Module):
     @property
     def head_inputs(self) -> list[int]:
         """The sections whose outputs enter the heads: those that a cut must not change."""
-        found: list[int] = []
+        indices: list[int] = []
         for i in self.heads:
             layer = self.layers[i]
-            found += layer.sources if layer.is_head else (i,)
-        return [i for i in dict.fromkeys(found) if i != IMAGE]
+            indices += layer.sources if layer.is_head else (i,)
+        return [i for i in dict.fromkeys(indices) if i != IMAGE]
 
     def forward(self, x: Tensor, collect: Iterable[int] | None = None) -> dict[int, Tensor]:
         """(N, C, H, W) in [0, 1] → the outputs of the sections in `collect`, by default the heads'.
@@ -95,13 +95,13 @@ class Network(nn.Module):
         outputs are freed as soon as nothing needs them.
         """
         wanted = set(self.heads if collect is None else collect)
-        found: dict[int, Tensor] = {}
+        outputs: dict[int, Tensor] = {}
         for i, output in self.walk(x, lambda layer, inputs: layer(*inputs)):
             if i in wanted:
-                found[i] = output
-                if len(found) == len(wanted):
+                outputs[i] = output
+                if len(outputs) == len(wanted):
                     break
-        return found
+        return outputs
 
     def walk(self, x: Tensor, visit: Visit) -> Iterator[tuple[int, Tensor]]:
         """Index and output of every section in order, for x (N, C, H, W) in [0, 1].
@@ -148,8 +148,8 @@ class Network(nn.Module):
 
     def means(self) -> State:
         """The tensors of the plain network."""
-        found = ((i, layer.means()) for i, layer in enumerate(self.layers))
-        return {i: tensors for i, tensors in found if tensors}
+        means = ((i, layer.means()) for i, layer in enumerate(self.layers))
+        return {i: tensors for i, tensors in means if tensors}
 
     def fused(self) -> Network:
         """A copy for inference: plain, with each BatchNorm folded into the weights before it.

@@ -86,9 +86,9 @@ def _greedy(overlap: Tensor, living: Tensor) -> Tensor:
 
 def _kept_of_pairs(confidences: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """`kept` from the pairs (a, b) of boxes that overlap, pass by pass as in _greedy."""
-    one, other = confidences[a], confidences[b]
-    pair, column = ((one > 0) & (other > 0)).nonzero(as_tuple=True)
-    a_first = one[pair, column] >= other[pair, column]
+    confidence_a, confidence_b = confidences[a], confidences[b]
+    pair, column = ((confidence_a > 0) & (confidence_b > 0)).nonzero(as_tuple=True)
+    a_first = confidence_a[pair, column] >= confidence_b[pair, column]
     a, b = a[pair], b[pair]
     classes = confidences.shape[1]
     better = torch.where(a_first, a, b) * classes + column

@@ -36,16 +36,16 @@ def read_record(
     """
     try:
         data = json.loads(read_bytes(path, kind, error))
-        found = data.get("kind"), data.get("schema")
+        header = data.get("kind"), data.get("schema")
     except WRONG as wrong:
         raise error(f"{path}: is not a {kind}; use another file name, or remove it") from wrong
-    if found == (None, None) and UNNAMED & data.keys():
+    if header == (None, None) and UNNAMED & data.keys():
         raise error(f"{path}: is a {kind} of an older version; remove it and make it again")
-    if found[0] != kind:
+    if header[0] != kind:
         raise error(f"{path}: is not a {kind}; use another file name, or remove it")
-    if found[1] != schema:
+    if header[1] != schema:
         raise error(
-            f"{path}: is a {kind} of schema {found[1]}, this version reads {schema}; make it again"
+            f"{path}: is a {kind} of schema {header[1]}, this version reads {schema}; make it again"
         )
     try:
         return parse(data)

@@ -28,7 +28,7 @@ E = TypeVar("E", bound=Entry)
 
 def registry(*entries: E) -> dict[str, E]:
     """Entries by their names; raises ValueError where two have the same."""
-    found = {entry.name: entry for entry in entries}
-    if len(found) < len(entries):
+    by_name = {entry.name: entry for entry in entries}
+    if len(by_name) < len(entries):
         raise ValueError("two entries have the same name")
-    return found
+    return by_name

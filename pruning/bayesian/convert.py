@@ -37,15 +37,15 @@ def with_posteriors(cfg: Cfg, prior: str = "gnj", spare: Collection[int] = ()) -
         if type(layer) is Connected
         or (type(layer) is Convolutional and not graph.reason(i) and not layer.owner)
     ]
-    found = {
+    layers = {
         layer.section.index: layer
         for layer in fading
         if layer.section.index not in (*spare, *shared)
     }
-    if not found:
+    if not layers:
         raise PlanError(f"{cfg.path}: no section that could become Bayesian")
-    types = {i: f"bayesian_{layer.section.type}" for i, layer in found.items()}
-    return cfg.retyped(types).edited({i: _keys(layer, prior) for i, layer in found.items()})
+    types = {i: f"bayesian_{layer.section.type}" for i, layer in layers.items()}
+    return cfg.retyped(types).edited({i: _keys(layer, prior) for i, layer in layers.items()})
 
 
 def _keys(layer: Layer, prior: str) -> dict[str, object]:

@@ -32,16 +32,16 @@ def log_alphas_of(network: Network) -> LogAlphas:
 
     Raises PlanError where no section is Bayesian, or a number is not finite.
     """
-    found = {}
+    log_alphas = {}
     for index, layer in bayesian_layers(network.layers).items():
-        found[index] = layer.log_alpha().double().cpu().numpy()
-        if not np.isfinite(found[index]).all():
+        log_alphas[index] = layer.log_alpha().double().cpu().numpy()
+        if not np.isfinite(log_alphas[index]).all():
             raise PlanError(str(layer.section.error("the posterior of its groups is not finite")))
-    if not found:
+    if not log_alphas:
         raise PlanError(
             f"{network.cfg.path}: has no Bayesian section; tools/convert.py bayesian makes them"
         )
-    return found
+    return log_alphas
 
 
 @dataclass(frozen=True)
@@ -116,11 +116,11 @@ def drop(
     """Silence the groups at or above the thresholds; returns the channel groups that live.
 
     A channel goes where all that makes it drops it, or all that uses it: a [bayesian_connected]
-    drops a channel when it drops all of its places. Every family keeps the best of its channels,
+    drops a channel when it drops all of its positions. Every family keeps the best of its channels,
     and equally many in each of its parts. `graph` is that of the network or of its plain form.
 
     The limits' `spare`, `only` and `keep_min` mean output channels, as for any strategy; what
-    can't be cut, such as the places of the image, counts as the section's that could silence it.
+    can't be cut, such as the positions of the image, counts as the section's that could silence it.
     Raises PlanError where they name a section that has nothing to cut.
     """
     margins = {i: values - thresholds[i].value for i, values in log_alphas.items()}
@@ -134,10 +134,10 @@ def drop(
         named = i not in limits.spare and (limits.only is None or i in limits.only)
         own = (margins[i] >= 0) & np.where(graph.pinned[ids], named, allowed[ids])
         # a channel that the family needs speaks again, whoever dropped it
-        gone = own & ~(dead & alive)[ids]
+        dropped = own & ~(dead & alive)[ids]
         if isinstance(layer, BayesianConvolutional):
-            gone |= ~alive[ids]
-        layer.dropped = torch.from_numpy(gone).to(layer.log_alpha().device)
+            dropped |= ~alive[ids]
+        layer.dropped = torch.from_numpy(dropped).to(layer.log_alpha().device)
     return alive
 
 
@@ -146,7 +146,7 @@ def posteriors(network: Network, graph: ChannelGraph, alive: Mask) -> list[Poste
 
     Weights of plain sections have no variance.
     """
-    found = []
+    result = []
     for i, layer in enumerate(network.layers):
         if not isinstance(rule_of(layer), Weighted) or layer.owner:
             continue
@@ -156,19 +156,19 @@ def posteriors(network: Network, graph: ChannelGraph, alive: Mask) -> list[Poste
             mean, variance = layer.moments()
         living = _living(graph, layer, i, alive).to(mean.device)
         numbers = sum(t.numel() for t in layer.means().values()) - weights.numel()
-        left, spread = compacted(mean * living, variance * living)
-        found.append(
+        nonzero, spread = compacted(mean * living, variance * living)
+        result.append(
             Posterior(
                 index=i,
                 section_type=layer.section.type,
-                mean=left,
+                mean=nonzero,
                 variance=spread,
                 before=weights.numel(),
                 extra_before=numbers,
                 extra_after=round(numbers * alive[graph.outputs[i]].mean()),
             )
         )
-    return found
+    return result
 
 
 def _made(graph: ChannelGraph, network: Network, margins: LogAlphas) -> NDArray[np.float64]:
@@ -211,9 +211,9 @@ def _allowed(graph: ChannelGraph, limits: Limits) -> Mask:
 def _revive(family: Family, alive: Mask, margin: NDArray[np.float64], least: int) -> None:
     """Let every part keep as many of a family's groups as the others, and `least` channels."""
     floor = min(-(-max(least, 1) // family.unit), family.slots)
-    wanted = max(int(alive[family.groups].sum(1).max()), floor)
+    count = max(int(alive[family.groups].sum(1).max()), floor)
     for part in family.groups:
-        missing = wanted - int(alive[part].sum())
+        missing = count - int(alive[part].sum())
         silent = part[~alive[part]]
         alive[silent[np.argsort(margin[silent], kind="stable")[:missing]]] = True
 

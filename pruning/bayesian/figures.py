@@ -48,16 +48,16 @@ def overview(panels: Sequence[Panel], label: str = LABEL) -> Figure:
     columns = min(len(panels), 3 if len(panels) <= 9 else 4)
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(1 + 3 * columns, 1.2 + 1.9 * rows), layout="constrained")
-    places = list(figure.subplots(rows, columns, squeeze=False).flat)
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     edges = np.histogram_bin_edges(np.concatenate([values for _, values, _ in panels]), 2 * BINS)
-    for axes, (title, values, threshold) in zip(places, panels, strict=False):
+    for axes, (title, values, threshold) in zip(grid, panels, strict=False):
         _draw(axes, values, threshold, edges)
         dropped = np.count_nonzero(values >= threshold.value)
         axes.set_title(f"{title}\n{dropped} of {len(values)} dropped", loc="left", fontsize=9)
         axes.tick_params(labelsize=8)
         margin = (edges[-1] - edges[0]) / 40
         axes.set_xlim(edges[0] - margin, edges[-1] + margin)
-    for axes in places[len(panels) :]:
+    for axes in grid[len(panels) :]:
         axes.remove()
     figure.supxlabel(label, fontsize="medium")
     figure.supylabel("groups", fontsize="medium")

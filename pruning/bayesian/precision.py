@@ -112,9 +112,9 @@ class Compression:
             "rates": {
                 name: {
                     kind: value if math.isfinite(value) else None
-                    for kind, value in asdict(found).items()
+                    for kind, value in asdict(numbers).items()
                 }
-                for name, found in rates.items()
+                for name, numbers in rates.items()
             },
         }
 
@@ -132,7 +132,7 @@ class Compression:
             ("with reduced precision (fast prediction)", "fast"),
             ("with entropy coding, too (maximum)", "maximum"),
         ):
-            pair = (getattr(found, kind) for found in (self.weights, self.parameters))
+            pair = (getattr(rates, kind) for rates in (self.weights, self.parameters))
             rows.append([name, *(f"{value:.1f}" for value in pair)])
         return table(rows, "compression", numbers=(1, 2))
 
@@ -217,24 +217,26 @@ def compression(posteriors: Sequence[Posterior]) -> Compression:
     for posterior in posteriors:
         _check(posterior)
     significands = [significand_bits(posterior.variance) for posterior in posteriors]
-    found = [histogram(p.mean, bits) for p, bits in zip(posteriors, significands, strict=True)]
-    exponent = exponent_bits([values for values, _ in found])
+    histograms = [histogram(p.mean, bits) for p, bits in zip(posteriors, significands, strict=True)]
+    exponent = exponent_bits([values for values, _ in histograms])
     layers = []
-    for posterior, significand, (_, counts) in zip(posteriors, significands, found, strict=True):
-        left = posterior.mean.numel()
-        bits = 1 + exponent + significand if left else 0
+    for posterior, significand, (_, counts) in zip(
+        posteriors, significands, histograms, strict=True
+    ):
+        after = posterior.mean.numel()
+        bits = 1 + exponent + significand if after else 0
         layers.append(
             LayerBits(
                 index=posterior.index,
                 section=posterior.section_type,
                 before=posterior.before,
-                after=left,
+                after=after,
                 extra_before=posterior.extra_before,
                 extra_after=posterior.extra_after,
                 significand=significand,
                 bits=bits,
                 # few weights aren't worth a table of their values
-                coded=min(coded_bits(counts, bits), left * bits),
+                coded=min(coded_bits(counts, bits), after * bits),
             )
         )
     return Compression(exponent, tuple(layers))

@@ -46,13 +46,13 @@ class BayesianReport:
         for i, layer in bayesian_layers(cut.network.layers).items():
             values, threshold = cut.log_alphas[i], cut.thresholds[i]
             assert layer.dropped is not None
-            left = len(values) - int(layer.dropped.sum())
+            after = len(values) - int(layer.dropped.sum())
             rows.append(
                 GroupsChange(
                     i,
                     layer.section.type,
                     len(values),
-                    left,
+                    after,
                     float(values.min()),
                     float(values.max()),
                     threshold.value,

@@ -98,11 +98,11 @@ def for_sections(thresholds: Thresholds, sections: Mapping[int, Section]) -> Wan
 
 def choose(values: Mapping[int, Values], wanted: Wanted) -> dict[int, Threshold]:
     """The threshold of every section with values, from what is asked for it."""
-    found = {}
+    thresholds = {}
     for index, own in values.items():
         value = wanted[index]
-        found[index] = auto(own) if value is None else Threshold(value, f"given: {value:g}")
-    return found
+        thresholds[index] = auto(own) if value is None else Threshold(value, f"given: {value:g}")
+    return thresholds
 
 
 def _middle_third(ordered: Values) -> tuple[float, float] | None:
@@ -126,14 +126,14 @@ def _valley(ordered: Values) -> tuple[float, float] | None:
         return None
     counts, edges = np.histogram(ordered, BINS)
     roots = np.sqrt(np.convolve(counts, np.ones(WINDOW), "valid"))
-    best, found = DEPTH, None
-    for place in range(WINDOW, len(roots) - WINDOW):
-        left = int(roots[: place - WINDOW + 1].argmax())
-        right = place + WINDOW + int(roots[place + WINDOW :].argmax())
-        depth = min(roots[left], roots[right]) - roots[place]
+    best, ends = DEPTH, None
+    for middle in range(WINDOW, len(roots) - WINDOW):
+        left = int(roots[: middle - WINDOW + 1].argmax())
+        right = middle + WINDOW + int(roots[middle + WINDOW :].argmax())
+        depth = min(roots[left], roots[right]) - roots[middle]
         if depth >= best and edges[right] - edges[left] >= DISTANCE:
-            best, found = depth, (float(edges[place]), float(edges[place + WINDOW]))
-    return found
+            best, ends = depth, (float(edges[middle]), float(edges[middle + WINDOW]))
+    return ends
 
 
 def _split(ordered: Values) -> tuple[int, float]:

@@ -53,8 +53,8 @@ class BayesianTraining:
             for i, values in cut.log_alphas.items()
         ]
         self.last = BayesianProgress(groups, cut.rates)
-        found = cut.rates.weights
-        return {"architecture": found.architecture, "fast": found.fast, "maximum": found.maximum}
+        rates = cut.rates.weights
+        return {"architecture": rates.architecture, "fast": rates.fast, "maximum": rates.maximum}
 
     def line(self) -> str:
         """The latest progress in words."""

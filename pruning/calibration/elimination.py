@@ -44,23 +44,23 @@ class System:
     """One section, or one of its groups, of which a family feeds channels.
 
     `inverse` (C, C) is that of the inputs' covariance, `weighed` (C, C) is WᵀW, each output
-    weighted by its effect on the heads; `places` (slots, s) are the channels of every slot.
+    weighted by its effect on the heads; `channels` (slots, s) are the channels of every slot.
     """
 
     inverse: Tensor
     weighed: Tensor
-    places: Tensor
+    channels: Tensor
 
     def losses(self, slots: Tensor) -> Tensor:
         """Loss of removing each of these slots: (slots,)"""
-        at = self.places[slots]
+        at = self.channels[slots]
         rows, columns = at[:, :, None], at[:, None]
         solved = torch.linalg.solve(self.inverse[rows, columns], self.weighed[rows, columns])
         return solved.diagonal(dim1=1, dim2=2).sum(1)
 
     def remove(self, slot: int) -> None:
         """Solve the other weights anew without a slot."""
-        at = self.places[slot]
+        at = self.channels[slot]
         gain = torch.linalg.solve(self.inverse[at][:, at], self.inverse[at])  # (s, C)
         inverse, weighed = self.inverse, self.weighed
         self.weighed = (
@@ -77,15 +77,17 @@ def eliminate(systems: list[System], slots: int) -> Losses:
     if not all(bool(s.inverse.isfinite().all() & s.weighed.isfinite().all()) for s in systems):
         return np.full(slots, np.nan)
     losses = np.zeros(slots)
-    left = torch.arange(slots)
+    remaining = torch.arange(slots)
     highest = 0.0
-    while len(left):
-        found = sum((system.losses(left) for system in systems), torch.zeros(len(left)).double())
-        place = int(found.argmin())
-        highest = max(highest, float(found[place]))
-        slot = int(left[place])
+    while len(remaining):
+        candidates = sum(
+            (system.losses(remaining) for system in systems), torch.zeros(len(remaining)).double()
+        )
+        cheapest = int(candidates.argmin())
+        highest = max(highest, float(candidates[cheapest]))
+        slot = int(remaining[cheapest])
         losses[slot] = highest
-        left = torch.cat((left[:place], left[place + 1 :]))
+        remaining = torch.cat((remaining[:cheapest], remaining[cheapest + 1 :]))
         for system in systems:
             system.remove(slot)
     return losses
@@ -96,7 +98,7 @@ def _systems(
 ) -> list[System]:
     slot_of = np.full(graph.size, -1)
     slot_of[family.groups] = np.arange(family.slots)
-    found = []
+    systems = []
     for i, covariance in statistics.covariance.items():
         slots = slot_of[graph.inputs[i][0]]
         if (slots < 0).all():
@@ -111,14 +113,14 @@ def _systems(
         )
         weights = (weights * effect.sqrt()[:, None, None]).unflatten(0, (groups, -1))
         for part, inside in enumerate(slots.reshape(groups, channels)):
-            places = _places(inside, family.slots)
-            if places is not None:
+            slot_channels = _slot_channels(inside, family.slots)
+            if slot_channels is not None:
                 weighed = torch.einsum("oct,odt->cd", weights[part], weights[part])
-                found.append(System(_inverse(covariance[part]), weighed, places))
-    return found
+                systems.append(System(_inverse(covariance[part]), weighed, slot_channels))
+    return systems
 
 
-def _places(slots: Ids, count: int) -> Tensor | None:
+def _slot_channels(slots: Ids, count: int) -> Tensor | None:
     """The channels of every slot: (slots, s); None where there are none."""
     order = np.argsort(slots, kind="stable")
     order = order[slots[order] >= 0]

@@ -13,8 +13,8 @@ from yolo.datasets import sources
 from yolo.datasets.data import Split
 from yolo.datasets.images import Floats, Pixels, read_image
 from yolo.datasets.resize import center_crop_darknet, letterbox_darknet, resize_darknet
+from yolo.detections import gives_boxes
 from yolo.errors import DataError
-from yolo.inference.detections import gives_boxes
 from yolo.inference.sources import find_sources
 from yolo.network import Network
 
@@ -23,29 +23,29 @@ DATA = (".data", ".yaml", ".yml")
 HELD_OUT = 8  # every so many-th image is held out, to evaluate what the others gain
 
 
-def calibration_images(given: str, network: Network, count: int) -> Tensor:
+def calibration_images(path: str, network: Network, count: int) -> Tensor:
     """Up to `count` images, evenly spread over all that there are: (N, C, H, W) in [0, 1]
 
-    `given` is a folder, a .txt list or an image, or a .data or .yaml file, of which it takes images
+    `path` is a folder, a .txt list or an image, or a .data or .yaml file, of which it takes images
     to train on; they are prepared as for an evaluation. Raises DataError.
     """
-    pictures = own_pictures(given, "train", network.image.channels, count)
-    found = [_prepared(read(), network) for _, read in pictures]
-    return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2).contiguous()
+    pictures = own_pictures(path, "train", network.image.channels, count)
+    prepared = [_prepared(read(), network) for _, read in pictures]
+    return torch.from_numpy(np.stack(prepared)).permute(0, 3, 1, 2).contiguous()
 
 
-def own_pictures(given: str, part: Split, channels: int, count: int) -> list[OwnPicture]:
+def own_pictures(path: str, part: Split, channels: int, count: int) -> list[OwnPicture]:
     """Up to `count` images, evenly spread over all; they are read later, and may fail then.
 
-    `given` is as for calibration_images; of a data set they are those of `part`. Raises DataError.
+    `path` is as for calibration_images; of a data set they are those of `part`. Raises DataError.
     """
-    if given.endswith(DATA):
-        items = sources.items(sources.load(given), part)
+    if path.endswith(DATA):
+        items = sources.items(sources.load(path), part)
         read = items.reader(channels)
         return [(items.names[i], partial(read, i)) for i in _spread(len(items), count)]
-    paths = [source.path for source in find_sources([given]) if not source.is_video]
+    paths = [source.path for source in find_sources([path]) if not source.is_video]
     if not paths:
-        raise DataError(f"{given}: no pictures there")
+        raise DataError(f"{path}: no pictures there")
     return [(paths[i], partial(read_image, paths[i], channels)) for i in _spread(len(paths), count)]
 
 

@@ -33,9 +33,11 @@ class Outputs:
         mine, its = self.network.layers[section], other.network.layers[theirs]
         if len(mine.sources) != len(its.sources):
             return False
-        given = zip(self._held.inputs(mine), other._held.inputs(its), strict=True)
+        tensors = zip(self._held.inputs(mine), other._held.inputs(its), strict=True)
         sources = zip(mine.sources, its.sources, strict=True)
-        return all(a == b == IMAGE or x is y for (a, b), (x, y) in zip(sources, given, strict=True))
+        return all(
+            a == b == IMAGE or x is y for (a, b), (x, y) in zip(sources, tensors, strict=True)
+        )
 
     def compute(self, section: int) -> None:
         """Run a section; what nothing else needs is freed."""

@@ -28,7 +28,7 @@ HELD_OUT = 4  # every so many-th batch chooses the best ridge
 SAMPLES, PER_WEIGHT = (
     16384,
     4,
-)  # places: at least so many, and so many for each of an output's weights
+)  # positions: at least so many, and so many for each of an output's weights
 
 
 @dataclass(frozen=True)
@@ -73,18 +73,18 @@ class Moments:
 Method = Callable[[Moments, Moments | None, Tensor], Tensor]
 
 
-def matched(known: Moments, held_out: Moments | None, first: Tensor) -> Tensor:
+def matched(train: Moments, held_out: Moments | None, first: Tensor) -> Tensor:
     """Each output's weights (G, n, m) times a number, so that its variance is what it was.
 
     With the bias that is what new BN statistics do.
     """
-    xx, _, yy = (known + held_out if held_out else known).centred()
+    xx, _, yy = (train + held_out if held_out else train).centred()
     variance = (first * (xx @ first)).sum(1)
     gain = (yy.clamp(min=0) / variance.clamp(min=1e-30)).sqrt()
     return first * torch.where(variance > 1e-12 * yy, gain, torch.ones_like(gain))[:, None]
 
 
-def solved(known: Moments, held_out: Moments | None, first: Tensor) -> Tensor:
+def solved(train: Moments, held_out: Moments | None, first: Tensor) -> Tensor:
     """Weights (G, n, m) that give y from x with the least squared error, not far from `first`.
 
     He, Zhang and Sun: Channel Pruning for Accelerating Very Deep Neural Networks (ICCV 2017),
@@ -92,10 +92,10 @@ def solved(known: Moments, held_out: Moments | None, first: Tensor) -> Tensor:
     best on held out samples, or stays as it is where none does better; then all samples count.
     """
     if held_out is None:
-        return _ridge(known, first, MIDDLE)
-    tried = [first, *(_ridge(known, first, ridge) for ridge in RIDGES)]
-    best = torch.stack([_error(held_out, known, weights) for weights in tried]).argmin(0)
-    total, weights = known + held_out, first
+        return _ridge(train, first, MIDDLE)
+    tried = [first, *(_ridge(train, first, ridge) for ridge in RIDGES)]
+    best = torch.stack([_error(held_out, train, weights) for weights in tried]).argmin(0)
+    total, weights = train + held_out, first
     for number, ridge in enumerate(RIDGES, 1):
         mine = best == number
         if mine.any():
@@ -112,11 +112,11 @@ def _ridge(moments: Moments, first: Tensor, ridge: float) -> Tensor:
     return first + torch.where((failed == 0)[:, None, None], change, torch.zeros_like(change))
 
 
-def _error(moments: Moments, known: Moments, weights: Tensor) -> Tensor:
+def _error(moments: Moments, train: Moments, weights: Tensor) -> Tensor:
     """Squared error of each output on samples other than those that give the bias: (G, m)"""
     xx, xy, yy = moments.centred()
     spread = yy - 2 * (weights * xy).sum(1) + (weights * (xx @ weights)).sum(1)
-    return spread + moments.count * (moments.bias(weights) - known.bias(weights)).square()
+    return spread + moments.count * (moments.bias(weights) - train.bias(weights)).square()
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def reconstruct(
     """New tensors of the network that a fold makes, from images (N, C, H, W) in [0, 1].
 
     `method` finds a section's weights: `matched` or `solved`. Every HELD_OUT-th batch chooses how
-    far weights may go. Activations of all images are held at a time, those of one place in the
+    far weights may go. Activations of all images are held at a time, those of one point in the
     network; in files where they are too large. `progress` is called with every section. Where the
     graph's network lacks blocks already, `shortened` has the original, whose outputs are the aim.
     """
@@ -169,7 +169,7 @@ def reconstruct(
             learns = isinstance(layer, Convolutional | Connected) and type(layer) is type(full)
             if learns and not alike and not layer.owner:
                 pairs = _pairs(layer, full, target, ours.inputs(i), theirs.inputs(section))
-                state[i] = _made_up(layer, full, target, method, pairs)
+                state[i] = _new_tensors(layer, full, target, method, pairs)
                 mine.store({i: state[i]})
             theirs.compute(section)
             if alike and len(target.outputs) == full.out_shape.channels:
@@ -198,16 +198,16 @@ def _pairs(
     """Inputs of a section and the outputs that it should have, batch by batch."""
     images = sum(map(len, ours))
     per_output = layer.stored()["weights"][0].numel()
-    places = -(-max(SAMPLES, PER_WEIGHT * per_output) // images)
+    positions = -(-max(SAMPLES, PER_WEIGHT * per_output) // images)
     random = torch.Generator().manual_seed(layer.section.index)
-    found = []
+    pairs = []
     for x, y in zip(ours, theirs, strict=True):
-        given = full.weigh(y.flatten(1) if isinstance(full, Connected) else y)  # type: ignore
-        found.append(seen_and_given(layer, x, given[:, target.outputs], places, random))
-    return found
+        weighed = full.weigh(y.flatten(1) if isinstance(full, Connected) else y)  # type: ignore
+        pairs.append(seen_and_given(layer, x, weighed[:, target.outputs], positions, random))
+    return pairs
 
 
-def _made_up(
+def _new_tensors(
     layer: Layer, full: Layer, target: KeptOutputs, method: Method, pairs: Pairs
 ) -> dict[str, Tensor]:
     """The tensors of a section with the weights and biases that a method finds."""
@@ -218,14 +218,14 @@ def _made_up(
     tensors = dict(layer.stored())
     weights, alive = tensors["weights"], ~target.constant
     first = weights.double().flatten(1).unflatten(0, (layer.groups, -1)).mT
-    found = method(sums[False], sums.get(True), first)
+    solution = method(sums[False], sums.get(True), first)
     total = sums[False] + sums[True] if True in sums else sums[False]
-    bias = total.bias(found).flatten().to(weights)
-    new = found.mT.flatten(0, 1).reshape(weights.shape).to(weights)
+    bias = total.bias(solution).flatten().to(weights)
+    new = solution.mT.flatten(0, 1).reshape(weights.shape).to(weights)
     tensors["weights"] = torch.where(_rows(alive, weights), new, weights)
     if "scales" in tensors:
-        given = full.stored()["mean"][target.outputs] - bias
-        tensors["mean"] = torch.where(alive, given, tensors["mean"])
+        mean = full.stored()["mean"][target.outputs] - bias
+        tensors["mean"] = torch.where(alive, mean, tensors["mean"])
     else:
         tensors["biases"] = torch.where(alive, bias, tensors["biases"])
     return {name: tensor.detach() for name, tensor in tensors.items()}

@@ -39,10 +39,10 @@ class Recovered:
 
     def __str__(self) -> str:
         change = f"{self.before:.3f} to {self.after:.3f}"
-        found = "" if self.kept else "; not better, so the fold stays"
+        verdict = "" if self.kept else "; not better, so the fold stays"
         return (
             f"{self.method}: {self.images} images, {self.seconds:.0f} s; error of what enters the "
-            f"heads, on {self.held_out} other images: {change}{found}"
+            f"heads, on {self.held_out} other images: {change}{verdict}"
         )
 
     def to_json(self) -> dict[str, object]:
@@ -65,14 +65,14 @@ def recover(
     are compared then.
     """
     shortened = shortened or Shortened.of(graph.network)
-    known, held_out = split(images)
+    train, held_out = split(images)
     start = time.perf_counter()
-    state = reconstruct(recovery.load(), graph, fold, compact, batches(known), progress, shortened)
+    state = reconstruct(recovery.load(), graph, fold, compact, batches(train), progress, shortened)
     seconds = time.perf_counter() - start
     better = Network.with_state(compact.cfg, state)
     before, after = (
         head_error(shortened.original, net, held_out, shortened.index_map)
         for net in (compact, better)
     )
-    found = Recovered(recovery.name, len(known), len(held_out), before, after, seconds)
-    return (better if found.kept else compact), found
+    recovered = Recovered(recovery.name, len(train), len(held_out), before, after, seconds)
+    return (better if recovered.kept else compact), recovered

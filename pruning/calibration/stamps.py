@@ -15,19 +15,19 @@ from yolo.errors import DarknetError
 Stamp = tuple[str, int, int]  # path, size, time of the last change
 
 
-def stamps(given: str | None) -> list[Stamp]:
+def stamps(name: str | None) -> list[Stamp]:
     """Paths, sizes and times of a file, of all in a folder, or of the lists of a data file."""
-    if given is None:
+    if name is None:
         return []
-    path = Path(given)
+    path = Path(name)
     paths = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    found = [_stamp(p) for p in paths]
+    result = [_stamp(p) for p in paths]
     if path.suffix.lower() in DATA:
-        data = sources.load(given)
+        data = sources.load(name)
         for split_sources in data.sources.values():
             for source in split_sources:
-                found += stamps(find(source, data.folders))
-    return found
+                result += stamps(find(source, data.folders))
+    return result
 
 
 def stamps_key(data: str | None, points: int, calibrate: str | None, count: int) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pruning.calibration.images import split
-from pruning.calibration.samples import some_places
+from pruning.calibration.samples import sample_positions
 from pruning.graph.rules import has_filters
 from pruning.measure.head_error import batches
 from pruning.measure.progress import Progress
@@ -25,7 +25,7 @@ LEAST_VARIANCE = 1e-6  # of a head's channel; one that never changes counts no m
 
 @dataclass(frozen=True)
 class Statistics:
-    """Means over places and images, in float64, by section.
+    """Means over positions and images, in float64, by section.
 
     Of sections that mix channels: `covariance` (G, C, C) of the inputs of each of its groups,
     `effect` (n,) of the outputs before BN: by how much the heads change, squared and in shares of
@@ -42,9 +42,9 @@ class Statistics:
 
 def statistics_of(network: Network, images: Tensor, progress: Progress) -> Statistics:
     """Statistics of calibration images (N, C, H, W), without those held out (images.split)."""
-    known, _ = split(images)
-    progress(f"looking at {len(known)} images")
-    return gather(network, batches(known))
+    train, _ = split(images)
+    progress(f"looking at {len(train)} images")
+    return gather(network, batches(train))
 
 
 def gather(network: Network, parts: Sequence[Tensor], seed: int = 0) -> Statistics:
@@ -87,10 +87,10 @@ class _Run:
     def __init__(self, network: Network, images: Tensor) -> None:
         self.network, self.images = network, images
         self.mixed: dict[int, tuple[Tensor, Tensor]] = {}  # input, output before BN
-        self.made: dict[int, Tensor] = {}  # behind the activation
-        wanted = network.head_inputs
+        self.activations: dict[int, Tensor] = {}  # behind the activation
+        sections = network.head_inputs
         with torch.enable_grad():
-            self.heads = {i: y for i, y in network.walk(images, self._section) if i in wanted}
+            self.heads = {i: y for i, y in network.walk(images, self._section) if i in sections}
 
     def _section(self, layer: Layer, xs: list[Tensor]) -> Tensor | None:
         i = layer.section.index
@@ -108,7 +108,7 @@ class _Run:
         out = layer.activation(layer.normalize(y))
         out = out[:, :, None, None] if flat else out
         if has_filters(layer):
-            self.made[i] = out
+            self.activations[i] = out
         return out
 
     def gradients(
@@ -121,13 +121,13 @@ class _Run:
             shape = (-1, *[1] * (head.dim() - 2))
             per_image = head[0].numel()
             total = total + (head * sign * scale[i].reshape(shape)).sum() / per_image**0.5
-        wanted = [y for _, y in self.mixed.values()] + list(self.made.values())
-        found = torch.autograd.grad(total, wanted, retain_graph=True, allow_unused=True)
+        tensors = [y for _, y in self.mixed.values()] + list(self.activations.values())
+        gradients = torch.autograd.grad(total, tensors, retain_graph=True, allow_unused=True)
         filled = [
-            torch.zeros_like(w) if g is None else g for w, g in zip(wanted, found, strict=True)
+            torch.zeros_like(w) if g is None else g for w, g in zip(tensors, gradients, strict=True)
         ]
         values = iter(filled)
-        return {i: next(values) for i in self.mixed}, {i: next(values) for i in self.made}
+        return {i: next(values) for i in self.mixed}, {i: next(values) for i in self.activations}
 
 
 class _Sums:
@@ -135,10 +135,10 @@ class _Sums:
 
     def __init__(self) -> None:
         self.images = 0
-        self.places: dict[int, int] = {}
+        self.counts: dict[int, int] = {}
         self.first: dict[int, Tensor] = {}
         self.second: dict[int, Tensor] = {}
-        self.made: dict[int, tuple[int, Tensor, Tensor]] = {}
+        self.activations: dict[int, tuple[int, Tensor, Tensor]] = {}
         self.effect: dict[int, Tensor] = {}
         self.taylor: dict[int, Tensor] = {}
 
@@ -147,23 +147,23 @@ class _Sums:
         """Moments of inputs and outputs."""
         self.images += len(run.images)
         for i, (x, _) in run.mixed.items():
-            seen = some_places(x, run.network.layers[i].groups, random)
-            _add(self.places, i, seen.shape[1])
-            _add(self.first, i, seen.double().sum(1))
-            _add(self.second, i, (seen.mT @ seen).double())
-        for i, y in run.made.items():
-            _add_moments(self.made, i, y)
+            samples = sample_positions(x, run.network.layers[i].groups, random)
+            _add(self.counts, i, samples.shape[1])
+            _add(self.first, i, samples.double().sum(1))
+            _add(self.second, i, (samples.mT @ samples).double())
+        for i, y in run.activations.items():
+            _add_moments(self.activations, i, y)
 
     @torch.no_grad()
     def add_effects(
         self, run: _Run, gradients: tuple[dict[int, Tensor], dict[int, Tensor]]
     ) -> None:
         """Add the effect of outputs on the heads."""
-        mixed, made = gradients
+        mixed, activations = gradients
         for i, gradient in mixed.items():
             _add(self.effect, i, gradient.double().square().transpose(0, 1).flatten(1).sum(1))
-        for i, gradient in made.items():
-            change = (run.made[i] * gradient).double().flatten(2).sum(2)
+        for i, gradient in activations.items():
+            change = (run.activations[i] * gradient).double().flatten(2).sum(2)
             _add(self.taylor, i, change.square().sum(0))
 
     def statistics(self) -> Statistics:
@@ -171,10 +171,10 @@ class _Sums:
         runs = max(self.images * PROJECTIONS, 1)
         covariance = {}
         for i, second in self.second.items():
-            count = self.places[i]
+            count = self.counts[i]
             mean = self.first[i] / count
             covariance[i] = second / count - mean[:, :, None] * mean[:, None]
-        energy = {i: _variance(*moments) for i, moments in self.made.items()}
+        energy = {i: _variance(*moments) for i, moments in self.activations.items()}
         effect = {i: total / runs for i, total in self.effect.items()}
         taylor = {i: total / runs for i, total in self.taylor.items()}
         return Statistics(covariance, effect, energy, taylor)

@@ -63,9 +63,9 @@ def _absorb_padded(
     for part in range(layer.groups):
         inputs = slice(part * channels, (part + 1) * channels)
         outputs = slice(part * rows, (part + 1) * rows)
-        found = np.flatnonzero(constant_channels[inputs])
-        if len(found):
-            channel = inputs.start + int(found[0])
+        carriers = np.flatnonzero(constant_channels[inputs])
+        if len(carriers):
+            channel = inputs.start + int(carriers[0])
             columns[channel] = _over(added[outputs], emitted[channel])
             shift[outputs] = 0
             forgotten[inputs] = False

@@ -67,11 +67,11 @@ def silenced(network: Network, state: State, blocks: Iterable[Block]) -> Network
 
     It is what a removal is compared with. Raises PlanError for a block that must stay.
     """
-    found = Network.with_state(network.cfg, state)
+    masked = Network.with_state(network.cfg, state)
     for index, skip in _skips(network, blocks).items():
-        passed = [root == skip for root in root_sources(network, found.layers[index])]
-        found.layers[index].register_forward_pre_hook(partial(_only, passed))
-    return found
+        passed = [root == skip for root in root_sources(network, masked.layers[index])]
+        masked.layers[index].register_forward_pre_hook(partial(_only, passed))
+    return masked
 
 
 def remove(network: Network, state: State, blocks: Iterable[Block]) -> Removal:
@@ -80,21 +80,21 @@ def remove(network: Network, state: State, blocks: Iterable[Block]) -> Removal:
     Raises PlanError for a block that must stay.
     """
     skips = _skips(network, blocks)
-    made = _Removing(network, state, skips)
+    removing = _Removing(network, state, skips)
     for layer in network.layers:
-        made.take(layer)
-    return made.finished()
+        removing.take(layer)
+    return removing.finished()
 
 
 def _skips(network: Network, blocks: Iterable[Block]) -> dict[int, int]:
     """The skip of each shortcut; raises PlanError for a block that must stay."""
-    found = {}
+    skips = {}
     for block in blocks:
         if block.reason is not None:
             where = network.layers[block.shortcut].section
             raise PlanError(str(where.error(f"its block can't be removed: {block.reason}")))
-        found[block.shortcut] = block.skip
-    return found
+        skips[block.shortcut] = block.skip
+    return skips
 
 
 def _block(network: Network, layer: Shortcut) -> Block:
@@ -113,25 +113,25 @@ def _refusal(network: Network, layer: Shortcut, roots: Sequence[int]) -> str | N
     index, skip = layer.section.index, min(roots)
     if roots.count(skip) > 1:
         return f"it adds the output of section {skip} to itself"
-    made = {skip}  # from the skip, as sections on the way to the shortcut are
+    derived = {skip}  # from the skip, as sections on the way to the shortcut are
     for i in range(skip + 1, index):
-        if made & set(network.layers[i].sources):
-            made.add(i)
-    if not made >= set(roots):
-        other = next(i for i in roots if i not in made)
+        if derived & set(network.layers[i].sources):
+            derived.add(i)
+    if not derived >= set(roots):
+        other = next(i for i in roots if i not in derived)
         return f"section {other}, which it adds, isn't made from section {skip}, its other input"
     shape = network.layers[skip].out_shape
     if shape != layer.out_shape:
         return f"its output is {layer.out_shape}, but its skip is section {skip}: {shape}"
     needed = _needed(network, {index: skip})
-    used = {i for i in made & _behind(network, index) & needed if _root(network, i) != skip}
+    used = {i for i in derived & _behind(network, index) & needed if _root(network, i) != skip}
     return _use(network, max(used), needed - {index}) if used else None
 
 
-def _use(network: Network, section: int, others: set[int]) -> str:
+def _use(network: Network, section: int, users: set[int]) -> str:
     """The use of a branch's section by sections that don't belong to the branch."""
     for i, layer in enumerate(network.layers):
-        if i in others and section in _needs(layer):
+        if i in users and section in _needs(layer):
             how = "feeds" if section in layer.sources else "shares its tensors with"
             kind = layer.section.name
             return f"section {section} of its branch {how} section {i}, a [{kind}], too"
@@ -140,21 +140,21 @@ def _use(network: Network, section: int, others: set[int]) -> str:
 
 def _behind(network: Network, section: int) -> set[int]:
     """All sections that feed one, by way of others too."""
-    found = set(network.layers[section].sources)
+    sections = set(network.layers[section].sources)
     for i in range(section - 1, -1, -1):
-        if i in found:
-            found.update(network.layers[i].sources)
-    return found
+        if i in sections:
+            sections.update(network.layers[i].sources)
+    return sections
 
 
 def _needed(network: Network, skips: Mapping[int, int]) -> set[int]:
     """The sections that results are made with where these shortcuts only pass their skips."""
-    found = set(network.heads)
+    sections = set(network.heads)
     for i in range(len(network.layers) - 1, -1, -1):
-        if i in found or not network.consumers[i]:
-            found.add(i)
-            found.update((skips[i],) if i in skips else _needs(network.layers[i]))
-    return found
+        if i in sections or not network.consumers[i]:
+            sections.add(i)
+            sections.update((skips[i],) if i in skips else _needs(network.layers[i]))
+    return sections
 
 
 def _needs(layer: Layer) -> set[int]:
@@ -203,7 +203,7 @@ class _Removing:
 
     def __init__(self, network: Network, state: State, skips: Mapping[int, int]) -> None:
         self.network, self.skips = network, skips
-        self.given = state
+        self.original_state = state
         self.state: State = {}
         self.needed = _needed(network, skips)
         self.index_map: dict[int, int] = {}
@@ -218,8 +218,8 @@ class _Removing:
         elif isinstance(layer, Shortcut) and index in self.skips:
             self.texts[index] = "\n\n".join(self._passing(layer, self.skips[index]))
         else:
-            if index in self.given:
-                self.state[self.count] = self.given[index]
+            if index in self.original_state:
+                self.state[self.count] = self.original_state[index]
             self.index_map[index] = self.count
             self.count += 1
 
@@ -231,18 +231,18 @@ class _Removing:
 
     def _passing(self, layer: Shortcut, skip: int) -> list[str]:
         """The sections that a shortcut becomes, most often none."""
-        index, made = layer.section.index, []
+        index, sections = layer.section.index, []
         leaves = _leaves(self.network, layer, skip)
-        place = self.index_map[skip]
-        if place != self.count - 1 and (leaves or self._is_followed(index)):
-            made.append(route(place - self.count))
+        source = self.index_map[skip]
+        if source != self.count - 1 and (leaves or self._is_followed(index)):
+            sections.append(route(source - self.count))
         if leaves:
             channels = layer.out_shape.channels
-            made.append(depthwise(channels, layer.activation.name))
-            self.state[self.count + len(made) - 1] = self._factors(layer, skip)
-        self.count += len(made)
-        self.index_map[index] = self.count - 1 if made else place
-        return made
+            sections.append(depthwise(channels, layer.activation.name))
+            self.state[self.count + len(sections) - 1] = self._factors(layer, skip)
+        self.count += len(sections)
+        self.index_map[index] = self.count - 1 if sections else source
+        return sections
 
     def _is_followed(self, index: int) -> bool:
         """True where the next section reads what stands there, not only what is found elsewhere."""
@@ -255,10 +255,10 @@ class _Removing:
     def _factors(self, layer: Shortcut, skip: int) -> dict[str, Tensor]:
         """Tensors that do to a skip what the shortcut's weights do."""
         channels = layer.out_shape.channels
-        like = next(t for tensors in self.given.values() for t in tensors.values())
+        like = next(t for tensors in self.original_state.values() for t in tensors.values())
         weights = torch.ones(channels).to(like)
         factors = normalised(
-            self.given.get(layer.section.index, {}).get("weights"), layer.normalization
+            self.original_state.get(layer.section.index, {}).get("weights"), layer.normalization
         )
         if factors is not None:
             weights = weights * factors[root_sources(self.network, layer).index(skip)]

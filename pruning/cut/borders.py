@@ -24,8 +24,8 @@ def _inside(layer: Convolutional, axis: int) -> Tensor:
     shape, out = layer.inputs[0], layer.out_shape
     length, count = ((shape.height, out.height), (shape.width, out.width))[axis]
     start = torch.arange(count) * layer.stride[axis] - layer.padding * layer.dilation
-    place = start[:, None] + torch.arange(layer.size) * layer.dilation
-    return ((place >= 0) & (place < length)).double()
+    position = start[:, None] + torch.arange(layer.size) * layer.dilation
+    return ((position >= 0) & (position < length)).double()
 
 
 def mean_shift(layer: Convolutional, added: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def mean_shift(layer: Convolutional, added: Tensor) -> Tensor:
 
 
 def border_energy(layer: Convolutional, added: Tensor) -> float:
-    """Mean square over all places of what mean_shift gets wrong, summed over the outputs."""
+    """Mean square over all positions of what mean_shift gets wrong, summed over the outputs."""
     inside = [_inside(layer, axis) for axis in (0, 1)]
     second = [m.T @ m / len(m) for m in inside]
     square = torch.einsum("oab,ac,bd,ocd->o", added.double(), second[0], second[1], added.double())

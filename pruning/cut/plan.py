@@ -39,9 +39,9 @@ class Plan:
     blocks: tuple[int, ...] = ()
 
     def to_json(self) -> str:
-        asked = {"percent": self.percent, "target": self.target}
+        amount = {"percent": self.percent, "target": self.target}
         data: dict[str, object] = {"strategy": self.strategy}
-        data |= {name: value for name, value in asked.items() if value is not None}
+        data |= {name: value for name, value in amount.items() if value is not None}
         if self.blocks:
             data["blocks"] = list(self.blocks)
         if self.mean is not None:
@@ -122,8 +122,10 @@ class Plan:
             counts = alive[family.groups].sum(1)
             if len(set(counts.tolist())) > 1 or not counts.all():
                 where = graph.network.cfg.layers[family.sections[0]]
-                what = "no channel" if not counts.all() else f"parts of {counts.tolist()} channels"
-                raise PlanError(str(where.error(f"plan: {what} would be left of it")))
+                problem = (
+                    "no channel" if not counts.all() else f"parts of {counts.tolist()} channels"
+                )
+                raise PlanError(str(where.error(f"plan: {problem} would be left of it")))
         return alive
 
     def _check(self, graph: ChannelGraph, section: int, kept: tuple[int, ...]) -> None:
@@ -140,8 +142,8 @@ class Plan:
         cut = np.delete(graph.outputs[section], kept)
         if graph.pinned[cut].any():
             reason = graph.reason(section)
-            what = f"can't be cut: it {reason}" if reason else "some of what it cuts must stay"
-            raise PlanError(str(where.error(f"plan: {what}")))
+            problem = f"can't be cut: it {reason}" if reason else "some of what it cuts must stay"
+            raise PlanError(str(where.error(f"plan: {problem}")))
 
     def _agree(self, graph: ChannelGraph, section: int, alive: Mask) -> None:
         kept = np.flatnonzero(alive[graph.outputs[section]])

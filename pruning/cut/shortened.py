@@ -31,8 +31,8 @@ class Shortened:
         if not blocks:
             return cls(original, (), original, {i: i for i in range(len(original.layers))})
         removal = remove(original, original.state(), blocks)
-        left = Network.with_state(removal.cfg.strict(), removal.state)
-        return cls(original, tuple(blocks), left, removal.index_map)
+        network = Network.with_state(removal.cfg.strict(), removal.state)
+        return cls(original, tuple(blocks), network, removal.index_map)
 
     @classmethod
     def planned(cls, original: Network, plan: Plan) -> Shortened:
@@ -54,10 +54,10 @@ class Shortened:
     @functools.cached_property
     def origins(self) -> dict[int, int]:
         """The original's section of each that is left; what stays of a block is its [shortcut]."""
-        found: dict[int, int] = {}
-        for section, place in self.index_map.items():
-            found.setdefault(place, section)
-        return found
+        origins: dict[int, int] = {}
+        for section, index in self.index_map.items():
+            origins.setdefault(index, section)
+        return origins
 
     def inner(self, plan: Plan) -> Plan:
         """A plan in the numbers of what is left; raises PlanError for a section that isn't."""

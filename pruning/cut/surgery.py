@@ -27,7 +27,7 @@ def operate(graph: ChannelGraph, state: State, fold: Fold) -> tuple[Cfg, State]:
             _indices(fold.kept[graph.outputs[i]]),
         )
         tensors: Tensors = state.get(i, {})
-        if not _whole(layer, kept) or _has_constant_channels(graph, i, fold):
+        if not _keeps_all(layer, kept) or _has_constant_channels(graph, i, fold):
             edits[i], tensors = _cut(graph, layer, tensors, kept, fold)
         if tensors:
             small[i] = dict(tensors)
@@ -81,9 +81,9 @@ def _cut(
         edits, small = rule.cut(layer, tensors, kept)
     if isinstance(rule, Producer):
         ids = graph.outputs[index][kept.outputs.numpy()]
-        places = fold.constant_channels[ids]
+        constant = fold.constant_channels[ids]
         rule.emit(
-            layer, small, _indices(places), torch.from_numpy(fold.constant_values[ids[places]])
+            layer, small, _indices(constant), torch.from_numpy(fold.constant_values[ids[constant]])
         )
     return edits, small
 
@@ -98,11 +98,11 @@ def _rewire(
 ) -> None:
     """Give the constant channels among a section's inputs their weights."""
     channels = kept.inputs[0].numpy()
-    for place in np.flatnonzero(constant_channels[channels]):
-        column = absorbed.columns.get(int(channels[place]))
+    for position in np.flatnonzero(constant_channels[channels]):
+        column = absorbed.columns.get(int(channels[position]))
         if column is not None and len(kept.outputs) < layer.out_shape.channels:
-            column = column[_rows_of_part(layer, kept, int(channels[place]))]
-        rule.rewire(small["weights"], len(channels), int(place), column)
+            column = column[_rows_of_part(layer, kept, int(channels[position]))]
+        rule.rewire(small["weights"], len(channels), int(position), column)
 
 
 def _rows_of_part(layer: Layer, kept: Kept, channel: int) -> Tensor:
@@ -125,7 +125,7 @@ def _forgetting(
     return rule.shifted(out, absorbed.shift * torch.from_numpy(alive))
 
 
-def _whole(layer: Layer, kept: Kept) -> bool:
+def _keeps_all(layer: Layer, kept: Kept) -> bool:
     return len(kept.outputs) == layer.out_shape.channels and all(
         len(index) == shape.channels for index, shape in zip(kept.inputs, layer.inputs, strict=True)
     )

@@ -85,20 +85,20 @@ class ChannelGraph:
     @functools.cached_property
     def constraints(self) -> tuple[Demand, ...]:
         """The demands of sections on a cut among their inputs, beside what is pinned."""
-        asked = (
+        constraints = (
             rule_of(layer).constraint(self.network, i, self.inputs[i])
             for i, layer in enumerate(self.network.layers)
         )
-        return tuple(constraint for constraint in asked if constraint)
+        return tuple(constraint for constraint in constraints if constraint)
 
     def touched(self, *types: str) -> Mask:
         """The groups that enter a section of these types."""
-        found = np.zeros(self.size, bool)
+        touched = np.zeros(self.size, bool)
         for i, layer in enumerate(self.network.layers):
             if layer.section.type in types:
                 for ids in self.inputs[i]:
-                    found[ids] = True
-        return found
+                    touched[ids] = True
+        return touched
 
     def count(self, groups: Mask) -> int:
         """Channels that these groups have in sections with filters."""
@@ -143,21 +143,21 @@ class ChannelGraph:
 
     def _resolve(self, coupling: Coupling) -> list[Ids]:
         """The equal counts that aren't implied by others; what they can't be kept for is pinned."""
-        found: list[Ids] = []
+        independent: list[Ids] = []
         owner = np.full(self.size, -1)
-        wanted = [coupling.find(ids) for ids in coupling.equal]
-        for parts in sorted(wanted, key=len, reverse=True):
+        equal = [coupling.find(ids) for ids in coupling.equal]
+        for parts in sorted(equal, key=len, reverse=True):
             owners = np.unique(owner[parts])
             if len(np.unique(parts)) < parts.size:
                 self._pin(self.pinned, parts, "appears in several parts of one section")
             elif (owners == -1).all():
-                owner[parts] = len(found)
-                found.append(parts)
-            elif len(owners) > 1 or not _implies(found[owners[0]], parts):
-                taken = [found[o] for o in owners if o >= 0]
-                for groups in (parts, *taken):
+                owner[parts] = len(independent)
+                independent.append(parts)
+            elif len(owners) > 1 or not _implies(independent[owners[0]], parts):
+                overlapping = [independent[o] for o in owners if o >= 0]
+                for groups in (parts, *overlapping):
                     self._pin(self.pinned, groups, "belongs to parts that overlap")
-        return self._without_pinned(found)
+        return self._without_pinned(independent)
 
     def _without_pinned(self, equal: list[Ids]) -> list[Ids]:
         """Parts with a pinned channel can't change; that may reach others."""
@@ -176,14 +176,14 @@ class ChannelGraph:
         numbers = np.random.default_rng(0).integers(2**52, size=len(self.network.layers))
         group, section = self._channels(range(len(numbers)))
         signature = np.bincount(group, numbers[section], minlength=self.size)
-        found = [piece for parts in equal for piece in _uniform(parts, signature)]
-        for parts in found:
+        family_parts = [piece for parts in equal for piece in _uniform(parts, signature)]
+        for parts in family_parts:
             free[parts] = False
         groups = np.flatnonzero(free)
         order = groups[np.argsort(signature[groups], kind="stable")]
         splits = np.flatnonzero(np.diff(signature[order])) + 1
-        found += [part[None] for part in np.split(order, splits) if len(part)]
-        return self._described(found)
+        family_parts += [part[None] for part in np.split(order, splits) if len(part)]
+        return self._described(family_parts)
 
     def _channels(self, sections: Sequence[int]) -> tuple[Ids, Ids]:
         """The group and the section of each of these sections' output channels."""
@@ -192,19 +192,19 @@ class ChannelGraph:
         widths = [len(self.outputs[i]) for i in sections]
         return groups, np.repeat(np.array(sections, np.int64), np.array(widths, np.int64))
 
-    def _described(self, found: list[Ids]) -> tuple[Family, ...]:
+    def _described(self, family_parts: list[Ids]) -> tuple[Family, ...]:
         group, section = self._channels(self.producers)
         count = np.bincount(group, minlength=self.size)
         family_of = np.full(self.size, -1)
-        for n, parts in enumerate(found):
+        for n, parts in enumerate(family_parts):
             family_of[parts] = n
         member = family_of[group]
         keys = (member * len(self.network.layers) + section)[member >= 0]
         unique, channels = np.unique(keys, return_counts=True)
         family, of_family = np.divmod(unique, len(self.network.layers))
-        ends = np.searchsorted(family, np.arange(len(found) + 1))
+        ends = np.searchsorted(family, np.arange(len(family_parts) + 1))
         families = []
-        for n, parts in enumerate(found):
+        for n, parts in enumerate(family_parts):
             mine = slice(ends[n], ends[n + 1])
             sections = tuple(of_family[mine].tolist())
             slots = parts.shape[1]

@@ -32,9 +32,9 @@ def head_error(
     `index_map`: the compact network's section for each of the original's, where they differ.
     """
     heads = original.head_inputs
-    there = [index_map[i] for i in heads] if index_map else heads
+    sections = [index_map[i] for i in heads] if index_map else heads
     pairs = (
-        (entering(original, batch, heads), entering(compact, batch, there))
+        (entering(original, batch, heads), entering(compact, batch, sections))
         for batch in batches(images)
     )
     return mean_error(pairs, len(heads))
@@ -43,8 +43,8 @@ def head_error(
 @torch.no_grad()
 def entering(network: Network, batch: Tensor, heads: Sequence[int]) -> list[Tensor]:
     """The outputs of these sections for a batch (N, C, H, W) of images in [0, 1]."""
-    found = network(batch, collect=heads)
-    return [found[i] for i in heads]
+    outputs = network(batch, collect=heads)
+    return [outputs[i] for i in heads]
 
 
 def mean_error(pairs: Iterable[tuple[Sequence[Tensor], Sequence[Tensor]]], heads: int) -> float:
@@ -53,10 +53,10 @@ def mean_error(pairs: Iterable[tuple[Sequence[Tensor], Sequence[Tensor]]], heads
     `pairs` are what was expected and what was found, batch by batch, each a tensor a head.
     """
     errors, sizes = torch.zeros(heads).double(), torch.zeros(heads).double()
-    for expected, found in pairs:
-        for number, (wanted, given) in enumerate(zip(expected, found, strict=True)):
-            errors[number] += (given - wanted).double().square().sum()
-            sizes[number] += wanted.double().square().sum()
+    for expected, actual in pairs:
+        for number, (target, output) in enumerate(zip(expected, actual, strict=True)):
+            errors[number] += (output - target).double().square().sum()
+            sizes[number] += target.double().square().sum()
     return float((errors / sizes.clamp(min=1e-30)).sqrt().mean())
 
 

@@ -96,18 +96,18 @@ def section_times(
     """None unless both were measured in one engine; `origins` maps sections to the original's."""
     if before is None or after is None or before.engine != after.engine:
         return None
-    left = {origins[i]: ms for i, ms in after.sections.items() if i in origins}
-    found = [
-        SectionTime(i, original.layers[i].section.type, ms, left.get(i))
+    ms_after = {origins[i]: ms for i, ms in after.sections.items() if i in origins}
+    times = [
+        SectionTime(i, original.layers[i].section.type, ms, ms_after.get(i))
         for i, ms in before.sections.items()
     ]
-    return SectionTimes(before.engine, before.threads, tuple(found))
+    return SectionTimes(before.engine, before.threads, tuple(times))
 
 
-def machine(found: Profile) -> str:
+def machine(profile: Profile) -> str:
     """The machine that latencies are of: processor, threads, engine."""
-    threads = f"{found.threads} thread{'' if found.threads == 1 else 's'}"
-    return f"{processor()}, {threads}, {found.engine}"
+    threads = f"{profile.threads} thread{'' if profile.threads == 1 else 's'}"
+    return f"{processor()}, {threads}, {profile.engine}"
 
 
 def processor() -> str:

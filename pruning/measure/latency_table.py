@@ -70,14 +70,14 @@ class LatencyTable:
         self._times: Times = self._read().get(machine, {})
         self._fits: dict[SectionKind, tuple[float, float]] = {}
 
-    def add(self, found: Mapping[tuple[SectionKind, Widths], float]) -> None:
+    def add(self, measurements: Mapping[tuple[SectionKind, Widths], float]) -> None:
         """Take up measurements in the place of older ones, and keep them."""
-        for (kind, widths), ms in found.items():
-            known = self._times.setdefault(kind.name, {})
-            known.pop(widths, None)
-            known[widths] = ms
-            for oldest in list(known)[:-MOST]:
-                del known[oldest]
+        for (kind, widths), ms in measurements.items():
+            times = self._times.setdefault(kind.name, {})
+            times.pop(widths, None)
+            times[widths] = ms
+            for oldest in list(times)[:-MOST]:
+                del times[oldest]
         self._fits.clear()
         self._write()
 
@@ -129,8 +129,8 @@ def tables_to_json(tables: Mapping[str, Times]) -> str:
     """The text that read_tables reads."""
     machines = {
         machine: {
-            kind: [[*widths, round(ms, 6)] for widths, ms in known.items()]
-            for kind, known in times.items()
+            kind: [[*widths, round(ms, 6)] for widths, ms in rows.items()]
+            for kind, rows in times.items()
         }
         for machine, times in tables.items()
     }
@@ -138,31 +138,31 @@ def tables_to_json(tables: Mapping[str, Times]) -> str:
 
 
 def _times(rows: list[list[float]]) -> dict[Widths, float]:
-    found = {(int(inputs), int(outputs)): float(ms) for inputs, outputs, ms in rows}
-    for widths, ms in found.items():
+    times = {(int(inputs), int(outputs)): float(ms) for inputs, outputs, ms in rows}
+    for widths, ms in times.items():
         if min(widths) < 0 or not (ms >= 0 and math.isfinite(ms)):
             raise ValueError(f"{widths}: {ms}")
-    return found
+    return times
 
 
-def _fit(kind: SectionKind, known: Mapping[Widths, float]) -> tuple[float, float]:
+def _fit(kind: SectionKind, measurements: Mapping[Widths, float]) -> tuple[float, float]:
     """The factors that leave the least relative error; (0, 0) where nothing is known."""
-    if not known:
+    if not measurements:
         return 0.0, 0.0
-    times = np.array(list(known.values()))
-    amounts = np.array([kind.amounts(widths) for widths in known], float)
+    times = np.array(list(measurements.values()))
+    amounts = np.array([kind.amounts(widths) for widths in measurements], float)
     # relative to the times, so that the small widths count as much as the large ones
     scale = np.maximum(times, LEAST_MS)
-    rows, wanted = amounts / scale[:, None], times / scale
+    rows, scaled = amounts / scale[:, None], times / scale
     best, error = (0.0, 0.0), math.inf
     # one measurement can't separate the two: all is attributed to the MACs
-    for used in ((0, 1), (0,), (1,)) if len(known) > 1 else ((0,),):
+    for used in ((0, 1), (0,), (1,)) if len(measurements) > 1 else ((0,),):
         columns = rows[:, used]
         if np.linalg.matrix_rank(columns) < len(used):
             continue
         factors = np.zeros(2)
-        factors[list(used)] = np.linalg.lstsq(columns, wanted, rcond=None)[0]
-        left = float(np.square(rows @ factors - wanted).sum())
-        if factors.min() >= 0 and left < error:
-            best, error = (float(factors[0]), float(factors[1])), left
+        factors[list(used)] = np.linalg.lstsq(columns, scaled, rcond=None)[0]
+        residual = float(np.square(rows @ factors - scaled).sum())
+        if factors.min() >= 0 and residual < error:
+            best, error = (float(factors[0]), float(factors[1])), residual
     return best

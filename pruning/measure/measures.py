@@ -43,13 +43,13 @@ class Measures:
 
     def __call__(self, shortened: Shortened, folding: Folding) -> dict[str, Measure]:
         costs = Costs(folding.graph, self.header)
-        found = costs.measures()
+        measures = costs.measures()
         if self.latencies:
-            found["ms"] = Milliseconds(self.latencies, costs, folding.graph)
+            measures["ms"] = Milliseconds(self.latencies, costs, folding.graph)
         if self.drop:
             drop, graph = self.drop, folding.graph
-            found["map-drop"] = lambda plan, fold: drop(shortened, graph, fold)
-        return found
+            measures["map-drop"] = lambda plan, fold: drop(shortened, graph, fold)
+        return measures
 
 
 class Latencies:
@@ -71,31 +71,33 @@ class Latencies:
         `build` makes the networks that are measured.
         """
         self.build, self._profiler, self._progress = build, profiler, progress
-        self._found: dict[bytes, Profile] = {}
-        found = self.measured(network)
-        self.table = LatencyTable(path, latency.machine(found))
+        self._profiles: dict[bytes, Profile] = {}
+        profile = self.measured(network)
+        self.table = LatencyTable(path, latency.machine(profile))
         layers = network.layers
         inputs = [(*layer.inputs, network.image)[0].channels for layer in layers]
         outputs = [layer.out_shape.channels for layer in layers]
         kinds = [SectionKind.of(layer) for layer in layers]
-        self.learn(found, kinds, list(zip(inputs, outputs, strict=True)))
+        self.learn(profile, kinds, list(zip(inputs, outputs, strict=True)))
 
     def measured(self, network: Network) -> Profile:
         """The same for networks of the same cfg; raises EngineError where it can't be run."""
         name = network.cfg.to_bytes()
-        if name not in self._found:
+        if name not in self._profiles:
             self._progress("measuring")
-            self._found[name] = self._profiler(network, RUNS, latency.PATIENT)
-        return self._found[name]
+            self._profiles[name] = self._profiler(network, RUNS, latency.PATIENT)
+        return self._profiles[name]
 
-    def learn(self, found: Profile, kinds: Sequence[SectionKind], widths: Sequence[Widths]) -> None:
+    def learn(
+        self, profile: Profile, kinds: Sequence[SectionKind], widths: Sequence[Widths]
+    ) -> None:
         """Take up the latencies of a network and of its sections."""
         times: dict[tuple[SectionKind, Widths], list[float]] = defaultdict(list)
-        for section, ms in found.sections.items():
+        for section, ms in profile.sections.items():
             times[kinds[section], widths[section]].append(ms)
         self.table.add({key: float(np.mean(ms)) for key, ms in times.items()})
         total = self.total(kinds, widths)
-        self.ratio = found.ms / total if total else 1.0
+        self.ratio = profile.ms / total if total else 1.0
 
     def total(self, kinds: Sequence[SectionKind], widths: Sequence[Widths]) -> float:
         """The sum of the sections' latencies."""
@@ -116,9 +118,9 @@ class Milliseconds:
     def measure(self, plan: Plan, fold: Fold) -> float:
         """Milliseconds, measured; raises EngineError."""
         latencies = self._latencies
-        found = latencies.measured(latencies.build(self._graph, fold))
-        latencies.learn(found, self._kinds, self._widths(fold.kept))
-        return found.ms
+        profile = latencies.measured(latencies.build(self._graph, fold))
+        latencies.learn(profile, self._kinds, self._widths(fold.kept))
+        return profile.ms
 
     def _widths(self, kept: Mask) -> list[Widths]:
         inputs, outputs = self._costs.widths(kept)
@@ -133,12 +135,12 @@ class MetricDrop:
 
     def __init__(self, original: Network, finish: Finish, accuracy: Accuracy) -> None:
         self._original, self._finish, self._accuracy = original, finish, accuracy
-        self._found: dict[tuple[tuple[int, ...], bytes], float] = {}
+        self._drops: dict[tuple[tuple[int, ...], bytes], float] = {}
 
     def __call__(self, shortened: Shortened, graph: ChannelGraph, fold: Fold) -> float:
         # steps that a rounding undoes end in the same cut
         name = shortened.shortcuts, fold.kept.tobytes() + fold.alive.tobytes()
-        if name not in self._found:
-            left = self._accuracy(self._finish(shortened, graph, fold)).score
-            self._found[name] = self._accuracy(self._original).score - left
-        return self._found[name]
+        if name not in self._drops:
+            score = self._accuracy(self._finish(shortened, graph, fold)).score
+            self._drops[name] = self._accuracy(self._original).score - score
+        return self._drops[name]

@@ -12,10 +12,10 @@ from yolo.datasets import sources
 from yolo.datasets.batch import Batch
 from yolo.datasets.data import Data
 from yolo.datasets.evaluation import EvaluationLoader
-from yolo.device import choose_device
 from yolo.evaluation.evaluate import check_classes, evaluate
 from yolo.evaluation.loader import evaluation_loader
 from yolo.evaluation.results import Evaluation
+from yolo.models.device import choose_device
 from yolo.network import Network
 
 KEPT_BYTES = 2**29  # of validation images that stay in memory from one network to the next
@@ -40,7 +40,7 @@ class Accuracy:
     ) -> None:
         """`points` is the rule for mAP: results.POINTS."""
         self._images, self._points, self._progress = images, points, progress
-        self._found: dict[bytes, Evaluation] = {}
+        self._evaluations: dict[bytes, Evaluation] = {}
 
     @classmethod
     def of(
@@ -62,13 +62,13 @@ class Accuracy:
     def __call__(self, network: Network, progress: Progress | None = None) -> Evaluation:
         """It is computed where that is fastest."""
         name = digest(network)
-        if name not in self._found:
-            self._found[name] = self._evaluated(network, progress or self._progress)
-        return self._found[name]
+        if name not in self._evaluations:
+            self._evaluations[name] = self._evaluated(network, progress or self._progress)
+        return self._evaluations[name]
 
     def scored(self, network: Network, progress: Progress) -> tuple[str, float]:
-        found = self(network, progress)
-        return found.score_name, found.score
+        evaluation = self(network, progress)
+        return evaluation.score_name, evaluation.score
 
     def _evaluated(self, network: Network, say: Progress) -> Evaluation:
         done, total = 0, len(self._images.items)
@@ -92,11 +92,11 @@ class CachedImages:
 
     def __iter__(self) -> Iterator[Batch]:
         if self._batches is None:
-            found = []
+            batches = []
             for batch in self._loader:
-                found.append(batch)
+                batches.append(batch)
                 yield batch
-            self._batches = found
+            self._batches = batches
         else:
             yield from self._batches
 
@@ -111,8 +111,8 @@ def validation_images(data: Data, cfg: Cfg, workers: int = 2) -> EvaluationLoade
 
 def digest(network: Network) -> bytes:
     """Equal for networks of the same cfg and the same numbers."""
-    found = hashlib.blake2b(network.cfg.to_bytes())
+    hasher = hashlib.blake2b(network.cfg.to_bytes())
     for tensors in network.state().values():
         for tensor in tensors.values():
-            found.update(tensor.cpu().contiguous().numpy().tobytes())
-    return found.digest()
+            hasher.update(tensor.cpu().contiguous().numpy().tobytes())
+    return hasher.digest()

@@ -59,8 +59,8 @@ class Proof:
     def all(self) -> dict[str, Difference]:
         """Every comparison by its name, in the order of a report."""
         first = {"posterior": self.posterior, "blocks": self.blocks}
-        found = {name: difference for name, difference in first.items() if difference}
-        return {**found, "masked": self.masked, "fold": self.fold, **self.engines}
+        differences = {name: difference for name, difference in first.items() if difference}
+        return {**differences, "masked": self.masked, "fold": self.fold, **self.engines}
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,12 @@ class Proofs:
             return Difference(None, str(error))
 
 
-def relative(found: Mapping[int, Tensor], expected: Mapping[int, Tensor]) -> float:
+def relative(actual: Mapping[int, Tensor], expected: Mapping[int, Tensor]) -> float:
     """The largest relative L2 difference of all tensors; infinite where one isn't finite."""
     worst = 0.0
     for index, tensor in expected.items():
         double = tensor.detach().double()
-        difference = float((found[index].detach().double() - double).norm())
+        difference = float((actual[index].detach().double() - double).norm())
         size = float(double.norm())
         ratio = difference / size if size else difference
         worst = max(worst, ratio if np.isfinite(ratio) else np.inf)
@@ -117,14 +117,14 @@ def prove_engines(
     progress: Callable[[str], object] = lambda step: None,
 ) -> dict[str, Difference]:
     """The proofs in engines that are asked for; raises ProofError, EngineError."""
-    found = {}
+    differences = {}
     for name, engine in proofs.engines().items():
         if isinstance(engine, Difference):
-            found[name] = engine
+            differences[name] = engine
         else:
             progress(f"running {name}")
-            found[name] = prove_engine(engine, original, compact)
-    return found
+            differences[name] = prove_engine(engine, original, compact)
+    return differences
 
 
 def prove_cut(
@@ -138,7 +138,7 @@ def prove_cut(
     first = _compare(graph, state, fold, cfg, small)
     limit, note = SINGLE, ""
     if SINGLE < first[0] < np.inf:
-        double = _double(state)
+        double = double_state(state)
         exact = replace(fold, constants=constants(graph.network, double))
         precise_cfg, precise = operate(graph, double, exact)
         _check_rounded(cfg, small, precise)
@@ -160,33 +160,34 @@ def prove_blocks(shortened: Shortened) -> Difference:
     """
     check_memory(shortened.original)
     original, state = shortened.original, shortened.original.state()
-    found, limit, note = _compare_blocks(shortened, state, shortened.network), SINGLE, ""
-    if SINGLE < found < np.inf:
-        removal = remove(original, _double(state), shortened.blocks)
+    difference, limit, note = _compare_blocks(shortened, state, shortened.network), SINGLE, ""
+    if SINGLE < difference < np.inf:
+        removal = remove(original, double_state(state), shortened.blocks)
         _check_rounded(shortened.network.cfg, shortened.network.state(), removal.state)
         precise = Network.with_state(removal.cfg, removal.state)
-        found, limit = _compare_blocks(shortened, _double(state), precise), DOUBLE
+        difference, limit = _compare_blocks(shortened, double_state(state), precise), DOUBLE
         note = COARSE
-    if not found <= limit:
+    if not difference <= limit:
         check_finite(original)
         raise ProofError(
             f"{original.cfg.path}: without blocks the network differs from that of silent branches "
-            f"by {found:.1e} (relative L2, allowed {limit:g})"
+            f"by {difference:.1e} (relative L2, allowed {limit:g})"
         )
-    return Difference(found, note)
+    return Difference(difference, note)
 
 
-def _compare_blocks(shortened: Shortened, state: State, left: Network) -> float:
+def _compare_blocks(shortened: Shortened, state: State, network: Network) -> float:
     original, index_map = shortened.original, shortened.index_map
     heads = original.head_inputs
     x = noise_image(original).to(_dtype(state))
     with torch.no_grad():
         expected = silenced(original, state, shortened.blocks)(x, collect=heads)
-        found = left(x, collect=[index_map[i] for i in heads])
-    return relative({i: found[index_map[i]] for i in heads}, expected)
+        outputs = network(x, collect=[index_map[i] for i in heads])
+    return relative({i: outputs[index_map[i]] for i in heads}, expected)
 
 
-def _double(state: State) -> State:
+def double_state(state: State) -> State:
+    """A copy in float64."""
     return {i: {n: t.double() for n, t in tensors.items()} for i, tensors in state.items()}
 
 
@@ -198,9 +199,9 @@ def _check_rounded(cfg: Cfg, small: State, precise: State) -> None:
     """Raises ProofError where the tensors to be written aren't those that are compared."""
     for index, tensors in precise.items():
         for name, tensor in tensors.items():
-            found = small[index][name]
+            written = small[index][name]
             difference = (
-                relative({0: found}, {0: tensor}) if found.shape == tensor.shape else np.inf
+                relative({0: written}, {0: tensor}) if written.shape == tensor.shape else np.inf
             )
             if difference > ROUNDED:
                 where = cfg.layers[index].error(f"its {name} are off by {difference:.1e}")
@@ -211,9 +212,9 @@ def check_finite(network: Network) -> None:
     """Raises DarknetError where the network's own outputs overflow, so that nothing is proven."""
     heads = network.head_inputs
     with torch.no_grad():
-        found = network(noise_image(network), collect=heads)
+        outputs = network(noise_image(network), collect=heads)
     for index in heads:
-        if not found[index].isfinite().all():
+        if not outputs[index].isfinite().all():
             where = network.cfg.layers[index].error("gives numbers that are not finite")
             raise DarknetError(f"the network can't be compared with a compact one: {where}")
 
@@ -225,12 +226,12 @@ def _compare(
     network = graph.network
     x, heads = noise_image(network).to(_dtype(state)), network.head_inputs
     with torch.no_grad():
-        found = Network.with_state(cfg, small)(x, collect=heads)
+        compact = Network.with_state(cfg, small)(x, collect=heads)
         folded = Network.with_state(network.cfg, masked(graph, state, fold, True))(x, collect=heads)
-        exact = relative(found, folded)
+        exact = relative(compact, folded)
         del folded
         pure = Network.with_state(network.cfg, masked(graph, state, fold, False))(x, collect=heads)
-    return exact, relative(found, pure)
+    return exact, relative(compact, pure)
 
 
 def prove_plain(bayesian: Network, plain: Network) -> Difference:
@@ -279,7 +280,7 @@ def prove_engine(engine: Engine, original: Network, compact: Network) -> Differe
 
 def _difference(engine: Engine, network: Network, cfg: Cfg) -> float:
     x, heads = noise_image(network), network.head_inputs
-    found = engine.run(cfg, network, x.numpy(), heads)
+    outputs = engine.run(cfg, network, x.numpy(), heads)
     with torch.no_grad():
         expected = network(x, collect=heads)
-    return relative({i: torch.from_numpy(array) for i, array in found.items()}, expected)
+    return relative({i: torch.from_numpy(array) for i, array in outputs.items()}, expected)

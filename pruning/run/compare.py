@@ -52,13 +52,13 @@ class Request:
         for name, values in axes.items():
             if not values:
                 raise PlanError(f"{name}: expected at least one")
-        given = frozenset({IMAGES, POSTERIOR} if self.inputs.calibrate else {POSTERIOR})
+        available = frozenset({IMAGES, POSTERIOR} if self.inputs.calibrate else {POSTERIOR})
         for spec in self.specs().values():
             if SCAN in spec.needs:
                 raise PlanError(
                     f"importance {spec.ranking.importance}: use prune.py --scan for a single cut"
                 )
-            spec.check_given(given)
+            spec.check_inputs(available)
             for target in spec.targets:
                 if target.name not in COUNTED:
                     names = ", ".join(COUNTED)
@@ -85,11 +85,11 @@ class Request:
         """
         images = _images(self.inputs)
         shared = _shared(self.inputs)
-        found: dict[Combination | None, str] = {None: digest_of(shared)}
+        keys: dict[Combination | None, str] = {None: digest_of(shared)}
         for combination, spec in self.specs().items():
             own = images if needs_images(spec) else None
-            found[combination] = digest_of([*shared, *combination.names, own])
-        return found
+            keys[combination] = digest_of([*shared, *combination.names, own])
+        return keys
 
 
 def comparison_for(inputs: Inputs, path: Path) -> Comparison:
@@ -103,16 +103,16 @@ def comparison_for(inputs: Inputs, path: Path) -> Comparison:
     return comparison
 
 
-def _shared(given: Inputs) -> list[object]:
+def _shared(inputs: Inputs) -> list[object]:
     """What all outcomes of the inputs depend on."""
-    weights = given.weights if is_random(given.weights) else stamps(given.weights)
-    metric = [given.points, *stamps(given.data)] if given.data else _images(given)
-    return [stamps(given.cfg), weights, metric]
+    weights = inputs.weights if is_random(inputs.weights) else stamps(inputs.weights)
+    metric = [inputs.points, *stamps(inputs.data)] if inputs.data else _images(inputs)
+    return [stamps(inputs.cfg), weights, metric]
 
 
-def _images(given: Inputs) -> list[object]:
+def _images(inputs: Inputs) -> list[object]:
     """The images that calibrate."""
-    return [given.calibration_images, *stamps(given.calibrate)]
+    return [inputs.calibration_images, *stamps(inputs.calibrate)]
 
 
 def needs_images(spec: Spec) -> bool:
@@ -122,7 +122,7 @@ def needs_images(spec: Spec) -> bool:
 
 def compared(
     request: Request,
-    known: Mapping[str, Outcome],
+    outcomes: Mapping[str, Outcome],
     progress: Progress = lambda step: None,
 ) -> Iterator[Outcome]:
     """The outcomes that aren't among those known by their keys, the original's first.
@@ -133,7 +133,7 @@ def compared(
     trials: Trials | None = None
     specs, keys = request.specs(), request.keys()
     for number, (combination, key) in enumerate(keys.items()):
-        before = known.get(key)
+        before = outcomes.get(key)
         if before and not (request.runs and before.lacks_time):
             continue
         trials = trials or Trials(request, progress)
@@ -171,11 +171,11 @@ class Trials:
         note = ""
         if cut.recovery and not cut.recovery.kept:
             note = f"{spec.recover} is no better, so the fold stays"
-        found = (before.found if before else None) or self._scored(cut.network)
+        result = (before.found if before else None) or self._scored(cut.network)
         if self.request.runs:
-            found, missing = self._timed(found, cut.network)
+            result, missing = self._timed(result, cut.network)
             note = "; ".join(filter(None, (note, missing)))
-        return Outcome(combination, key, found, note)
+        return Outcome(combination, key, result, note)
 
     def _scored(self, network: Network) -> ScoredCost:
         session = self.session
@@ -183,16 +183,16 @@ class Trials:
         cost = session.cost.of(network, session.header)
         return ScoredCost(cost, name, score if math.isfinite(score) else None)
 
-    def _timed(self, found: ScoredCost, network: Network) -> tuple[ScoredCost, str]:
+    def _timed(self, result: ScoredCost, network: Network) -> tuple[ScoredCost, str]:
         """With times in OpenCV, or the reason for none; they depend on the structure only."""
         structure = network.cfg.to_bytes()
         try:
             if structure not in self._times:
                 self._times[structure] = self._alternating(network)
         except EngineError as error:
-            return found, f"not timed: {error}"
+            return result, f"not timed: {error}"
         original, ms = self._times[structure]
-        return replace(found, ms=ms, original_ms=original), ""
+        return replace(result, ms=ms, original_ms=original), ""
 
     def _alternating(self, network: Network) -> tuple[float, float]:
         """Milliseconds of the original and of a cut, measured alternately: medians of rounds."""

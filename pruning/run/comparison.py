@@ -61,8 +61,8 @@ class ScoredCost:
         return self.ms / self.original_ms if self.ms and self.original_ms else None
 
     def to_json(self) -> dict[str, object]:
-        rest = {name: value for name, value in vars(self).items() if name != "cost"}
-        return {**asdict(self.cost), **rest}
+        scores = {name: value for name, value in vars(self).items() if name != "cost"}
+        return {**asdict(self.cost), **scores}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ScoredCost:
@@ -99,8 +99,8 @@ class Outcome:
         return asdict(self.combination) if self.combination else dict(BLANK)
 
     def to_json(self) -> dict[str, object]:
-        found = self.found.to_json() if self.found else {}
-        return {"key": self.key, **self.names, **found, "note": self.note}
+        numbers = self.found.to_json() if self.found else {}
+        return {"key": self.key, **self.names, **numbers, "note": self.note}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Outcome:
@@ -110,8 +110,8 @@ class Outcome:
             combination = Combination(*(_text(data[name]) for name in BLANK))
         elif "score" not in data:
             raise ValueError("the original has a score")
-        found = ScoredCost.from_json(data) if "score" in data else None
-        return cls(combination, _text(data["key"]), found, _text(data["note"]))
+        scored = ScoredCost.from_json(data) if "score" in data else None
+        return cls(combination, _text(data["key"]), scored, _text(data["note"]))
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,12 @@ class Comparison:
 
     @classmethod
     def of(
-        cls, keys: Mapping[Combination | None, str], known: Mapping[str, Outcome]
+        cls, keys: Mapping[Combination | None, str], saved: Mapping[str, Outcome]
     ) -> Comparison | None:
         """Those that are known by their keys; None where the original isn't."""
-        found = [known[key] for name, key in keys.items() if name and key in known]
-        original = known.get(keys[None])
-        return cls(original.found, found) if original and original.found else None
+        outcomes = [saved[key] for name, key in keys.items() if name and key in saved]
+        original = saved.get(keys[None])
+        return cls(original.found, outcomes) if original and original.found else None
 
     @property
     def score_name(self) -> str:
@@ -156,12 +156,12 @@ class Comparison:
         times = [o.found.original_ms for o in self.outcomes if o.found and o.found.original_ms]
         return statistics.median(times) if times else None
 
-    def ms(self, found: ScoredCost) -> float | None:
+    def ms(self, scored: ScoredCost) -> float | None:
         """Milliseconds as they would be at a time when the original takes `original_ms`.
 
         The machine may be faster while one cut is timed than while another is.
         """
-        share, original = found.time_share, self.original_ms
+        share, original = scored.time_share, self.original_ms
         return share * original if share and original else None
 
     @cached_property
@@ -170,21 +170,21 @@ class Comparison:
         sign = 1 if self.score_name == ERROR else -1
         ranks: dict[str, list[tuple[float, int, int]]] = {}
         for number, outcome in enumerate(self.outcomes):
-            found = outcome.found
-            if found and found.score is not None:
-                rank = sign * found.score, found.cost.macs, number
+            scored = outcome.found
+            if scored and scored.score is not None:
+                rank = sign * scored.score, scored.cost.macs, number
                 ranks.setdefault(outcome.target, []).append(rank)
-        return {target: self.outcomes[min(known)[-1]] for target, known in ranks.items()}
+        return {target: self.outcomes[min(ranked)[-1]] for target, ranked in ranks.items()}
 
     def lines(self) -> dict[tuple[str, str, str], list[ScoredCost]]:
         """The outcomes of every strategy, importance and recovery, by MACs."""
-        found: dict[tuple[str, str, str], list[ScoredCost]] = {}
+        lines: dict[tuple[str, str, str], list[ScoredCost]] = {}
         for outcome in self.outcomes:
             name = outcome.combination
             if name and outcome.found and outcome.found.score is not None:
                 key = name.strategy, name.importance, name.recover
-                found.setdefault(key, []).append(outcome.found)
-        return {key: sorted(line, key=lambda m: m.cost.macs) for key, line in found.items()}
+                lines.setdefault(key, []).append(outcome.found)
+        return {key: sorted(line, key=lambda m: m.cost.macs) for key, line in lines.items()}
 
     def tables(self) -> str:
         """The comparison as a person reads it, target by target; notes stand below by number."""
@@ -192,8 +192,8 @@ class Comparison:
         ordered = sorted(self.outcomes, key=lambda o: targets.index(o.target))
         notes = list(dict.fromkeys(o.note for o in ordered if o.note))
         rows = [self._header(), self._first_row(), *(self._row(o, notes) for o in ordered)]
-        made = table(rows, f"{len(self.outcomes)} combinations", numbers=range(4, len(rows[0]) - 1))
-        return "\n".join([made, *(f"{n}: {note}" for n, note in enumerate(notes, 1))])
+        body = table(rows, f"{len(self.outcomes)} combinations", numbers=range(4, len(rows[0]) - 1))
+        return "\n".join([body, *(f"{n}: {note}" for n, note in enumerate(notes, 1))])
 
     @property
     def _form(self) -> str:
@@ -214,31 +214,31 @@ class Comparison:
         return ["original", "", "", "", score, *shares, *costs, *times, ""]
 
     def _row(self, outcome: Outcome, notes: Sequence[str]) -> list[str]:
-        found, original = outcome.found, self.original
-        given = outcome.names
-        names = [given[name] or "" for name in ("target", "strategy", "importance", "recover")]
+        scored, original = outcome.found, self.original
+        fields = outcome.names
+        names = [fields[name] or "" for name in ("target", "strategy", "importance", "recover")]
         numbers = [f"{notes.index(outcome.note) + 1})"] if outcome.note else []
-        if found is None:
+        if scored is None:
             return [*names, *["-"] * (len(self._header()) - 5), " ".join(["no such cut", *numbers])]
-        cells = [_score(found.score, self._form)]
+        cells = [_score(scored.score, self._form)]
         if self.score_name != ERROR:
-            cells.append(_percent(self.score_share(found)))
+            cells.append(_percent(self.score_share(scored)))
         cells += [
-            _percent(found.cost.macs / original.cost.macs),
-            _percent(found.cost.parameters / original.cost.parameters),
+            _percent(scored.cost.macs / original.cost.macs),
+            _percent(scored.cost.parameters / original.cost.parameters),
         ]
         if self.original_ms:
-            ms = self.ms(found)
-            cells += ["-" if ms is None else f"{ms:.1f}", _percent(found.time_share)]
+            ms = self.ms(scored)
+            cells += ["-" if ms is None else f"{ms:.1f}", _percent(scored.time_share)]
         best = ["best"] if self.best.get(outcome.target) is outcome else []
         return [*names, *cells, " ".join([*best, *numbers])]
 
-    def score_share(self, found: ScoredCost) -> float | None:
+    def score_share(self, scored: ScoredCost) -> float | None:
         """Of the original's score; None where that says nothing."""
         original = self.original.score
-        if self.score_name == ERROR or not original or found.score is None:
+        if self.score_name == ERROR or not original or scored.score is None:
             return None
-        return found.score / original
+        return scored.score / original
 
     def to_csv(self) -> str:
         """A row for the original and for every cut; shares are of the original."""
@@ -252,20 +252,20 @@ class Comparison:
         original = Outcome(None, "", self.original)
         for outcome in (original, *self.outcomes):
             best = "best" if self.best.get(outcome.target) is outcome else ""
-            found = outcome.found.to_json() if outcome.found else {}
-            row = {**outcome.names, **found, **self._shares(outcome.found)}
+            numbers = outcome.found.to_json() if outcome.found else {}
+            row = {**outcome.names, **numbers, **self._shares(outcome.found)}
             writer.writerow({**row, "best": best, "note": outcome.note})
         return text.getvalue()
 
-    def _shares(self, found: ScoredCost | None) -> dict[str, float | None]:
-        if found is None:
+    def _shares(self, scored: ScoredCost | None) -> dict[str, float | None]:
+        if scored is None:
             return {}
         shares = {
-            f"{name}_share": getattr(found.cost, name) / max(getattr(self.original.cost, name), 1)
+            f"{name}_share": getattr(scored.cost, name) / max(getattr(self.original.cost, name), 1)
             for name in COUNTED
         }
-        others = {"score_share": self.score_share(found), "ms_share": found.time_share}
-        return {**shares, **others}
+        measured = {"score_share": self.score_share(scored), "ms_share": scored.time_share}
+        return {**shares, **measured}
 
 
 def load(path: Path) -> dict[str, Outcome]:
@@ -295,10 +295,10 @@ def _parsed(data: Mapping[str, Any]) -> list[Outcome]:
     return [Outcome.from_json(part) for part in (*data["cuts"], *data["others"])]
 
 
-def dump(known: Mapping[str, Outcome], wanted: Collection[str], best: Collection[str] = ()) -> str:
+def dump(outcomes: Mapping[str, Outcome], keys: Collection[str], best: Collection[str] = ()) -> str:
     """Outcomes as JSON: those whose keys are wanted, and others that may be asked for again."""
-    cuts = [{**known[key].to_json(), "best": key in best} for key in wanted if key in known]
-    others = [outcome.to_json() for key, outcome in known.items() if key not in wanted]
+    cuts = [{**outcomes[key].to_json(), "best": key in best} for key in keys if key in outcomes]
+    others = [outcome.to_json() for key, outcome in outcomes.items() if key not in keys]
     return record(KIND, SCHEMA, {"cuts": cuts, "others": others})
 
 

@@ -39,9 +39,9 @@ def kept_channels(shortened: Shortened, report: Report) -> Figure:
     kept = [after.get(i, width) for i, width in zip(indices, before, strict=True)]
     figure, axes = _bars(indices, before, kept, ("cut", "kept"), 0.85)
     axes.set_ylabel("channels")
-    left = report.after.cost.parameters / report.before.cost.parameters
+    share = report.after.cost.parameters / report.before.cost.parameters
     axes.set_title(
-        f"{_title(report)}: {left:.0%} of the parameters, "
+        f"{_title(report)}: {share:.0%} of the parameters, "
         f"{report.after.cost.macs / report.before.cost.macs:.0%} of the MACs",
         loc="left",
     )
@@ -64,9 +64,9 @@ def section_latencies(report: Report) -> Figure:
     axes.set_ylabel("ms")
     # what an engine does beside the sections counts, too
     totals = [side.profile.ms for side in (report.before, report.after) if side.profile]
-    left = f"{totals[0]:.1f} → {totals[1]:.1f} ms" if len(totals) == 2 else ""
+    change = f"{totals[0]:.1f} → {totals[1]:.1f} ms" if len(totals) == 2 else ""
     threads = counted(times.threads, "thread")
-    axes.set_title(f"{_title(report)}: {left} in {times.engine}, {threads}", loc="left")
+    axes.set_title(f"{_title(report)}: {change} in {times.engine}, {threads}", loc="left")
     axes.legend(frameon=False, loc="upper right")
     return figure
 
@@ -117,9 +117,9 @@ def _bars(
     """Two bars a section, one in front of the other; the front ones are so wide."""
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     axes = figure.add_subplot()
-    places = range(len(indices))
-    axes.bar(places, behind, color=GONE, width=0.85, label=labels[0])
-    axes.bar(places, front, color=KEPT, width=width, label=labels[1])
+    positions = range(len(indices))
+    axes.bar(positions, behind, color=GONE, width=0.85, label=labels[0])
+    axes.bar(positions, front, color=KEPT, width=width, label=labels[1])
     axes.set_xlabel("section")
     axes.set_xlim(-0.6, len(indices) - 0.4)
     axes.xaxis.set_major_locator(MaxNLocator(24, integer=True))
@@ -214,7 +214,7 @@ class _Styles:
     """How the line of a strategy, an importance and a recovery looks."""
 
     def __init__(self, *names: Sequence[str]) -> None:
-        strategies, importances, recoveries = (dict.fromkeys(found) for found in names)
+        strategies, importances, recoveries = (dict.fromkeys(values) for values in names)
         self._markers = dict(zip(strategies, cycle(MARKERS), strict=False))
         self._colours = dict(zip(importances, cycle(COLOURS), strict=False))
         self._recoveries = {name: RECOVERED[name] for name in recoveries}
@@ -232,7 +232,7 @@ class _Styles:
 
     def legend(self) -> list[Line2D]:
         """Handles for markers, colours and dashes, under headings, and for the original."""
-        found = [Line2D([], [], color=MARK, linestyle="--", linewidth=1, label="original")]
+        handles = [Line2D([], [], color=MARK, linestyle="--", linewidth=1, label="original")]
         meanings: dict[str, dict[str, dict[str, Any]]] = {
             "strategy": {
                 name: {"marker": marker, "linestyle": "none"}
@@ -247,7 +247,7 @@ class _Styles:
             },
         }
         for title, entries in meanings.items():
-            found.append(Line2D([], [], linestyle="none", label=f"\n{title}"))
+            handles.append(Line2D([], [], linestyle="none", label=f"\n{title}"))
             for name, style in entries.items():
-                found.append(Line2D([], [], **{"color": INK, "label": name, **style}))
-        return found
+                handles.append(Line2D([], [], **{"color": INK, "label": name, **style}))
+        return handles

@@ -45,9 +45,9 @@ def amounts(spec: Spec, steps: int, originals: Mapping[str, float]) -> Amounts:
     Of each target's quantity every step leaves the same share; `originals` are the original's. Of a
     percent every step takes the same share of what is left.
     """
-    asked = spec.channels
-    if isinstance(asked, Percent):
-        return [Percent(1 - (1 - asked.share) ** (1 / steps))] * steps
+    amount = spec.channels
+    if isinstance(amount, Percent):
+        return [Percent(1 - (1 - amount.share) ** (1 / steps))] * steps
     return [
         Targets(
             tuple(_part(target, originals[target.name], number / steps) for target in spec.targets)
@@ -128,7 +128,7 @@ class Tuned:
                 }
                 for step, trained in zip(self.steps, self._trained, strict=True)
             ],
-            "proof": {name: found.value for name, found in self.engines.items()},
+            "proof": {name: difference.value for name, difference in self.engines.items()},
             "files": {kind: str(files[kind]) for kind in ("cfg", "weights")},
         }
         return record(RESULT, RESULT_SCHEMA, content)
@@ -139,11 +139,11 @@ class Tuned:
         header = ["", "parameters", "MACs", "left", "ms in opencv"]
         rows = [[*header, "cut", "trained", "against masked"]]
 
-        def row(name: str, found: Measured, *scores: str) -> list[str]:
-            cost, ms = found.cost, found.ms["opencv"]
-            left = f"{cost.macs / max(first.cost.macs, 1):.1%}"
+        def row(name: str, measured: Measured, *scores: str) -> list[str]:
+            cost, ms = measured.cost, measured.ms["opencv"]
+            share = f"{cost.macs / max(first.cost.macs, 1):.1%}"
             times = "" if ms is None else f"{ms:.1f}"
-            return [name, f"{cost.parameters:,}", f"{cost.macs:,}", left, times, *scores]
+            return [name, f"{cost.parameters:,}", f"{cost.macs:,}", share, times, *scores]
 
         rows.append(row("original", first, "", _score(first), ""))
         for number, (step, trained) in enumerate(zip(self.steps, self._trained, strict=True), 1):
@@ -152,8 +152,8 @@ class Tuned:
             rows.append(row(f"step {number}", step.after, *scores, masked))
         title = f"{self.spec.strategy} in {len(self.steps)} steps; {self.score.title}"
         proofs = [
-            f"The trained model in {name}: {_described(found)}"
-            for name, found in self.engines.items()
+            f"The trained model in {name}: {_described(difference)}"
+            for name, difference in self.engines.items()
         ]
         return "\n".join([table(rows, title, numbers=range(1, 8)), *proofs])
 
@@ -186,7 +186,7 @@ class Gradual:
         _check(inputs, spec, steps)
         self.inputs, self.spec, self.proofs, self.runs = inputs, spec, proofs, runs
         self.steps, self.folder, self._train, self._progress = steps, folder, train, progress
-        asked = {
+        request = {
             "cfg": stamps(inputs.cfg),
             "weights": inputs.weights if is_random(inputs.weights) else stamps(inputs.weights),
             "data": stamps(inputs.data),
@@ -197,36 +197,38 @@ class Gradual:
             "verify": proofs.makes(TORCH),
             **settings,
         }
-        self._asked = json.loads(json.dumps(asked))  # tuples are lists in a file
+        self._request = json.loads(json.dumps(request))  # tuples are lists in a file
 
     def run(self) -> Tuned:
         """Do what isn't done yet; raises DarknetError, and ProofError where a proof fails."""
         self.proofs.engines()  # a missing one is reported now
         session = Session.open(self.inputs, self._progress)
-        asked = self._begun() or amounts(self.spec, self.steps, session.quantities(self.spec))
-        found: list[StepReport] = []
+        step_amounts = self._begun() or amounts(
+            self.spec, self.steps, session.quantities(self.spec)
+        )
+        reports: list[StepReport] = []
         inputs = self.inputs
-        for number, amount in enumerate(asked, 1):
-            step, cfg, trained = self._step(number, amount, inputs, asked)
+        for number, amount in enumerate(step_amounts, 1):
+            step, cfg, trained = self._step(number, amount, inputs, step_amounts)
             inputs = replace(inputs, cfg=str(cfg), weights=str(trained))
-            found.append(step)
+            reports.append(step)
         network, header = load_model(inputs.cfg, inputs.weights)
         accuracy = session.accuracy
         assert accuracy is not None
         engines = prove_engines(self.proofs, session.original, network, self._progress)
         score = Score.of(accuracy(network))
         path = session.network.cfg.path
-        return Tuned(self.inputs, self.spec, path, found, network, header, score, engines)
+        return Tuned(self.inputs, self.spec, path, reports, network, header, score, engines)
 
     def _step(
-        self, number: int, amount: Percent | Targets, inputs: Inputs, asked: Amounts
+        self, number: int, amount: Percent | Targets, inputs: Inputs, step_amounts: Amounts
     ) -> tuple[StepReport, Path, Path]:
         """The report of a step, its cfg and its trained weights; made where they aren't there."""
         folder = self.folder / str(number)
         files, trained = result_files(folder, MODEL), folder / TRAINED
         if not all(path.exists() for path in files.values()):
             cut = self._cut(number, amount, inputs)
-            self._begin(asked)
+            self._begin(step_amounts)
             cut.write(folder, MODEL)
         if not trained.exists():
             self._progress(f"step {number} of {self.steps}: training")
@@ -240,7 +242,7 @@ class Gradual:
         if not path.exists():
             return []
         begun = read_record(path, KIND, SCHEMA, dict, PlanError)
-        for name, value in self._asked.items():
+        for name, value in self._request.items():
             if begun.get(name) != value:
                 raise PlanError(
                     f"{path}: begun with another {name}: remove {self.folder}, or use another "
@@ -248,16 +250,16 @@ class Gradual:
                 )
         return read_record(path, KIND, SCHEMA, _amounts, PlanError)
 
-    def _begin(self, asked: Amounts) -> None:
+    def _begin(self, step_amounts: Amounts) -> None:
         path = self.folder / SETTINGS
         if not path.exists():
             parts = [
                 {"percent": amount.share}
                 if isinstance(amount, Percent)
                 else {"target": str(amount)}
-                for amount in asked
+                for amount in step_amounts
             ]
-            write_file(path, record(KIND, SCHEMA, {**self._asked, "asked": parts}).encode())
+            write_file(path, record(KIND, SCHEMA, {**self._request, "asked": parts}).encode())
 
     def _cut(self, number: int, amount: Percent | Targets, inputs: Inputs) -> Result:
         """The cut of a step; engines and latencies are for the ends of all."""
@@ -300,11 +302,13 @@ def _check(inputs: Inputs, spec: Spec, steps: int) -> None:
             )
 
 
-def _score(found: Measured) -> str:
-    return f"{found.score.value:.4f}" if found.score else "-"
+def _score(measured: Measured) -> str:
+    return f"{measured.score.value:.4f}" if measured.score else "-"
 
 
-def _described(found: Difference) -> str:
-    if found.value is None:
-        return found.note
-    return f"{found.value:.1e} relative L2 at the tensors that enter the heads, {found.note}"
+def _described(difference: Difference) -> str:
+    if difference.value is None:
+        return difference.note
+    return (
+        f"{difference.value:.1e} relative L2 at the tensors that enter the heads, {difference.note}"
+    )

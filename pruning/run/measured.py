@@ -30,8 +30,8 @@ class Score:
     value: float
 
     @classmethod
-    def of(cls, found: Evaluation) -> Score:
-        return cls(found.key, found.score_name, found.score)
+    def of(cls, evaluation: Evaluation) -> Score:
+        return cls(evaluation.key, evaluation.score_name, evaluation.score)
 
 
 @dataclass(frozen=True)

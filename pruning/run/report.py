@@ -24,7 +24,7 @@ from pruning.proof.verify import Proof
 from pruning.registry import ENGINES
 from pruning.run.measured import Measured, measured
 from pruning.run.verdict import Verdict, verdict
-from pruning.selection.blocks import block_scores, spec_of_rest
+from pruning.selection.blocks import block_scores, spec_without_blocks
 from pruning.selection.families import prunable
 from pruning.session import Cut, Inputs, Session
 from yolo.models.load import is_random
@@ -96,11 +96,11 @@ class Report:
     @property
     def asked(self) -> str:
         """How far the cut was to go, for a title."""
-        gone = [counted(len(self.blocks), "block")] if self.blocks else []
+        parts = [counted(len(self.blocks), "block")] if self.blocks else []
         if self.target is not None:
-            return ", ".join([*gone, self.target])
-        percent = [f"percent {self.percent:g}"] if self.percent or not gone else []
-        return ", ".join([*gone, *percent])
+            return ", ".join([*parts, self.target])
+        percent = [f"percent {self.percent:g}"] if self.percent or not parts else []
+        return ", ".join([*parts, *percent])
 
     @property
     def reached(self) -> float | None:
@@ -119,8 +119,12 @@ class Report:
             "before": self.before.to_json(),
             "after": self.after.to_json(),
             "proof": {
-                **{name: found.value for name, found in self.proof.all.items()},
-                "notes": {name: found.note for name, found in self.proof.all.items() if found.note},
+                **{name: difference.value for name, difference in self.proof.all.items()},
+                "notes": {
+                    name: difference.note
+                    for name, difference in self.proof.all.items()
+                    if difference.note
+                },
             },
             "layers": [asdict(layer) for layer in self.layers],
             "files": {kind: str(files[kind]) for kind in ("cfg", "weights")},
@@ -167,9 +171,9 @@ class Report:
         for block in self.blocks:
             score = "-" if block.score is None else f"{block.score:.3g}"
             spent = f"{block.parameters:,}", f"{block.macs:,}"
-            what = "a depthwise 1x1" if block.stays else ""
+            replacement = "a depthwise 1x1" if block.stays else ""
             where = str(block.shortcut), _ranges(block.sections), str(block.skip)
-            rows.append([*where, score, *spent, what])
+            rows.append([*where, score, *spent, replacement])
         return rows
 
     def _block_table(self) -> str:
@@ -195,9 +199,9 @@ class Report:
             if slow is not None and fast is not None:
                 rows.append([f"ms in {name}", f"{slow:.1f}", f"{fast:.1f}", f"{fast / slow:.1%}"])
         if b.score and a.score:
-            good, left = b.score.value, a.score.value
-            share = f"{left / good:.1%}" if good else "-"
-            rows.append([b.score.title, f"{good:.4f}", f"{left:.4f}", share])
+            before, after = b.score.value, a.score.value
+            share = f"{after / before:.1%}" if before else "-"
+            rows.append([b.score.title, f"{before:.4f}", f"{after:.4f}", share])
         return rows
 
     def _cost_table(self) -> str:
@@ -208,9 +212,9 @@ class Report:
     def proof_rows(self) -> list[list[str]]:
         """What was compared, the relative L2 or "-", and a note."""
         rows = []
-        for name, found in self.proof.all.items():
-            value = "-" if found.value is None else f"{found.value:.1e}"
-            rows.append([TITLES[name], value, found.note])
+        for name, difference in self.proof.all.items():
+            value = "-" if difference.value is None else f"{difference.value:.1e}"
+            rows.append([TITLES[name], value, difference.note])
         return rows
 
     def _proof_table(self) -> str:
@@ -227,9 +231,9 @@ TITLES = {
 }
 
 
-def counted(number: int, what: str) -> str:
+def counted(number: int, noun: str) -> str:
     """1 block, 2 blocks"""
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def block_changes(shortened: Shortened) -> list[BlockChange]:
@@ -240,21 +244,21 @@ def block_changes(shortened: Shortened) -> list[BlockChange]:
         shortened.original.layers,
         block_scores(shortened.original, shortened.original.state()),
     )
-    found = []
+    result = []
     for block in shortened.blocks:
-        gone, score = [layers[i] for i in block.sections], scores[block.shortcut]
-        found.append(
+        removed, score = [layers[i] for i in block.sections], scores[block.shortcut]
+        result.append(
             BlockChange(
                 block.shortcut,
                 block.skip,
                 block.sections,
                 block.leaves,
                 score if math.isfinite(score) else None,
-                sum(layer.count_parameters() for layer in gone),
-                sum(layer.macs() for layer in gone),
+                sum(layer.count_parameters() for layer in removed),
+                sum(layer.macs() for layer in removed),
             )
         )
-    return found
+    return result
 
 
 def _ranges(numbers: Sequence[int]) -> str:
@@ -295,7 +299,7 @@ def _pool(cut: Cut) -> tuple[int, int] | None:
     entry = cut.spec.entry
     if entry is None or not entry.ranks:
         return None
-    allowed = prunable(cut.graph, spec_of_rest(cut.spec, cut.shortened))
+    allowed = prunable(cut.graph, spec_without_blocks(cut.spec, cut.shortened))
     return cut.graph.count(allowed), cut.graph.count(allowed & cut.fold.kept)
 
 
@@ -314,17 +318,17 @@ def _bayesian(session: Session, cut: Cut) -> BayesianReport | None:
 
 def changes(graph: ChannelGraph, compact: Network, fold: Fold) -> list[LayerChange]:
     """The sections with filters that are cut."""
-    found = []
+    result = []
     for i, layer in enumerate(graph.network.layers):
         after = compact.layers[i].out_shape.channels
         groups = graph.outputs[i]
         if not has_filters(layer) or fold.alive[groups].all():
             continue
         before = layer.out_shape.channels
-        found.append(
+        result.append(
             LayerChange(i, layer.section.type, before, after, _constants(fold, graph, groups))
         )
-    return found
+    return result
 
 
 def _constants(fold: Fold, graph: ChannelGraph, groups: np.ndarray) -> str:

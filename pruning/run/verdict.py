@@ -11,7 +11,7 @@ from pruning.graph.channels import ChannelGraph
 from pruning.run.measured import Measured
 from pruning.selection.importance import channel_scores, group_scores
 from pruning.session import Cut, Session
-from yolo.inference.detections import gives_boxes
+from yolo.detections import gives_boxes
 from yolo.network import State
 
 # no trained model kept a quarter of its mAP where more energy went: data/budgets.md

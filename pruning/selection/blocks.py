@@ -48,9 +48,9 @@ def _score(network: Network, block: Block, channels: Mapping[int, Scores]) -> fl
     roots = root_sources(network, network.layers[block.shortcut])
     ends = {i for root in roots if root != block.skip for i in _ends(network, block, root)}
     owners = (network.layers[i].owner or network.layers[i] for i in sorted(ends))
-    found = [channels[layer.section.index] for layer in owners]
-    total = sum(float(scores.sum()) for scores in found)
-    return total / sum(map(len, found)) if found else math.inf
+    values = [channels[layer.section.index] for layer in owners]
+    total = sum(float(scores.sum()) for scores in values)
+    return total / sum(map(len, values)) if values else math.inf
 
 
 def _ends(network: Network, block: Block, section: int) -> set[int]:
@@ -80,18 +80,18 @@ def choose_blocks(network: Network, spec: Spec, measures: MeasuresOf) -> tuple[B
     else:
         count = steps_to_meet(schedule, spec.targets, schedule.measures(measures))
     if count > len(schedule):
-        what = f"{network.cfg.path}: {spec.strategy} can remove {len(schedule)}"
-        raise PlanError(f"blocks {count} is out of reach: {what}")
+        reach = f"{network.cfg.path}: {spec.strategy} can remove {len(schedule)}"
+        raise PlanError(f"blocks {count} is out of reach: {reach}")
     return schedule.first(count)
 
 
-def spec_of_rest(spec: Spec, shortened: Shortened) -> Spec:
+def spec_without_blocks(spec: Spec, shortened: Shortened) -> Spec:
     """The spec for the channels of what is left, with sections numbered as they are there."""
     if not shortened.blocks:
         return spec
     index_map = {i: shortened.index_map[i] for i in shortened.kept}
     layers = shortened.network.layers
-    with_filters = {i: place for i, place in index_map.items() if has_filters(layers[place])}
+    with_filters = {i: index for i, index in index_map.items() if has_filters(layers[index])}
     return replace(spec, limits=spec.limits.renumbered(with_filters))
 
 
@@ -103,10 +103,10 @@ def original_quantities(
     if not names:
         return {}
     folding = Folding(ChannelGraph(network), network.state())
-    known = measures(Shortened.of(network), folding)
+    available = measures(Shortened.of(network), folding)
     fold = folding.fold(np.ones(folding.graph.size, bool))
     nothing = Plan("", 0.0, {})
-    return {name: _measured(known[name], nothing, fold) for name in names if name in known}
+    return {name: _measured(available[name], nothing, fold) for name in names if name in available}
 
 
 def _measured(measure: Measure, plan: Plan, fold: Fold) -> float:
@@ -120,7 +120,7 @@ class BlockSchedule:
         """Raises PlanError where no block can go."""
         self.network, self.spec = network, spec
         self.blocks = _ordered(network, spec.limits)
-        self._rest: dict[int, tuple[Shortened, Folding]] = {}
+        self._remaining: dict[int, tuple[Shortened, Folding]] = {}
         self._measures: dict[int, Mapping[str, Measure]] = {}
 
     def __len__(self) -> int:
@@ -137,30 +137,30 @@ class BlockSchedule:
 
     def at(self, steps: int) -> Step:
         """The cut after so many steps: of what is left all channels stay."""
-        _, folding = self.rest(steps)
-        gone = tuple(block.shortcut for block in self.first(steps))
-        plan = Plan(self.spec.strategy, self.spec.percent, {}, None, self.spec.target, gone)
+        _, folding = self.remaining(steps)
+        removed = tuple(block.shortcut for block in self.first(steps))
+        plan = Plan(self.spec.strategy, self.spec.percent, {}, None, self.spec.target, removed)
         return Step(plan, folding.fold(np.ones(folding.graph.size, bool)))
 
     def measures(self, make: MeasuresOf) -> dict[str, Measure]:
         """A Measure for each kind of target."""
-        return {name: partial(self._measure, make, name) for name in make(*self.rest(0))}
+        return {name: partial(self._measure, make, name) for name in make(*self.remaining(0))}
 
     def _measure(self, make: MeasuresOf, name: str, plan: Plan, fold: Fold) -> float:
         steps = len(plan.blocks)
         if steps not in self._measures:
-            self._measures[steps] = make(*self.rest(steps))
+            self._measures[steps] = make(*self.remaining(steps))
         measure = self._measures[steps][name]
         # there are so few blocks that nothing has to be guessed
         return _measured(measure, plan, fold)
 
-    def rest(self, steps: int) -> tuple[Shortened, Folding]:
+    def remaining(self, steps: int) -> tuple[Shortened, Folding]:
         """The network that is left after so many steps."""
-        if steps not in self._rest:
+        if steps not in self._remaining:
             shortened = Shortened.of(self.network, self.first(steps))
             network = shortened.network
-            self._rest[steps] = shortened, Folding(ChannelGraph(network), network.state())
-        return self._rest[steps]
+            self._remaining[steps] = shortened, Folding(ChannelGraph(network), network.state())
+        return self._remaining[steps]
 
 
 def _ordered(network: Network, limits: Limits) -> list[Block]:
@@ -172,11 +172,11 @@ def _ordered(network: Network, limits: Limits) -> list[Block]:
     if not free:
         raise PlanError(f"{network.cfg.path}: no block can go: {_why(reasons)}")
     scores = block_scores(network, network.state())
-    found: list[Block] = []
+    ordered: list[Block] = []
     for block in sorted(free, key=lambda block: scores[block.shortcut]):
-        if not any(block.shortcut in other.sections for other in found):  # it went with that one
-            found.append(block)
-    return found
+        if not any(block.shortcut in other.sections for other in ordered):  # it went with that one
+            ordered.append(block)
+    return ordered
 
 
 def _refusal(block: Block, limits: Limits) -> str | None:
@@ -200,17 +200,17 @@ def _why(reasons: Mapping[int, str | None]) -> str:
 def _check_named(network: Network, limits: Limits, reasons: Mapping[int, str | None]) -> None:
     """Raises PlanError for sections that can't be meant; a [shortcut] stands for its block."""
     last = len(network.layers) - 1
-    for what, sections in (("spare", limits.spare), ("only", limits.only or ())):
+    for option, sections in (("spare", limits.spare), ("only", limits.only or ())):
         for section in sections:
             if not 0 <= section <= last:
-                raise PlanError(f"--{what} {section}: sections are numbered from 0 to {last}")
+                raise PlanError(f"--{option} {section}: sections are numbered from 0 to {last}")
             layer = network.layers[section]
             if not (has_filters(layer) or isinstance(layer, Shortcut)):
                 where = layer.section
                 raise PlanError(
-                    str(where.error(f"--{what} {section}: neither filters nor a block"))
+                    str(where.error(f"--{option} {section}: neither filters nor a block"))
                 )
-            if what == "only" and reasons.get(section):
+            if option == "only" and reasons.get(section):
                 raise PlanError(
                     str(layer.section.error(f"--only {section}: can't go: {reasons[section]}"))
                 )

@@ -91,7 +91,7 @@ class Constraint:
         self.measured[steps] = self._measure.measure(step.plan, step.fold)
         self._values.clear()
 
-    def found(self, steps: int) -> str:
+    def text(self, steps: int) -> str:
         """Its value there, for a message, rounded so that it could be asked for."""
         value, name = self.value(steps), self.target.name
         if self.target.share:
@@ -128,15 +128,15 @@ def steps_to_meet(
     for constraint in estimated:
         steps = steps if steps is None else _measured(constraint, steps, len(schedule))
     if steps is None:
-        asked, found = _missed(falling, len(schedule))
+        missed, values = _missed(falling, len(schedule))
         raise PlanError(
-            f"target {asked} is out of reach: {schedule.spec.strategy} leaves at least {found}, "
+            f"target {missed} is out of reach: {schedule.spec.strategy} leaves at least {values}, "
             f"{schedule.limit}"
         )
-    asked, found = _missed(growing, steps)
-    if asked:
+    missed, values = _missed(growing, steps)
+    if missed:
         least = "".join(f" for {constraint.target}" for constraint in falling)
-        raise PlanError(f"target {asked} is out of reach: the least cut{least} has {found}")
+        raise PlanError(f"target {missed} is out of reach: the least cut{least} has {values}")
     if falling or not growing:
         return steps
     beyond = _first(lambda n: not all(constraint.met(n) for constraint in growing), len(schedule))
@@ -150,24 +150,24 @@ def _measured(constraint: Constraint, start: int, end: int) -> int | None:
     enough in a few rounds, it is the smallest cut that is known to fit, or else the nearest one
     that exceeds the limit by little. None where the end of the schedule doesn't fit.
     """
-    found = constraint.measured
+    values = constraint.measured
     if constraint.value(start) <= constraint.limit:
         constraint.measure(start)  # where that does nothing more has to go
     for _ in range(ROUNDS):
         steps = _first(constraint.met, end, start)
         steps = end if steps is None else steps
-        if steps in found:
+        if steps in values:
             break
         constraint.measure(steps)
-        if found[steps] <= constraint.limit and (
-            steps == start or found[steps] >= NEAR * constraint.limit
+        if values[steps] <= constraint.limit and (
+            steps == start or values[steps] >= NEAR * constraint.limit
         ):
             return steps
-    if end not in found and not any(value <= constraint.limit for value in found.values()):
+    if end not in values and not any(value <= constraint.limit for value in values.values()):
         constraint.measure(end)
-    fitting = [steps for steps, value in found.items() if value <= constraint.limit]
-    nearest = min(found, key=lambda steps: found[steps])
-    return min(fitting, default=nearest if found[nearest] <= constraint.limit / NEAR else None)
+    fitting = [steps for steps, value in values.items() if value <= constraint.limit]
+    nearest = min(values, key=lambda steps: values[steps])
+    return min(fitting, default=nearest if values[nearest] <= constraint.limit / NEAR else None)
 
 
 def _first(holds: Callable[[int], bool], end: int, start: int = 0) -> int | None:
@@ -186,5 +186,5 @@ def _first(holds: Callable[[int], bool], end: int, start: int = 0) -> int | None
 def _missed(constraints: list[Constraint], steps: int) -> tuple[str, str]:
     """The targets that aren't met there, and the values there."""
     missed = [constraint for constraint in constraints if not constraint.met(steps)]
-    asked = ", ".join(str(constraint.target) for constraint in missed)
-    return asked, ", ".join(constraint.found(steps) for constraint in missed)
+    targets = ", ".join(str(constraint.target) for constraint in missed)
+    return targets, ", ".join(constraint.text(steps) for constraint in missed)

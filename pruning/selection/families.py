@@ -34,30 +34,30 @@ def families(graph: ChannelGraph, spec: Spec) -> list[Family]:
     strategy, limits = spec.entry, spec.limits
     if strategy is None or not strategy.where:
         return []
-    spared = _touched(graph, _known(graph, limits.spare, "spare"))
-    wanted = np.ones(graph.size, bool)
+    spared = _touched(graph, _checked(graph, limits.spare, "spare"))
+    selected = np.ones(graph.size, bool)
     if limits.only is not None:
-        wanted = _touched(graph, _known(graph, limits.only, "only"))
+        selected = _touched(graph, _checked(graph, limits.only, "only"))
     return [
         family
         for family in strategy.load()(graph)
-        if wanted[family.groups].any() and not spared[family.groups].any()
+        if selected[family.groups].any() and not spared[family.groups].any()
     ]
 
 
 def prunable(graph: ChannelGraph, spec: Spec) -> Mask:
     """The groups that a percent is a share of: those that the spec allows to be cut."""
-    found = np.zeros(graph.size, bool)
+    groups = np.zeros(graph.size, bool)
     for family in families(graph, spec):
-        found[family.groups] = True
-    return found
+        groups[family.groups] = True
+    return groups
 
 
 def check_only(graph: ChannelGraph, spec: Spec) -> None:
     """Raises PlanError for a section that is to be cut, but can't be."""
-    found = prunable(graph, spec)
+    groups = prunable(graph, spec)
     for section in spec.limits.only or ():
-        if not found[graph.outputs[section]].any():
+        if not groups[graph.outputs[section]].any():
             reason = graph.reason(section)
             why = f"it {reason}" if reason else f"{spec.strategy} spares it"
             where = graph.network.cfg.layers[section]
@@ -66,18 +66,18 @@ def check_only(graph: ChannelGraph, spec: Spec) -> None:
 
 def _touched(graph: ChannelGraph, sections: tuple[int, ...]) -> Mask:
     """The groups that have a channel in any of these sections' outputs."""
-    found = np.zeros(graph.size, bool)
+    touched = np.zeros(graph.size, bool)
     for section in sections:
-        found[graph.outputs[section]] = True
-    return found
+        touched[graph.outputs[section]] = True
+    return touched
 
 
-def _known(graph: ChannelGraph, sections: tuple[int, ...], what: str) -> tuple[int, ...]:
+def _checked(graph: ChannelGraph, sections: tuple[int, ...], option: str) -> tuple[int, ...]:
     last = len(graph.network.layers) - 1
     for section in sections:
         if not 0 <= section <= last:
-            raise PlanError(f"--{what} {section}: sections are numbered from 0 to {last}")
+            raise PlanError(f"--{option} {section}: sections are numbered from 0 to {last}")
         if not has_filters(graph.network.layers[section]):
             where = graph.network.cfg.layers[section]
-            raise PlanError(str(where.error(f"--{what} {section}: has no filters to cut")))
+            raise PlanError(str(where.error(f"--{option} {section}: has no filters to cut")))
     return sections

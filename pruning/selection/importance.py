@@ -75,14 +75,16 @@ class GroupScores:
 
         Raises PlanError where a score is not a number.
         """
-        graph, found = model.graph, IMPORTANCES[name].load()(model)
-        channels = found if isinstance(found, dict) else _of_channels(graph, found)
+        graph, scores = model.graph, IMPORTANCES[name].load()(model)
+        channels = scores if isinstance(scores, dict) else _of_channels(graph, scores)
         for i, values in channels.items():
             if np.isnan(values).any():
                 where = graph.network.cfg.layers[i]
-                what = f"importance {name} is not a number for channel {np.isnan(values).argmax()}"
-                raise PlanError(str(where.error(what)))
-        groups = group_scores(graph, found, how) if isinstance(found, dict) else found
+                message = (
+                    f"importance {name} is not a number for channel {np.isnan(values).argmax()}"
+                )
+                raise PlanError(str(where.error(message)))
+        groups = group_scores(graph, scores, how) if isinstance(scores, dict) else scores
         return cls(groups, channels)
 
     def divided(self, graph: ChannelGraph, by: Scores) -> GroupScores:
@@ -102,10 +104,10 @@ def channel_scores(graph: ChannelGraph, state: State) -> ChannelScores:
     for i in graph.producers:
         tensors = state[i]
         if "scales" in tensors:
-            found = tensors["scales"].abs()
+            values = tensors["scales"].abs()
         else:
-            found = tensors["weights"].flatten(1).norm(dim=1)
-        scores[i] = found.double().numpy()
+            values = tensors["weights"].flatten(1).norm(dim=1)
+        scores[i] = values.double().numpy()
     return scores
 
 
@@ -174,14 +176,14 @@ def lamp(model: Model) -> ChannelScores:
     The largest of every section has 1, so that sections of any scale can be compared. Lee et al.,
     Layer-Adaptive Sparsity for the Magnitude-based Pruning (ICLR 2021), filters for weights.
     """
-    found = {}
+    scores = {}
     for i, norms in l2(model).items():
         squares = norms**2
         ascending = np.sort(squares)
-        # sums from the back: rest[n] is that of ascending[n:]
-        rest = np.cumsum(ascending[::-1])[::-1][np.searchsorted(ascending, squares)]
-        found[i] = np.divide(squares, rest, out=np.zeros_like(squares), where=rest != 0)
-    return found
+        # from the back: sums[n] is that of ascending[n:]
+        sums = np.cumsum(ascending[::-1])[::-1][np.searchsorted(ascending, squares)]
+        scores[i] = np.divide(squares, sums, out=np.zeros_like(squares), where=sums != 0)
+    return scores
 
 
 def bn_next(model: Model) -> ChannelScores:
@@ -235,14 +237,14 @@ def signal(model: Model) -> ChannelScores:
     Where only its scale is uncertain that is 1/α. Graves, Practical Variational Inference for
     Neural Networks (NIPS 2011), prunes weights by |E[w]|/√Var[w].
     """
-    found = {i: np.full(len(model.graph.outputs[i]), np.inf) for i in model.graph.producers}
+    scores = {i: np.full(len(model.graph.outputs[i]), np.inf) for i in model.graph.producers}
     layers = bayesian_layers(model.posterior.layers) if model.posterior else {}
     if not layers:
         raise PlanError("importance signal: needs the .pt of a network with Bayesian sections")
     for i, layer in layers.items():
         mean, variance = (moment.double().flatten(1) for moment in layer.moments())
-        found[i] = _numbers(mean.square().sum(1) / variance.sum(1).clamp(min=1e-300))
-    return found
+        scores[i] = _numbers(mean.square().sum(1) / variance.sum(1).clamp(min=1e-300))
+    return scores
 
 
 def least_squares(model: Model) -> Scores:

@@ -33,15 +33,15 @@ def by_shape(model: Model, candidates: Sequence[Candidate]) -> Forms:
     uses: list[list[Hashable]] = [[] for _ in candidates]
     for i, layer in enumerate(layers):
         if layer.mixes:
-            found, count = np.unique(owner[model.graph.inputs[i][0]], return_counts=True)
-            for n, channels in zip(found.tolist(), count.tolist(), strict=True):
+            owners, count = np.unique(owner[model.graph.inputs[i][0]], return_counts=True)
+            for n, channels in zip(owners.tolist(), count.tolist(), strict=True):
                 if n >= 0:
                     uses[n].append((layer.section.type, *model.weights(i).shape, channels))
     forms: Forms = []
     for candidate, users in zip(candidates, uses, strict=True):
         family = candidate.family
-        made = [(layers[i].section.type, *model.weights(i).shape) for i in family.sections]
-        forms.append((family.groups.shape, family.cost, tuple(made), tuple(users)))
+        makers = [(layers[i].section.type, *model.weights(i).shape) for i in family.sections]
+        forms.append((family.groups.shape, family.cost, tuple(makers), tuple(users)))
     return forms
 
 

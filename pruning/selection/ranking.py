@@ -68,7 +68,7 @@ def rank(model: Model, spec: Spec, folding: Folding) -> Ranked:
     if per_mac:
         importance = importance.divided(graph, slot_macs(graph, cuttable))
     nothing = np.zeros(graph.size, bool)
-    found = []
+    candidates = []
     for family in cuttable:
         groups = family.groups
         order = np.argsort(-importance.groups[groups], axis=1, kind="stable")
@@ -76,8 +76,10 @@ def rank(model: Model, spec: Spec, folding: Folding) -> Ranked:
         floor = _floor(family, spec)
         constant = folding.mode == "exact" and folding.needs(family, nothing)
         least = min(floor + constant, family.slots)
-        found.append(Candidate(family, ranked, importance.groups[ranked].mean(0), floor, least))
-    return Ranked(found, importance, f"{name} per MAC" if per_mac else name)
+        candidates.append(
+            Candidate(family, ranked, importance.groups[ranked].mean(0), floor, least)
+        )
+    return Ranked(candidates, importance, f"{name} per MAC" if per_mac else name)
 
 
 def _floor(family: Family, spec: Spec) -> int:
@@ -90,9 +92,9 @@ def _floor(family: Family, spec: Spec) -> int:
 def slot_macs(graph: ChannelGraph, families: Sequence[Family]) -> Scores:
     """The MACs that go with each group's slot where all else stays; 1 for other groups."""
     costs, everything = Costs(graph), np.ones(graph.size, bool)
-    total, found = costs.of(everything).macs, np.ones(graph.size)
+    total, macs = costs.of(everything).macs, np.ones(graph.size)
     for family in families:
         without = everything.copy()
         without[family.groups[:, 0]] = False
-        found[family.groups] = max(total - costs.of(without).macs, 1)
-    return found
+        macs[family.groups] = max(total - costs.of(without).macs, 1)
+    return macs

@@ -60,10 +60,10 @@ class Schedule:
         return Step(plan, self.folding.fold(alive, plan.mean))
 
     def _counts(self, step: int) -> list[int]:
-        gone = np.bincount(self.order[:step], minlength=len(self.ranked.candidates))
+        removed = np.bincount(self.order[:step], minlength=len(self.ranked.candidates))
         return [
             _rounded(c.family, c.family.slots - lost, self.spec.round_to)
-            for c, lost in zip(self.ranked.candidates, gone.tolist(), strict=True)
+            for c, lost in zip(self.ranked.candidates, removed.tolist(), strict=True)
         ]
 
     def _plan(self, counts: Sequence[int]) -> tuple[Plan, Mask]:

@@ -72,11 +72,11 @@ def _channels(graph: ChannelGraph, ranked: Ranked, spec: Spec, share: float) -> 
             f"{graph.network.cfg.path}: {spec.strategy} finds nothing that it may cut; "
             "tools/info.py says why for every section"
         )
-    wanted = round(share * pool)
-    if wanted > most:
+    count = round(share * pool)
+    if count > most:
         reach = int(most / pool * 1000) / 1000
         raise PlanError(
             f"percent {share:g} is out of reach: {spec.strategy} can cut {reach:g} "
             f"({most} of {pool} channels), keeping at least {spec.kept}"
         )
-    return wanted
+    return count

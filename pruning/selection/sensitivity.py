@@ -55,8 +55,8 @@ class Curve:
     @property
     def missing(self) -> list[int]:
         """The cuts that are still to be measured."""
-        wanted = dict.fromkeys(round(share * self.most) for share in SHARES)
-        return [cut for cut in wanted if cut and cut not in self.losses]
+        cuts = dict.fromkeys(round(share * self.most) for share in SHARES)
+        return [cut for cut in cuts if cut and cut not in self.losses]
 
     def at(self, share: float) -> float:
         """The loss where this share of what can go is gone, between points on a line."""
@@ -72,12 +72,12 @@ class Curve:
         """Raises an error of dict or of a conversion for what isn't one."""
         losses = {int(point["cut"]): float(point["loss"]) for point in data["losses"]}
         numbers = {name: int(data[name]) for name in ("channel", "slots", "most", "macs")}
-        found = cls(tuple(map(int, data["sections"])), **numbers, losses=losses)
-        if not (found.sections and all(0 < cut <= found.most < found.slots for cut in losses)):
+        curve = cls(tuple(map(int, data["sections"])), **numbers, losses=losses)
+        if not (curve.sections and all(0 < cut <= curve.most < curve.slots for cut in losses)):
             raise ValueError("no such cut")
         if not all(map(math.isfinite, losses.values())):
             raise ValueError("a loss is a number")
-        return found
+        return curve
 
 
 @dataclass(frozen=True)
@@ -119,13 +119,15 @@ class Scan:
 
     def check(self, path: Path, key: Mapping[str, str]) -> None:
         """Raises PlanError where it isn't a scan of this."""
-        wanted = [
+        different = [
             FILES.get(name, f"{name} {value}")
             for name, value in key.items()
             if self.key.get(name) != value
         ]
-        if wanted:
-            raise PlanError(f"{path}: a scan, but not with {', '.join(wanted)}: name another file")
+        if different:
+            raise PlanError(
+                f"{path}: a scan, but not with {', '.join(different)}: name another file"
+            )
 
     def loss(self, score: float) -> float:
         """The loss of the score."""
@@ -153,16 +155,16 @@ def scan(
     group = spec.ranking.group or "first"
     schedule = schedule_of(model, _alone(spec, group), folding)
     key = _key(graph, images, folding.mode, model.best, group)
-    found = Scan.load(path)
-    if found:
-        found.check(path, key)
+    scanned = Scan.load(path)
+    if scanned:
+        scanned.check(path, key)
     else:
         progress("scanning: the original")
         name, score = metric.scored(graph.network, progress)
-        found = Scan(key, name, _finite(score, graph), {})
-        found.save(path)
-    found = _with_all(found, path, graph, schedule)
-    return _scores(graph, schedule, _measured(found, path, schedule, metric, progress))
+        scanned = Scan(key, name, _finite(score, graph), {})
+        scanned.save(path)
+    scanned = _with_all(scanned, path, graph, schedule)
+    return _scores(graph, schedule, _measured(scanned, path, schedule, metric, progress))
 
 
 def _alone(spec: Spec, group: str) -> Spec:
@@ -179,25 +181,25 @@ def marginal_losses(losses: Mapping[int, float], slots: int) -> Scores:
     whoever takes slots by what they cost takes them in their order, noise or not. Where little is
     left to lose, the next slot isn't cheap for that. Beyond the last point all cost as much.
     """
-    found, highest, before = np.zeros(slots), 0.0, (0, 0.0)
+    slopes, highest, before = np.zeros(slots), 0.0, (0, 0.0)
     for cut, loss in sorted(losses.items()):
         highest = max(highest, (loss - before[1]) / (cut - before[0]))
-        found[before[0] :] = highest
+        slopes[before[0] :] = highest
         before = cut, loss
-    return found
+    return slopes
 
 
-def _with_all(found: Scan, path: Path, graph: ChannelGraph, schedule: Schedule) -> Scan:
+def _with_all(scanned: Scan, path: Path, graph: ChannelGraph, schedule: Schedule) -> Scan:
     """With a curve, be it empty, for all families of a schedule; raises PlanError."""
     candidates = schedule.ranked.candidates
     macs = slot_macs(graph, [c.family for c in candidates])
-    curves = dict(found.curves)
+    curves = dict(scanned.curves)
     for candidate in candidates:
         empty = _curve(candidate, int(macs[candidate.family.groups[0, 0]]))
         curve = curves.setdefault(empty.name, empty)
         if replace(curve, losses={}) != empty:
             raise PlanError(f"{path}: is a damaged {KIND}; remove it and make it again")
-    return replace(found, curves=curves)
+    return replace(scanned, curves=curves)
 
 
 def _curve(candidate: Candidate, macs: int) -> Curve:
@@ -207,33 +209,33 @@ def _curve(candidate: Candidate, macs: int) -> Curve:
 
 
 def _measured(
-    found: Scan, path: Path, schedule: Schedule, metric: Metric, progress: Progress
+    scanned: Scan, path: Path, schedule: Schedule, metric: Metric, progress: Progress
 ) -> Scan:
     """With all points; each is in the file as soon as it is known. Raises PlanError."""
     graph, candidates = schedule.folding.graph, schedule.ranked.candidates
     slots = [c.family.slots for c in candidates]
     missing = [
-        (n, cut) for n, c in enumerate(candidates) for cut in found.curves[c.family.name].missing
+        (n, cut) for n, c in enumerate(candidates) for cut in scanned.curves[c.family.name].missing
     ]
-    points = sum(len(found.curves[c.family.name].losses) for c in candidates)
+    points = sum(len(scanned.curves[c.family.name].losses) for c in candidates)
     total = points + len(missing)
     for number, (n, cut) in enumerate(missing, points + 1):
         step = f"scanning, point {number} of {total}"
         progress(step)
-        left = [*slots[:n], slots[n] - cut, *slots[n + 1 :]]
+        counts = [*slots[:n], slots[n] - cut, *slots[n + 1 :]]
         compact = Network.with_state(
-            *operate(graph, schedule.folding.state, schedule.cut(left).fold)
+            *operate(graph, schedule.folding.state, schedule.cut(counts).fold)
         )
         _, score = metric.scored(compact, _behind(step, progress))
-        curve = found.curves[candidates[n].family.name]
-        curve = replace(curve, losses={**curve.losses, cut: found.loss(_finite(score, graph))})
-        found = replace(found, curves={**found.curves, curve.name: curve})
-        found.save(path)
-    return found
+        curve = scanned.curves[candidates[n].family.name]
+        curve = replace(curve, losses={**curve.losses, cut: scanned.loss(_finite(score, graph))})
+        scanned = replace(scanned, curves={**scanned.curves, curve.name: curve})
+        scanned.save(path)
+    return scanned
 
 
 def _behind(step: str, progress: Progress) -> Progress:
-    return lambda what: progress(f"{step}: {what}")
+    return lambda substep: progress(f"{step}: {substep}")
 
 
 def _finite(score: float, graph: ChannelGraph) -> float:
@@ -242,13 +244,13 @@ def _finite(score: float, graph: ChannelGraph) -> float:
     return score
 
 
-def _scores(graph: ChannelGraph, schedule: Schedule, found: Scan) -> Scores:
+def _scores(graph: ChannelGraph, schedule: Schedule, scanned: Scan) -> Scores:
     """Loss with every group; 0 for others."""
     scores, candidates = np.zeros(graph.size), schedule.ranked.candidates
     highest = max((float(c.scores.max()) for c in candidates), default=0.0) or 1.0
     for candidate in candidates:
         family = candidate.family
-        losses = marginal_losses(found.curves[family.name].losses, family.slots)
+        losses = marginal_losses(scanned.curves[family.name].losses, family.slots)
         # the best slots come first there, and go last
         scores[candidate.ranked] = losses[::-1] + TIE / highest * candidate.scores
     return scores

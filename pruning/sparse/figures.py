@@ -60,8 +60,8 @@ def _densities(axes: Axes, history: Sequence[NDArray]) -> None:
     low = np.log10(LEAST_GAMMA)
     edges = np.logspace(low, top, int(BINS * (top - low)) + 1)
     edges = np.concatenate(([LEAST_GAMMA / 10 ** (3 / BINS)], edges))
-    shown = (np.clip(gammas, edges[0], edges[-1]) for gammas in history)
-    counts = np.stack([np.histogram(gammas, edges)[0] / len(gammas) for gammas in shown], 1)
+    clipped = (np.clip(gammas, edges[0], edges[-1]) for gammas in history)
+    counts = np.stack([np.histogram(gammas, edges)[0] / len(gammas) for gammas in clipped], 1)
     mesh = axes.pcolormesh(
         np.arange(len(history) + 1) + 0.5,
         edges,

@@ -37,7 +37,7 @@ GroupSizes = Callable[[], Tensor]  # of the groups, computed where a schedule as
 
 
 @dataclass(frozen=True)
-class _Places:
+class _GroupIndex:
     """Where the γ of the groups lie among all γ of their sections, one after the other.
 
     `group` (γ,) is the group of each, the number of groups for one that stays as it is. The groups
@@ -52,29 +52,29 @@ class _Places:
     root: Tensor
 
     @classmethod
-    def of(cls, ids: Ids, allowed: Mask) -> _Places:
+    def of(cls, ids: Ids, allowed: Mask) -> _GroupIndex:
         """From the id of each γ's group in the graph, and the ids that are allowed."""
         count = np.bincount(ids, minlength=len(allowed)) * allowed
-        found = np.argsort(-count, kind="stable")[: np.count_nonzero(count)]
-        count = count[found]
-        number = np.full(len(allowed), len(found))
-        number[found] = np.arange(len(found))
+        groups = np.argsort(-count, kind="stable")[: np.count_nonzero(count)]
+        count = count[groups]
+        number = np.full(len(allowed), len(groups))
+        number[groups] = np.arange(len(groups))
         group = number[ids]
         order = np.argsort(group, kind="stable")[: count.sum()]
         first = np.cumsum(count) - count
         members = np.full((count.max(), np.count_nonzero(count > 1)), len(ids))
-        for place in range(len(members)):
-            has = np.flatnonzero(count[: members.shape[1]] > place)
-            members[place, has] = order[first[has] + place]
+        for row in range(len(members)):
+            has = np.flatnonzero(count[: members.shape[1]] > row)
+            members[row, has] = order[first[has] + row]
         single = order[first[members.shape[1] :]]
         return cls(*map(torch.from_numpy, (group, members, single, np.sqrt(count))))
 
-    def to(self, like: Tensor) -> _Places:
+    def to(self, like: Tensor) -> _GroupIndex:
         """On a tensor's device, the root in its dtype, too."""
         group, members, single = (
             t.to(like.device) for t in (self.group, self.members, self.single)
         )
-        return _Places(group, members, single, self.root.to(like))
+        return _GroupIndex(group, members, single, self.root.to(like))
 
     def norms(self, gammas: Tensor) -> Tensor:
         """The norm of the γ of each group: (groups,)
@@ -95,11 +95,11 @@ class Penalty:
     with Grouped Variables, 2006). `groups` is their number. Groups without γ are left out.
     """
 
-    def __init__(self, graph: ChannelGraph, sections: tuple[int, ...], places: _Places) -> None:
+    def __init__(self, graph: ChannelGraph, sections: tuple[int, ...], index: _GroupIndex) -> None:
         self.graph, self.sections = graph, sections
-        self.groups = len(places.root)
-        self._original = places
-        self._copies: dict[tuple[torch.device, torch.dtype], _Places] = {}
+        self.groups = len(index.root)
+        self._original = index
+        self._copies: dict[tuple[torch.device, torch.dtype], _GroupIndex] = {}
         self._slots: WeakKeyDictionary[Network, list[tuple[nn.Module, str]]] = WeakKeyDictionary()
 
     @classmethod
@@ -117,7 +117,7 @@ class Penalty:
                 "batch_normalize=1 in what it may cut"
             )
         ids = np.concatenate([graph.outputs[i] for i in sections])
-        return cls(graph, sections, _Places.of(ids, allowed))
+        return cls(graph, sections, _GroupIndex.of(ids, allowed))
 
     @torch.no_grad()
     def shrink(self, network: Network, amount: float | Tensor) -> None:
@@ -128,10 +128,10 @@ class Penalty:
         """
         scales = self._scales(network)
         gammas = torch.cat(scales)
-        places = self._on(gammas)
-        norms = places.norms(gammas).clamp(min=torch.finfo(gammas.dtype).tiny)
-        factors = (1 - amount * places.root / norms).clamp(min=0)
-        factors = torch.cat((factors, factors.new_ones(1))).index_select(0, places.group)
+        index = self._on(gammas)
+        norms = index.norms(gammas).clamp(min=torch.finfo(gammas.dtype).tiny)
+        factors = (1 - amount * index.root / norms).clamp(min=0)
+        factors = torch.cat((factors, factors.new_ones(1))).index_select(0, index.group)
         for scale, factor in zip(scales, factors.split([len(s) for s in scales]), strict=True):
             scale.mul_(factor)
 
@@ -139,15 +139,15 @@ class Penalty:
     def value(self, network: Network) -> float:
         """The penalty itself, for the log."""
         gammas = torch.cat(self._scales(network))
-        places = self._on(gammas)
-        return float((places.root * places.norms(gammas)).sum())
+        index = self._on(gammas)
+        return float((index.root * index.norms(gammas)).sum())
 
     @torch.no_grad()
     def sizes(self, network: Network) -> Tensor:
         """The root mean square of the γ of each group: (groups,)"""
         gammas = torch.cat(self._scales(network))
-        places = self._on(gammas)
-        return places.norms(gammas) / places.root
+        index = self._on(gammas)
+        return index.norms(gammas) / index.root
 
     @torch.no_grad()
     def gammas(self, network: Network) -> Tensor:
@@ -160,7 +160,7 @@ class Penalty:
             self._slots[network] = [network.layers[i].slots()["scales"] for i in self.sections]
         return [getattr(module, attribute) for module, attribute in self._slots[network]]
 
-    def _on(self, gammas: Tensor) -> _Places:
+    def _on(self, gammas: Tensor) -> _GroupIndex:
         key = gammas.device, gammas.dtype
         if key not in self._copies:
             self._copies[key] = self._original.to(gammas)
@@ -184,9 +184,9 @@ def global_decay(s: float, late: bool, sizes: GroupSizes) -> float:
 def local_decay(s: float, late: bool, sizes: GroupSizes) -> float | Tensor:
     if not late:
         return s
-    found = sizes()
-    limit = found.kthvalue(math.ceil((1 - SPARED) * len(found))).values
-    return torch.where(found > limit, s * DECAYED, s)
+    values = sizes()
+    limit = values.kthvalue(math.ceil((1 - SPARED) * len(values))).values
+    return torch.where(values > limit, s * DECAYED, s)
 
 
 def strength(
@@ -199,8 +199,8 @@ def strength(
     groups that are largest now (`sizes` gives Penalty.sizes). It remembers nothing, so a resumed
     run has what an unbroken one has.
     """
-    found: float | Tensor = schedule.load()(s, epoch >= epochs / 2, sizes)
-    return found
+    result: float | Tensor = schedule.load()(s, epoch >= epochs / 2, sizes)
+    return result
 
 
 @dataclass(frozen=True)

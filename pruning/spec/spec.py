@@ -172,10 +172,10 @@ class Spec:
     @property
     def needs(self) -> frozenset[str]:
         """Inputs needed beside the network: registry.IMAGES, SCAN, POSTERIOR."""
-        wanted = [RECOVERIES[self.recover].needs]
+        inputs = [RECOVERIES[self.recover].needs]
         if self.ranking.importance and not isinstance(self.amount, Saved):
-            wanted.append(IMPORTANCES[self.ranking.importance].needs)
-        return frozenset(filter(None, wanted))
+            inputs.append(IMPORTANCES[self.ranking.importance].needs)
+        return frozenset(filter(None, inputs))
 
     def at_percent(self, share: float) -> Spec:
         """The spec with this percent of the channels in place of its own amount of them."""
@@ -185,16 +185,16 @@ class Spec:
             return replace(self, amount=replace(amount, then=percent))
         return replace(self, amount=percent)
 
-    def check_given(self, given: frozenset[str]) -> None:
+    def check_inputs(self, available: frozenset[str]) -> None:
         """Raises PlanError where something that it needs isn't given."""
         importance = self.ranking.importance
         pairs = (
             ("recover", self.recover, RECOVERIES[self.recover].needs),
             ("importance", importance, IMPORTANCES[importance].needs if importance else ""),
         )
-        for what, name, needed in pairs:
-            if needed in self.needs - given:
-                raise PlanError(f"{what} {name}: needs {needed} ({OPTIONS[needed]})")
+        for setting, name, needed in pairs:
+            if needed in self.needs - available:
+                raise PlanError(f"{setting} {name}: needs {needed} ({OPTIONS[needed]})")
 
 
 def default_recovery(recover: str | None, images: bool) -> str:
@@ -202,7 +202,7 @@ def default_recovery(recover: str | None, images: bool) -> str:
     return recover or ("reconstruct" if images else FOLD)
 
 
-def check_name(what: str, name: str | None, known: Mapping[str, object]) -> None:
+def check_name(setting: str, name: str | None, choices: Mapping[str, object]) -> None:
     """Raises PlanError for a name that isn't one of those known."""
-    if name is not None and name not in known:
-        raise PlanError(f"{what} {name}: expected one of {', '.join(known)}")
+    if name is not None and name not in choices:
+        raise PlanError(f"{setting} {name}: expected one of {', '.join(choices)}")

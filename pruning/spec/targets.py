@@ -74,12 +74,12 @@ class Targets:
     @classmethod
     def parse(cls, text: str) -> Targets:
         """macs=0.5,bytes=2M or ms=12,map-drop=0.01; raises PlanError."""
-        found = tuple(_target(part.strip()) for part in text.split(","))
-        names = [target.name for target in found]
+        targets = tuple(_target(part.strip()) for part in text.split(","))
+        names = [target.name for target in targets]
         for name in names:
             if names.count(name) > 1:
                 raise PlanError(f"target {text}: {name} is given twice")
-        return cls(found)
+        return cls(targets)
 
     def __str__(self) -> str:
         return ",".join(map(str, self.all))

@@ -14,9 +14,10 @@ from cats_and_dogs import DETECTOR, here, model
 from command_line import CommandLine
 
 from yolo.datasets.images import read_image
-from yolo.inference.detections import Detections
+from yolo.detections import Detections
 from yolo.inference.detector import Detector
 from yolo.inference.drawing import color, corners, draw, plain
+from yolo.inference.runner import TorchRunner
 from yolo.models.load import load_model
 
 __all__ = ["here"]  # a fixture
@@ -37,7 +38,7 @@ def test_a_picture(here: Path, command: CommandLine) -> None:
     (entry,) = entries()
     assert (entry["file"], entry["width"], entry["height"]) == ("cat0.png", 60, 40)
     network, _ = load_model("x.cfg", "x.weights")
-    found = Detector(network, thresh=0.1)(read_image("cat0.png"))
+    found = Detector(TorchRunner(network), thresh=0.1)(read_image("cat0.png"))
     assert [o["class"] for o in entry["objects"]] == found.classes.tolist()
     assert [o["confidence"] for o in entry["objects"]] == pytest.approx(found.confidences.tolist())
     for thing, (x, y, w, h) in zip(entry["objects"], found.boxes.tolist(), strict=True):

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from yolo.boxes import KINDS, iou, overlaps
 
-places = st.floats(-1, 2, width=32)
+centres = st.floats(-1, 2, width=32)
 sides = st.floats(0.03125, 2, width=32)
-boxes = st.tuples(places, places, sides, sides)
+boxes = st.tuples(centres, centres, sides, sides)
 kinds = st.sampled_from(KINDS)
 
 
@@ -36,39 +36,39 @@ def scalar(a, b, kind):
     return inter / union - distance - alpha * v
 
 
-def one(a, b, *kind):
+def iou_of(a, b, *kind):
     return iou(torch.tensor(a), torch.tensor(b), *kind).item()
 
 
 @given(boxes, boxes, kinds)
 def test_formulas(a, b, kind):
-    assert one(a, b, kind) == pytest.approx(scalar(a, b, kind), abs=2e-5)
+    assert iou_of(a, b, kind) == pytest.approx(scalar(a, b, kind), abs=2e-5)
 
 
 @settings(max_examples=50)
 @given(boxes, boxes)
 def test_relations(a, b):
-    value = {kind: one(a, b, kind) for kind in KINDS}
+    value = {kind: iou_of(a, b, kind) for kind in KINDS}
     assert 0 <= value["iou"] <= 1 + 1e-5
     assert -1 - 1e-5 <= value["giou"] <= value["iou"] + 1e-5
     assert -1 - 1e-5 <= value["diou"] <= value["iou"] + 1e-5
     assert value["ciou"] <= value["diou"] + 1e-5
     for kind in KINDS:
-        assert one(b, a, kind) == pytest.approx(value[kind], abs=1e-5)
+        assert iou_of(b, a, kind) == pytest.approx(value[kind], abs=1e-5)
 
 
 @settings(max_examples=50)
 @given(boxes, kinds)
 def test_equal_boxes(a, kind):
-    assert one(a, a, kind) == pytest.approx(1, abs=1e-4)
+    assert iou_of(a, a, kind) == pytest.approx(1, abs=1e-4)
 
 
-@given(boxes, boxes, kinds, st.tuples(places, places), st.floats(0.25, 4, width=32))
+@given(boxes, boxes, kinds, st.tuples(centres, centres), st.floats(0.25, 4, width=32))
 def test_moved_and_scaled_together(a, b, kind, by, times):
     def moved(box):
         return [(box[0] + by[0]) * times, (box[1] + by[1]) * times, box[2] * times, box[3] * times]
 
-    assert one(moved(a), moved(b), kind) == pytest.approx(one(a, b, kind), abs=1e-4)
+    assert iou_of(moved(a), moved(b), kind) == pytest.approx(iou_of(a, b, kind), abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -81,17 +81,17 @@ def test_moved_and_scaled_together(a, b, kind, by, times):
     ],
 )
 def test_darknets_conventions(kind, a, b, expected):
-    found = one(a, b, kind)
-    assert math.isfinite(found)
-    assert one(a, b) == pytest.approx(0, abs=1e-5)
+    value = iou_of(a, b, kind)
+    assert math.isfinite(value)
+    assert iou_of(a, b) == pytest.approx(0, abs=1e-5)
     if expected is not None:
-        assert found == expected
+        assert value == expected
 
 
 def test_the_exponent_is_of_dious_penalty():
     a, b = (0.2, 0.3, 0.2, 0.4), (0.5, 0.3, 0.3, 0.2)
-    penalty = one(a, b) - one(a, b, "diou")
-    assert one(a, b, "diou", 0.6) == pytest.approx(one(a, b) - penalty**0.6)
+    penalty = iou_of(a, b) - iou_of(a, b, "diou")
+    assert iou_of(a, b, "diou", 0.6) == pytest.approx(iou_of(a, b) - penalty**0.6)
     assert penalty > 0.1
 
 
@@ -101,18 +101,18 @@ def test_broadcast():
     for kind in KINDS:
         table = iou(a, b, kind)
         assert table.shape == (3, 5)
-        assert table[2, 3].item() == pytest.approx(one(a[2, 0].tolist(), b[3].tolist(), kind))
+        assert table[2, 3].item() == pytest.approx(iou_of(a[2, 0].tolist(), b[3].tolist(), kind))
     assert iou(a[:, 0], b[:0, None]).shape == (0, 3)
 
 
 @given(st.lists(boxes, max_size=8), st.sampled_from([0.0, 0.25, 0.45, 0.9]))
 def test_overlaps_of_all_with_all(some, thresh):
     some = [*some, (0.5, 0.5, 0.0, 0.0), (0.5, 0.5, 0.0, 0.0)]  # without any area
-    found = overlaps(torch.tensor([some, some[::-1]]), thresh)
-    assert found.shape == (2, len(some), len(some))
-    for table, order in zip(found, (some, some[::-1]), strict=True):
+    tables = overlaps(torch.tensor([some, some[::-1]]), thresh)
+    assert tables.shape == (2, len(some), len(some))
+    for table, order in zip(tables, (some, some[::-1]), strict=True):
         for row, column in itertools.product(range(len(some)), repeat=2):
-            value = one(order[row], order[column])
+            value = iou_of(order[row], order[column])
             if abs(value - thresh) > 1e-5 or value == 0:
                 assert table[row, column].item() == (column > row and value > thresh)
 

@@ -68,10 +68,10 @@ def test_shapes(model):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_head_inputs_are_all_listed(path):
     kinds = [kind for kind, _ in sections(path)[1:]]
-    found = [i - 1 for i, kind in enumerate(kinds) if kind in OUTPUTS]
+    heads = [i - 1 for i, kind in enumerate(kinds) if kind in OUTPUTS]
     for numbers in re.findall(r"^(?:loc|conf)=(.*)$", path.read_text(), re.MULTILINE):
-        found += map(int, numbers.split(","))
-    assert found == list(PUBLISHED[path.stem].heads)
+        heads += map(int, numbers.split(","))
+    assert heads == list(PUBLISHED[path.stem].heads)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

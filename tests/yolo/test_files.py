@@ -60,12 +60,12 @@ def test_a_link_is_followed(tmp_path):
 
 def test_a_pipe_is_written_to_not_replaced(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    found = []
-    reader = threading.Thread(target=lambda: found.append((tmp_path / "pipe").read_bytes()))
+    content = []
+    reader = threading.Thread(target=lambda: content.append((tmp_path / "pipe").read_bytes()))
     reader.start()
     write_file(tmp_path / "pipe", b"1")
     reader.join(10)
-    assert found == [b"1"]
+    assert content == [b"1"]
     assert (tmp_path / "pipe").is_fifo()
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from yolo.boxes import iou
-from yolo.inference.detections import Candidates
+from yolo.detections import Candidates
 from yolo.nms import Nms
 
 WIDE = (0.5, 0.5, 0.5, 0.5)
@@ -36,8 +36,8 @@ def test_a_chain_of_equal_confidences() -> None:
 
 def test_equal_detections_are_one() -> None:
     boxes = torch.tensor([WIDE, WIDE, WIDE])
-    found = Candidates(boxes, torch.full((3, 1), 0.5)).suppressed(Nms())
-    assert found.confidences.tolist() == [0.5]
+    detections = Candidates(boxes, torch.full((3, 1), 0.5)).suppressed(Nms())
+    assert detections.confidences.tolist() == [0.5]
 
 
 @ALL

@@ -221,13 +221,13 @@ def test_every_output_is_darknets(flavour, name, which, answers, tmp_path):
     if flavour == "debian":
         aligned_with_debian(network)
     with torch.no_grad():
-        found = network(torch.from_numpy(np.load(f"{path}.npy")), range(len(network.layers)))
+        computed = network(torch.from_numpy(np.load(f"{path}.npy")), range(len(network.layers)))
     with np.load(f"{path}.{which}.npz") as outputs:
         for i, layer in enumerate(network.layers):
             if layer.section.type == "cost":
                 continue  # holds the loss in Darknet
-            expected = outputs[f"arr_{i}"].reshape(found[i].shape)
-            difference = np.linalg.norm(found[i].detach().numpy() - expected)
+            expected = outputs[f"arr_{i}"].reshape(computed[i].shape)
+            difference = np.linalg.norm(computed[i].detach().numpy() - expected)
             size = np.linalg.norm(expected)
             assert size > 0, f"layer {i} {layer.section}"
             assert difference <= TOLERANCE * size, f"layer {i} {layer.section}"

@@ -26,9 +26,9 @@ def call(layer: Layer, inputs: list[torch.Tensor]) -> torch.Tensor:
 
 
 @given(samples())
-def test_walk_and_forward_give_what_the_sections_give(found: Sample) -> None:
-    network, x = found.network.double(), found.x.double()
-    network.store(found.state)
+def test_walk_and_forward_give_what_the_sections_give(sample: Sample) -> None:
+    network, x = sample.network.double(), sample.x.double()
+    network.store(sample.state)
     with torch.no_grad():
         expected = one_by_one(network, x)
         walked = {i: y.clone() for i, y in network.walk(x, call)}
@@ -44,8 +44,8 @@ def test_walk_and_forward_give_what_the_sections_give(found: Sample) -> None:
 
 
 @given(samples())
-def test_what_is_held_is_what_a_later_section_needs(found: Sample) -> None:
-    network = found.network
+def test_what_is_held_is_what_a_later_section_needs(sample: Sample) -> None:
+    network = sample.network
     held = Held(network.consumers, IMAGE)
     for i, layer in enumerate(network.layers):
         assert held.inputs(layer) == list(layer.sources)

@@ -63,7 +63,7 @@ def _cut(folder: Path, repeat: int, steps: Callable[[str], None]) -> Rows:
         save_weights(cut.network, folder / "vgg19.weights")
         export.append(time.perf_counter() - start)
     named = {"thresholds and rates of VGG-19": thresholds, "cut and export of VGG-19": export}
-    return [[what, ms(sorted(kept)[len(kept) // 2]), "", "", ""] for what, kept in named.items()]
+    return [[name, ms(sorted(kept)[len(kept) // 2]), "", "", ""] for name, kept in named.items()]
 
 
 def _trainer(name: str, data: Data) -> Trainer:

@@ -41,8 +41,8 @@ def select_rows(cfg: str, repeat: int, steps: Callable[[str], None]) -> Rows:
     def chosen(spec: Spec) -> Callable[[], object]:
         return lambda: select(Model(graph, state), spec, folding)
 
-    def row(what: str, seconds: float, bare: float, target: str = "") -> list[str]:
-        return [what, ms(seconds), ms(bare), f"{seconds / bare:.1f}", target]
+    def row(name: str, seconds: float, bare: float, target: str = "") -> list[str]:
+        return [name, ms(seconds), ms(bare), f"{seconds / bare:.1f}", target]
 
     steps("budgets")
     percent = chosen(Spec("shortcut", Percent(0.5)))
@@ -89,14 +89,16 @@ def _scan(repeat: int) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scan.json"
 
-        def whole() -> None:
+        def scan_anew() -> None:
             path.unlink(missing_ok=True)
             scan(path, folding, spec, metric, "noise")
 
-        seconds, bare = alternating(repeat, whole, lambda: metric.scored(network, lambda _: None))
-        found = Scan.load(path)
-    assert found is not None
-    points = 1 + sum(len(curve.losses) for curve in found.curves.values())
+        seconds, bare = alternating(
+            repeat, scan_anew, lambda: metric.scored(network, lambda _: None)
+        )
+        scanned = Scan.load(path)
+    assert scanned is not None
+    points = 1 + sum(len(curve.losses) for curve in scanned.curves.values())
     title = f"a point of a scan of the digits' network, {IMAGES} images"
     return [title, ms(seconds / points), ms(bare), f"{seconds / points / bare:.2f}", "1.2"]
 
@@ -112,10 +114,10 @@ def _torch_pruning(folding: Folding, repeat: int) -> Rows:
 
     if not installed():
         return [MISSING]
-    whole, state = folding.graph, folding.state
+    original, state = folding.graph, folding.state
     try:
-        peer = Peer(whole.network, "magnitude", SHARE, steps=1)
-        graph, bare = alternating(repeat, peer.build_graph, lambda: ChannelGraph(whole.network))
+        peer = Peer(original.network, "magnitude", SHARE, steps=1)
+        graph, bare = alternating(repeat, peer.build_graph, lambda: ChannelGraph(original.network))
         start = time.perf_counter()
         peer.step()
         step = time.perf_counter() - start  # once: it would go on from here
@@ -125,8 +127,8 @@ def _torch_pruning(folding: Folding, repeat: int) -> Rows:
     spec = Spec("shortcut", Targets.parse(f"macs={peer.macs}"))
 
     def cut() -> None:
-        plan = select(Model(whole, state), spec, folding)
-        operate(whole, state, folding.fold(plan.alive(whole), plan.mean))
+        plan = select(Model(original, state), spec, folding)
+        operate(original, state, folding.fold(plan.alive(original), plan.mean))
 
     (bare,) = alternating(repeat, cut)
     title = f"Torch-Pruning: one step to {peer.macs:.2f} of the MACs"

@@ -163,9 +163,9 @@ def digits(root: Path) -> Iterator[list[Case]]:
 
 def real(root: Path, data: Path) -> Iterator[list[Case]]:
     """Trained models, calibrated and evaluated on photographs, where they are there."""
-    coco, voc, found = data / "coco128", data / "voc100", data / "models"
+    coco, voc, models = data / "coco128", data / "voc100", data / "models"
     text = f"classes=80\nvalid={coco}/valid.txt\ntrain={coco}/valid.txt\nnames={coco}/coco.names\n"
-    for cfg in sorted(found.glob("*.cfg")):
+    for cfg in sorted(models.glob("*.cfg")):
         model = ["--cfg", str(cfg), "--weights", str(cfg.with_suffix(".weights")), "--runs", "0"]
         images = ["--calibrate", str(voc / "images"), "--calibration-images", "16"]
         for words in (
@@ -260,18 +260,18 @@ def run(args: argparse.Namespace) -> None:
         command = [sys.executable, __file__, "child", str(root), str(work), str(out)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         children.append((subprocess.Popen(command, env=environment), out))
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for child, out in children:
         if child.wait():
             sys.exit(f"a part of the guard ended with {child.returncode}")
-        found |= json.loads(out.read_text())
+        results |= json.loads(out.read_text())
     shutil.rmtree(folder)
-    Path(args.file).write_text(json.dumps(dict(sorted(found.items())), indent=1) + "\n")
-    print(f"{len(found)} commands of {root.name}")
+    Path(args.file).write_text(json.dumps(dict(sorted(results.items())), indent=1) + "\n")
+    print(f"{len(results)} commands of {root.name}")
 
 
 def child(args: argparse.Namespace) -> None:
-    root, found = Path(args.root), {}
+    root, results = Path(args.root), {}
     sys.path.insert(0, str(root / "tools"))
     for number, group in enumerate(json.loads(Path(args.work).read_text())):
         with tempfile.TemporaryDirectory() as name:
@@ -280,10 +280,10 @@ def child(args: argparse.Namespace) -> None:
                 before = stamps(Path(name))
                 code = invoked(root, command, words, case)
                 after = [p for p, stamp in stamps(Path(name)).items() if before.get(p) != stamp]
-                found[case] = {"exit": code, **contents(sorted(after), Path(name))}
+                results[case] = {"exit": code, **contents(sorted(after), Path(name))}
             os.chdir("/")
-        print(number, group[-1][0], found[group[-1][0]]["exit"], file=sys.stderr, flush=True)
-    Path(args.out).write_text(json.dumps(found))
+        print(number, group[-1][0], results[group[-1][0]]["exit"], file=sys.stderr, flush=True)
+    Path(args.out).write_text(json.dumps(results))
 
 
 def stamps(folder: Path) -> dict[Path, int]:
@@ -297,19 +297,19 @@ def invoked(root: Path, command: str, words: list[str], case: str) -> int:
         return 0
     words = [word.removeprefix("!") for word in words]
     sys.argv = [command, *words]
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             runpy.run_path(str(root / "tools" / f"{command}.py"), run_name="__main__")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1 if end.code else 0
     except Exception:
-        traceback.print_exc(file=said)
+        traceback.print_exc(file=output)
         code = 99
     else:
         code = 0
     if code not in (0, 2) or (code and "refused" not in case):
-        print(case, code, said.getvalue()[-400:], file=sys.stderr, flush=True)
+        print(case, code, output.getvalue()[-400:], file=sys.stderr, flush=True)
     return code
 
 
@@ -340,10 +340,10 @@ def tensors(path: Path) -> str:
     import torch
 
     content = torch.load(path, weights_only=True)
-    found = hashlib.sha256(content["cfg"].encode())
+    hasher = hashlib.sha256(content["cfg"].encode())
     for name, tensor in sorted(content["tensors"].items()):
-        found.update(name.encode() + tensor.contiguous().numpy().tobytes())
-    return found.hexdigest()
+        hasher.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return hasher.hexdigest()
 
 
 def flat(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
@@ -372,14 +372,14 @@ def compare(args: argparse.Namespace) -> None:
             for key in old.keys() & new.keys()
             if plain(old[key]) != plain(new[key]) and not SKIPPED & {*key.split(".")}
         ]
-        gone = [
+        changed = [
             f"{part}{key} is {'gone' if key in old else 'new'}"
             for part, old, new in parted(before[case], after[case])
             for key in old.keys() ^ new.keys()
         ]
-        if lines or (gone and args.strict):
+        if lines or (changed and args.strict):
             different += 1
-            print(case, *(lines + gone)[:6], sep="\n    ")
+            print(case, *(lines + changed)[:6], sep="\n    ")
     files = sum(len(before[case].get("files", {})) for case in shared)
     numbers = sum(len(n) for case in shared for n in before[case].get("numbers", {}).values())
     print(

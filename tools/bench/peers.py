@@ -43,7 +43,7 @@ class Peer:
         import torch_pruning
 
         self.network = _Cut.with_state(network.cfg, network.state())
-        self._whole = self._weights()
+        self._original = self._weights()
         shape = network.image
         self._images = torch.zeros(1, shape.channels, shape.height, shape.width)
         name, options = RULES[rule]
@@ -68,9 +68,11 @@ class Peer:
     @property
     def macs(self) -> float:
         """The share of the MACs that is left, by the shapes of the weights."""
-        left = self._weights()
+        remaining = self._weights()
         layers = enumerate(self.network.layers)
-        macs = sum(layer.macs() * left[i] / self._whole[i] for i, layer in layers if i in left)
+        macs = sum(
+            layer.macs() * remaining[i] / self._original[i] for i, layer in layers if i in remaining
+        )
         return macs / self.network.macs()
 
     def step(self) -> None:

@@ -48,7 +48,7 @@ def ssd_rows(folder: Path, repeat: int, steps: Callable[[str], None]) -> Rows:
 def _detecting(network: Network, images: Tensor) -> Callable[[], object]:
     import torch
 
-    from yolo.inference.detections import detect, suppression
+    from yolo.detections import detect, suppression
 
     fused, nms = network.fused(), suppression(network)
 
@@ -85,8 +85,8 @@ def _loss(network: Network, out: Tensor, repeat: int) -> float:
     """Seconds of the loss of a batch, and of its gradient with respect to the head's output."""
     import torch
 
+    from yolo.detections import detecting_heads
     from yolo.heads.common.loss import GroundTruth
-    from yolo.inference.detections import detecting_heads
 
     random = torch.Generator().manual_seed(0)
     boxes = torch.rand(BATCH * SHOWS, 6, generator=random) * 0.5 + 0.2

@@ -71,7 +71,7 @@ def _model(name: str, size: int, data: Data, repeat: int) -> Rows:
 
     training = _ratio(step, bare_step, repeat)
     network.eval()
-    _say_as_much(network, images)
+    _shift_biases(network, images)
     evaluation = _ratio(_evaluated(network, images), _forward(network, images), repeat)
     rate = f"{BATCH} × {size}²"
     return [
@@ -80,7 +80,7 @@ def _model(name: str, size: int, data: Data, repeat: int) -> Rows:
     ]
 
 
-def _say_as_much(network: Network, images: Tensor) -> None:
+def _shift_biases(network: Network, images: Tensor) -> None:
     """Shift what feeds the heads so that as many boxes and classes are found as after training."""
     import torch
 
@@ -93,14 +93,14 @@ def _say_as_much(network: Network, images: Tensor) -> None:
             entries = inputs[head.sources[0]].unflatten(1, (-1, head.entries))
             logits = entries.movedim(2, 0).flatten(1)
             biases = source.stored()["biases"].unflatten(0, (-1, len(logits)))
-            place = head.coordinates
-            for entries, share, wanted in (
-                (slice(place, place + 1), FOUND, 0.01),
-                (slice(place + 1, None), CLASSES, 0.5),
+            objectness = head.coordinates
+            for entries, share, confidence in (
+                (slice(objectness, objectness + 1), FOUND, 0.01),
+                (slice(objectness + 1, None), CLASSES, 0.5),
             ):
                 values = logits[entries].flatten().sort().values
                 edge = values[int((1 - share) * (len(values) - 1))]
-                biases[:, entries] += math.log(wanted / (1 - wanted)) - edge
+                biases[:, entries] += math.log(confidence / (1 - confidence)) - edge
 
 
 def _trainer(name: str, size: int, data: Data) -> Trainer:
@@ -134,7 +134,7 @@ def _batch(size: int) -> Batch:
 def _evaluated(network: Network, images: Tensor) -> Callable[[], object]:
     import torch
 
-    from yolo.inference.detections import detect, suppression
+    from yolo.detections import detect, suppression
 
     fused, nms = network.fused().to(memory_format=torch.channels_last), suppression(network)  # type: ignore[call-overload]
 
@@ -166,15 +166,15 @@ def _loader(data: Data, repeat: int) -> Rows:
     train = partial(
         training_loader, data, cfg, batch=BATCH, subdivisions=1, seed=0, epoch=0, workers=0
     )
-    made: dict[str, Callable[[], Iterable[Batch]]] = {
+    loaders: dict[str, Callable[[], Iterable[Batch]]] = {
         "loading to train": train,
         "loading to train, cached": partial(train, cache=256),
         "loading to evaluate": partial(evaluation_loader, data, cfg, "train", BATCH, workers=0),
     }
     bare = partial(_decode, sources.images(data, "train"))
     return [
-        _row(what, _ratio(partial(_consume, make), bare, repeat, PHOTOS), DECODING)
-        for what, make in made.items()
+        _row(name, _ratio(partial(_consume, make), bare, repeat, PHOTOS), DECODING)
+        for name, make in loaders.items()
     ]
 
 
@@ -215,9 +215,9 @@ def _photographs(folder: Path) -> Data:
 def _scaling(folder: Path) -> list[str]:
     """Images a second of tools/train.py with one thread a process."""
     speeds = [_processes(folder, count) for count in (1, 2)]
-    found = [f"{speed:.1f} images/s" for speed in speeds]
+    cells = [f"{speed:.1f} images/s" for speed in speeds]
     ratio = f"{speeds[1] / speeds[0]:.2f}"
-    return ["yolo-fastest-1.1, two processes against one", found[1], found[0], ratio, "2"]
+    return ["yolo-fastest-1.1, two processes against one", cells[1], cells[0], ratio, "2"]
 
 
 def _processes(folder: Path, count: int) -> float:
@@ -245,6 +245,6 @@ def _ratio(
     return fast, plain
 
 
-def _row(what: str, speeds: tuple[float, float], target: str) -> list[str]:
+def _row(name: str, speeds: tuple[float, float], target: str) -> list[str]:
     ours, bare = speeds
-    return [what, f"{ours:.1f} images/s", f"{bare:.1f} images/s", f"{ours / bare:.2f}", target]
+    return [name, f"{ours:.1f} images/s", f"{bare:.1f} images/s", f"{ours / bare:.2f}", target]

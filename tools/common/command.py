@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import gc
 import io
 import os
 import shutil
@@ -18,6 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from yolo.errors import DarknetError, ProofError
 from yolo.registry import Entry
 
+# torch's import and a network's objects live on: looking through them again and again takes a
+# tenth of a short command
+gc.set_threshold(50_000, 20, 20)
 NAME = "darknet-pruning"  # of the installed command
 # a wheel puts these files into share/darknet-pruning/tools/common
 _INSTALLED = Path(__file__).resolve().parts[-5:-2] == ("share", NAME, "tools")
@@ -101,21 +105,21 @@ class Parser(argparse.ArgumentParser):
         """The help of the everyday options."""
         assert self.everyday
         chosen = [a for a in self._actions if a.dest in self.everyday or a.dest.startswith("help")]
-        shown = [copy.copy(action) for action in chosen]
-        for action in shown:
+        actions = [copy.copy(action) for action in chosen]
+        for action in actions:
             action.help = self.everyday.get(action.dest, action.help)
             action.default = None  # said in words where it matters
             action.metavar = action.metavar or (action.dest.upper() if action.nargs != 0 else None)
         formatter = self._get_formatter()
         needed = " ".join(
-            f"{a.option_strings[0]} {a.metavar}" for a in shown if a.required and a.option_strings
+            f"{a.option_strings[0]} {a.metavar}" for a in actions if a.required and a.option_strings
         )
-        positional = " ".join(str(a.metavar) for a in shown if not a.option_strings)
+        positional = " ".join(str(a.metavar) for a in actions if not a.option_strings)
         usage = " ".join(filter(None, ("%(prog)s", needed, "[options]", positional)))
         formatter.add_usage(usage, [], [])
         formatter.add_text(self.description)
         formatter.start_section("options")
-        formatter.add_arguments(shown)
+        formatter.add_arguments(actions)
         formatter.end_section()
         return formatter.format_help() + (f"\nexample: {self.example}\n" if self.example else "")
 
@@ -166,15 +170,15 @@ def check_outputs(outputs: Sequence[Path], inputs: Sequence[str | None]) -> None
     check_distinct(outputs)
     for output in outputs:
         check_writable(output)
-        for given in inputs:
-            if given and output.exists() and Path(given).exists() and output.samefile(given):
+        for source in inputs:
+            if source and output.exists() and Path(source).exists() and output.samefile(source):
                 raise DarknetError(f"{output}: is read here, so it isn't written")
 
 
 def listed(entries: Mapping[str, Entry]) -> str:
     """Choices with their sentences, for --help."""
-    found = (f"{name}: {entry.text}" for name, entry in entries.items())
-    return "; ".join(found).replace("%", "%%")
+    sentences = (f"{name}: {entry.text}" for name, entry in entries.items())
+    return "; ".join(sentences).replace("%", "%%")
 
 
 class Steps:

@@ -60,13 +60,17 @@ def document(
     stem: Path,
     writers: Sequence[tuple[Path, Writer]],
     comparison: Comparison | None,
+    exported: str = "",
 ) -> bytes:
-    """The document's content, about files that these writers write."""
+    """The document's content, about files that these writers write.
+
+    `exported` is a sentence on the proof of a file in another format.
+    """
     from pruning.run.documents.facts import Facts
 
     read = {name: getattr(args, name) for name in ("plan", "comparison") if getattr(args, name)}
     commands = _commands(args, stem)
-    found = Facts.of(result, inputs, stem.name, writers, commands, comparison, read)
+    found = Facts.of(result, inputs, stem.name, writers, commands, comparison, read, exported)
     content: bytes = DOCUMENTS[_suffix(args)].load()(found)
     return content
 

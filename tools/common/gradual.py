@@ -93,13 +93,13 @@ def _options(text: str) -> argparse.Namespace:
         raise DarknetError(f"--finetune {text}: {str(error).lower()}") from error
     if {"-h", "--help", "--help-all"} & {*words}:
         raise DarknetError(f"--finetune {text}: see train.py --help")
-    asked = parser()
-    found = asked.parse_args(words)
+    train_parser = parser()
+    options = train_parser.parse_args(words)
     for name in OURS:
-        if getattr(found, name) != asked.get_default(name):
+        if getattr(options, name) != train_parser.get_default(name):
             raise DarknetError(f"--finetune {text}: prune.py sets --{name} itself; leave it out")
-    check(found)
-    return found
+    check(options)
+    return options
 
 
 def prune_in_steps(
@@ -160,21 +160,21 @@ def _trained(
 
     from common.training import prepare, train
     from pruning.run.gradual import MODEL
-    from yolo.device import choose_device
     from yolo.models.checkpoint import load_checkpoint
+    from yolo.models.device import choose_device
     from yolo.training.ranks import Ranks
 
-    best, last = (out / f"{MODEL}_{which}.weights" for which in ("best", "last"))
+    best, last = (out / f"{MODEL}_{kind}.weights" for kind in ("best", "last"))
     if not last.exists():
-        given = {"cfg": str(cfg), "weights": str(weights), "data": args.data, "out": str(out)}
-        given |= {"epochs": finetuning.epochs, "name": MODEL, "points": args.points}
-        options = argparse.Namespace(**{**vars(finetuning.options), **given})
+        overrides = {"cfg": str(cfg), "weights": str(weights), "data": args.data, "out": str(out)}
+        overrides |= {"epochs": finetuning.epochs, "name": MODEL, "points": args.points}
+        options = argparse.Namespace(**{**vars(finetuning.options), **overrides})
         checkpoint = None
         if (out / "last.pt").exists():
-            asked = parser()
-            resume = asked.parse_args(["--resume", str(out / "last.pt")])
+            train_parser = parser()
+            resume = train_parser.parse_args(["--resume", str(out / "last.pt")])
             checkpoint = load_checkpoint(resume.resume)
-            options = resumed(asked, resume, checkpoint)
+            options = resumed(train_parser, resume, checkpoint)
         threads = torch.get_num_threads()
         try:
             device = choose_device(options.device, 0)

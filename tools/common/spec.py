@@ -302,6 +302,6 @@ def stem_of(args: argparse.Namespace, spec: Spec) -> str:
     if isinstance(spec.amount, Saved | Thresholds):
         kind = "plan" if isinstance(spec.amount, Saved) else spec.strategy
         return f"{stem.removesuffix('-bayesian')}-{kind}"
-    given = (spec.ranking.importance, args.compare)
+    ranking = (spec.ranking.importance, args.compare)
     amount = str(spec.amount).replace("=", "").replace(",", "-")
-    return "-".join([stem, spec.strategy, *filter(None, given), amount])
+    return "-".join([stem, spec.strategy, *filter(None, ranking), amount])

@@ -165,19 +165,21 @@ def _training(training: argparse._ArgumentGroup) -> None:
     )
 
 
-def resumed(asked: Parser, args: argparse.Namespace, checkpoint: Checkpoint) -> argparse.Namespace:
+def resumed(
+    train_parser: Parser, args: argparse.Namespace, checkpoint: Checkpoint
+) -> argparse.Namespace:
     """The options of the interrupted training; those given now must be free to change."""
     stored = checkpoint.training.get("arguments")
     if not stored:
         raise TrainingError(f"{args.resume}: holds no training to go on with; use --weights")
-    given = {k: v for k, v in vars(args).items() if v != asked.get_default(k)}
-    for name in given:
+    changed = {k: v for k, v in vars(args).items() if v != train_parser.get_default(k)}
+    for name in changed:
         if name not in FREE:
             flag = name.replace("_", "-")
             raise TrainingError(f"--{flag} can't be changed when a training goes on")
-    found = argparse.Namespace(**{**vars(args), **stored, **given})
-    found.out = found.out or str(Path(args.resume).parent)
-    return found
+    options = argparse.Namespace(**{**vars(args), **stored, **changed})
+    options.out = options.out or str(Path(args.resume).parent)
+    return options
 
 
 def check(args: argparse.Namespace) -> None:

@@ -118,17 +118,17 @@ def _names(
 def _name_list(
     value: Setting, folders: tuple[str, ...], classes: Setting | None
 ) -> tuple[str, ...]:
-    place = find(value, folders)
-    lines = read_lines(place, "list of names")
+    path = find(value, folders)
+    lines = read_lines(path, "list of names")
     for expected, (number, _) in enumerate(lines, 1):
         if number != expected:
-            raise DataError(f"{place}:{expected}: a blank line among the names")
+            raise DataError(f"{path}:{expected}: a blank line among the names")
     names = tuple(line for _, line in lines)
     if not names:
-        raise DataError(f"{place}: holds no names")
+        raise DataError(f"{path}: holds no names")
     if classes and integer(classes, "classes") != len(names):
         raise DataError(
-            f"{classes.where}: classes={classes.text}, but {place} has {len(names)} names"
+            f"{classes.where}: classes={classes.text}, but {path} has {len(names)} names"
         )
     return names
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from yolo.boxes import iou
-from yolo.inference.detections import Detections
+from yolo.detections import Detections
 
 NONE = -1  # number of the truth where a detection found none
 NO_TRUTHS = torch.zeros(0, 5)
@@ -65,7 +65,7 @@ class Counts:
 
 
 def match(
-    found: Detections, truths: Tensor, iou_thresh: float, difficult: Tensor = NO_TRUTHS
+    detections: Detections, truths: Tensor, iou_thresh: float, difficult: Tensor = NO_TRUTHS
 ) -> Matches:
     """Compare the detections of an image with its truths (M, 5): class, centre x, y, w, h.
 
@@ -73,14 +73,14 @@ def match(
     `iou_thresh`. One that finds none, but overlaps a `difficult` object of its class that much, is
     dropped. (Darknet drops it from mAP, yet counts it as wrong in its precision.)
     """
-    found = found.cpu()
+    detections = detections.cpu()
     truths = truths.cpu()
-    overlaps, which = _best(found, truths, iou_thresh)
-    _, excuse = _best(found, difficult.cpu(), iou_thresh)
+    overlaps, which = _best(detections, truths, iou_thresh)
+    _, excuse = _best(detections, difficult.cpu(), iou_thresh)
     keep = (which != NONE) | (excuse == NONE)
     return Matches(
-        found.confidences[keep].numpy(),
-        found.classes[keep].numpy(),
+        detections.confidences[keep].numpy(),
+        detections.classes[keep].numpy(),
         which[keep].numpy(),
         overlaps[keep].numpy(),
         truths[:, 0].long().numpy(),
@@ -95,10 +95,10 @@ def average_precisions(matches: Matches, classes: int, points: int = 0) -> NDArr
     """
     order = np.argsort(-matches.confidences, kind="stable")
     hits = _first(matches.truths[order])
-    found = matches.classes[order]
+    predicted = matches.classes[order]
     truths = np.bincount(matches.truth_classes, minlength=classes)
     return np.array(
-        [average_precision(hits[found == c], truths[c], points) for c in range(classes)]
+        [average_precision(hits[predicted == c], truths[c], points) for c in range(classes)]
     )
 
 
@@ -130,13 +130,13 @@ def count(matches: Matches, classes: int, conf_thresh: float) -> Counts:
     return Counts(tp, fp, float(matches.overlaps[true].sum(dtype=np.float64)))
 
 
-def _best(found: Detections, truths: Tensor, iou_thresh: float) -> tuple[Tensor, Tensor]:
+def _best(detections: Detections, truths: Tensor, iou_thresh: float) -> tuple[Tensor, Tensor]:
     """IoU of every detection with the truth that it finds, and that truth's number, or NONE."""
     if not len(truths):
-        nothing = torch.zeros(len(found))
-        return nothing, torch.full((len(found),), NONE)
-    overlaps = iou(found.boxes[:, None], truths[None, :, 1:])
-    same = found.classes[:, None] == truths[None, :, 0].long()
+        nothing = torch.zeros(len(detections))
+        return nothing, torch.full((len(detections),), NONE)
+    overlaps = iou(detections.boxes[:, None], truths[None, :, 1:])
+    same = detections.classes[:, None] == truths[None, :, 0].long()
     overlaps = torch.where(same & (overlaps > iou_thresh), overlaps, 0)
     best, which = overlaps.max(1)
     return best, torch.where(best > 0, which, NONE)

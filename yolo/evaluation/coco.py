@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from yolo.detections import Detections
 from yolo.errors import DarknetError
 from yolo.evaluation.average_precision import NO_TRUTHS
-from yolo.inference.detections import Detections
 
 # the first numbers of COCOeval.summarize()
 SUMMARY = ("AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge")
@@ -30,11 +30,11 @@ class CocoBoxes:
         self.names = names
         self.images: list[dict[str, int]] = []
         self.truths: list[dict[str, Any]] = []
-        self.found: list[np.ndarray] = []
+        self.results: list[np.ndarray] = []
 
     def add(
         self,
-        found: Detections,
+        detections: Detections,
         truths: Tensor,
         size: tuple[int, int],
         difficult: Tensor = NO_TRUTHS,
@@ -48,12 +48,12 @@ class CocoBoxes:
         self._annotate(number, truths, size, iscrowd=0)
         self._annotate(number, difficult, size, iscrowd=1)
         columns = (
-            np.full(len(found), number),
-            _corner(found.boxes, size),
-            found.confidences.cpu().numpy(),
-            found.classes.cpu().numpy(),
+            np.full(len(detections), number),
+            _corner(detections.boxes, size),
+            detections.confidences.cpu().numpy(),
+            detections.classes.cpu().numpy(),
         )
-        self.found.append(np.column_stack(columns))
+        self.results.append(np.column_stack(columns))
 
     def _annotate(self, number: int, truths: Tensor, size: tuple[int, int], iscrowd: int) -> None:
         for truth, box in zip(truths.tolist(), _corner(truths[:, 1:], size), strict=True):
@@ -79,12 +79,14 @@ class CocoBoxes:
         except ImportError as error:
             message = "COCO's AP needs pycocotools: pip install pycocotools"
             raise DarknetError(message) from error
-        found = np.concatenate(self.found)
+        results = np.concatenate(self.results)
         with contextlib.redirect_stdout(io.StringIO()):
             truths = COCO()
             truths.dataset = self._dataset()
             truths.createIndex()
-            evaluation = COCOeval(truths, truths.loadRes(found) if len(found) else COCO(), "bbox")
+            evaluation = COCOeval(
+                truths, truths.loadRes(results) if len(results) else COCO(), "bbox"
+            )
             evaluation.params.imgIds = [image["id"] for image in self.images]
             evaluation.evaluate()
             evaluation.accumulate()

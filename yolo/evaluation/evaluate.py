@@ -6,12 +6,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
+from yolo.boxes import Placement
 from yolo.datasets.batch import Batch
 from yolo.datasets.data import Data
-from yolo.datasets.images import Placement, letterbox_placement
+from yolo.datasets.images import letterbox_placement
+from yolo.detections import (
+    Detections,
+    class_count,
+    gives_boxes,
+    suppression,
+)
 from yolo.errors import DarknetError
 from yolo.evaluation.average_precision import Matches, average_precisions, count, match
 from yolo.evaluation.coco import CocoBoxes
@@ -21,13 +27,7 @@ from yolo.evaluation.results import (
     DetectorEvaluation,
     Evaluation,
 )
-from yolo.inference.detections import (
-    Detections,
-    box_classes,
-    detect,
-    gives_boxes,
-    suppression,
-)
+from yolo.inference.runner import Runner, TorchRunner
 from yolo.network import Network
 
 CANDIDATE = 0.005  # confidence above which boxes count for mAP (detector.c)
@@ -41,7 +41,7 @@ ImageCounter = Callable[[int], object]  # takes how many images are done
 class _Image:
     """Detections in an image, its truths and difficult objects (M, 5), the size of its file."""
 
-    found: Detections
+    detections: Detections
     truths: Tensor
     difficult: Tensor
     size: tuple[int, int]
@@ -65,23 +65,26 @@ def evaluate(
     conf_thresh: float = CONFIDENT,
     coco: bool = False,
     progress: ImageCounter | None = None,
+    runner: Runner | None = None,
 ) -> Evaluation:
     """mAP of a detector as `darknet detector map` computes it, or the accuracy of a classifier.
 
     Difficult objects are no truths, and detections of them aren't counted. `progress` is called
-    with the number of images of each batch. The network isn't changed. Raises DarknetError where
+    with the number of images of each batch. `runner` computes the network, by default torch; it
+    isn't changed. Raises DarknetError where
     its classes aren't those of the data.
     """
     check_classes(network, loader.data)
+    runner = runner or TorchRunner(network)
     if not gives_boxes(network):
-        return _accuracy(network, loader, progress)
+        return _accuracy(runner, loader, progress)
     names = loader.data.names
     boxes = CocoBoxes(names) if coco else None
     images = []
-    for image in _found(network, loader, progress):
-        images.append(match(image.found, image.truths, iou_thresh, image.difficult))
+    for image in _detections(runner, loader, progress):
+        images.append(match(image.detections, image.truths, iou_thresh, image.difficult))
         if boxes:
-            boxes.add(image.found, image.truths, image.size, image.difficult)
+            boxes.add(image.detections, image.truths, image.size, image.difficult)
     matches = Matches.join(images)
     precisions = average_precisions(matches, len(names), points)
     counts = count(matches, len(names), conf_thresh)
@@ -101,37 +104,29 @@ def evaluate(
 
 def check_classes(network: Network, data: Data) -> None:
     """Raises DarknetError where the network and the data differ in their number of classes."""
-    if gives_boxes(network):
-        classes = box_classes(network)
-    else:
-        classes = network.layers[network.heads[-1]].out_shape.elements
+    classes = class_count(network)
     if classes != data.classes:
         raise DarknetError(
             f"{network.cfg.path}: has {classes} classes, but {data.path} names {data.classes}"
         )
 
 
-def _outputs(
-    network: Network, loader: Images, progress: ImageCounter | None
-) -> Iterator[tuple[dict[int, Tensor], Batch]]:
-    """The outputs of the heads for every batch."""
-    fused = network.fused()
-    device = next(iter(network.parameters()), torch.empty(0)).device
+def _counted(loader: Images, progress: ImageCounter | None) -> Iterator[Batch]:
+    """Every batch; `progress` is called when the next one is asked for."""
     for batch in loader:
-        with torch.inference_mode():
-            yield fused(batch.images.to(device)), batch
+        yield batch
         if progress:
             progress(len(batch))
 
 
-def _found(network: Network, loader: Images, progress: ImageCounter | None) -> Iterator[_Image]:
-    nms = suppression(network)
-    for outputs, batch in _outputs(network, loader, progress):
+def _detections(runner: Runner, loader: Images, progress: ImageCounter | None) -> Iterator[_Image]:
+    nms = suppression(runner.network)
+    for batch in _counted(loader, progress):
         placements = _placements(batch) if loader.letterbox else None
-        found = detect(network, outputs, CANDIDATE, nms, placements)
+        detections = runner.detect(batch.images, CANDIDATE, nms, placements)
         for number, size in enumerate(batch.sizes):
             truths, difficult = (_of_image(b, number) for b in (batch.boxes, batch.difficult))
-            yield _Image(found[number], truths, difficult, size)
+            yield _Image(detections[number], truths, difficult, size)
 
 
 def _of_image(boxes: Tensor, number: int) -> Tensor:
@@ -145,13 +140,13 @@ def _placements(batch: Batch) -> list[Placement]:
 
 
 def _accuracy(
-    network: Network, loader: Images, progress: ImageCounter | None
+    runner: Runner, loader: Images, progress: ImageCounter | None
 ) -> ClassifierEvaluation:
     """Top-1 and top-k as in validate_classifier_single of classifier.c."""
     k = min(loader.data.top or TOP, loader.data.classes)
     first = among = images = 0
-    for outputs, batch in _outputs(network, loader, progress):
-        likeliest = outputs[network.heads[-1]].flatten(1).topk(k, 1).indices.cpu()
+    for batch in _counted(loader, progress):
+        likeliest = runner.scores(batch.images).topk(k, 1).indices.cpu()
         right = likeliest == batch.labels.argmax(1)[:, None]
         first += int(right[:, 0].sum())
         among += int(right.sum())

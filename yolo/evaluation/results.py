@@ -82,8 +82,8 @@ class DetectorEvaluation:
         """The results as text; classes without objects and detections are only counted."""
         known = [r for r in self.per_class if r.truths or r.tp or r.fp]
         rows = [[r.name, f"{r.ap:.2%}", str(r.truths), str(r.tp), str(r.fp)] for r in known]
-        found = f"above {self.conf_thresh:g}"
-        header = ["class", "AP", "objects", f"right, {found}", f"wrong, {found}"]
+        above = f"above {self.conf_thresh:g}"
+        header = ["class", "AP", "objects", f"right, {above}", f"wrong, {above}"]
         classes = table([header, *rows], f"{self.images} images", numbers=(1, 2, 3, 4))
         return "\n".join([classes, *self._silent_classes(), self._totals()])
 

@@ -39,11 +39,11 @@ class Portable:
 
 
 class Assembly:
-    """A cfg in the making, from sections of a network and new ones; `places` is the index map."""
+    """A cfg in the making, from sections of a network and new ones, with its `index_map`."""
 
     def __init__(self, network: Network, dilation: bool, net: str | None = None) -> None:
         self.network, self.dilation, self.net = network, dilation, net
-        self.places = {IMAGE: IMAGE}
+        self.index_map = {IMAGE: IMAGE}
         self.parts: list[str | Layer] = []
         self.state: State = {}
 
@@ -60,7 +60,7 @@ class Assembly:
         mean, channels = torch.tensor(network.mean), network.image.channels
         gain = torch.full((channels,), 255 * network.scale)
         self._append(affine(gain, -mean * network.scale))
-        self.places[IMAGE] = len(self.parts) - 1
+        self.index_map[IMAGE] = len(self.parts) - 1
 
     def add(self, layer: Layer) -> None:
         """Add a section, or its substitutes; raises CfgError for one that Darknet doesn't know."""
@@ -79,13 +79,13 @@ class Assembly:
         """Add new sections that replace one."""
         for part in parts:
             self._append(part)
-        self.places[layer.section.index] = len(self.parts) - 1
+        self.index_map[layer.section.index] = len(self.parts) - 1
 
     def copy(self, layer: Layer) -> None:
         """Add a section with its tensors."""
         self._connect(layer)
         index = layer.section.index
-        self.places[index] = len(self.parts)
+        self.index_map[index] = len(self.parts)
         holder = layer.owner if layer.owner and not self.dilation else layer
         tensors = {name: tensor.detach() for name, tensor in holder.stored().items()}
         if "weights" in tensors and self._is_widened(layer):
@@ -108,7 +108,7 @@ class Assembly:
         )
         text = "\n\n".join(part.strip() for part in (net, *texts)) + "\n"
         made = Cfg(text.encode("utf-8", "surrogateescape"), cfg.path)
-        return Portable(Network.with_state(made, self.state), self.places)
+        return Portable(Network.with_state(made, self.state), self.index_map)
 
     @property
     def _dropped(self) -> tuple[str, ...]:
@@ -122,12 +122,12 @@ class Assembly:
 
     def _connect(self, layer: Layer) -> None:
         """Add a [route] where the section before isn't the one that fed this one."""
-        before = self.places[layer.section.index - 1] if layer.follows else len(self.parts) - 1
+        before = self.index_map[layer.section.index - 1] if layer.follows else len(self.parts) - 1
         if before != len(self.parts) - 1:
             self.parts.append(route(before))
 
     def _edits(self, layer: Layer) -> dict[str, object]:
-        edits = renumbered(layer, self.places)
+        edits = renumbered(layer, self.index_map)
         if self._is_widened(layer):
             reach, padding = layer.dilation * (layer.size - 1) + 1, layer.padding * layer.dilation
             edits |= {"size": reach, "pad": 0, "padding": padding, "dilation": 1}

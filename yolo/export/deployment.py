@@ -51,23 +51,23 @@ class Deployment:
 
     def to_json(self) -> str:
         """JSON with the outputs' files and sections, steps between parts, and decoding of boxes."""
-        found: dict[str, object] = {"input": "RGB, N x C x H x W, from 0 to 1"}
-        found["norms"] = [self._input(part.stem, part.tail) for part in self.parts if part.tail]
-        found["outputs"] = [self._place(i) for i in self.network.head_inputs]
+        content: dict[str, object] = {"input": "RGB, N x C x H x W, from 0 to 1"}
+        content["norms"] = [self._input(part.stem, part.tail) for part in self.parts if part.tail]
+        content["outputs"] = [self._output(i) for i in self.network.head_inputs]
         described: dict[str, list[object]] = {}
         for layer in self.network.layers:
             if layer.is_left_out:
                 kind = described.setdefault(layer.section.type, [])
-                kind.append(layer.described(self._place))
-        found |= described
-        return _short_rows(json.dumps(found, indent=1)) + "\n"
+                kind.append(layer.described(self._output))
+        content |= described
+        return _short_rows(json.dumps(content, indent=1)) + "\n"
 
     def _input(self, stem: str, tail: Tail) -> dict[str, object]:
         """The step from the output of another part to the input of this one."""
         step = {"file": f"{stem}.cfg", "input": tail.outside.formula}
-        return {**step, "x": self._place(tail.source), **tail.outside.numbers}
+        return {**step, "x": self._output(tail.source), **tail.outside.numbers}
 
-    def _place(self, index: int) -> dict[str, object]:
+    def _output(self, index: int) -> dict[str, object]:
         """The file and section that give the output of a section of the original."""
         part = next(p for p in self.parts if index in p.form.places)
         return {"file": f"{part.stem}.cfg", "section": part.form.places[index]}

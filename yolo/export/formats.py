@@ -11,10 +11,12 @@ from yolo.registry import Entry, registry
 class Format(Entry):
     """An export format; `where` is a function (Network, Header, target) → files and their writers.
 
-    The target, a path, ends with `suffix`; the names of other files are derived from it.
+    The target, a path, ends with `suffix`; the names of other files are derived from it. One that
+    `has_options` takes OnnxOptions as well.
     """
 
     suffix: str = ".weights"
+    has_options: bool = False
 
 
 FORMATS = registry(
@@ -28,5 +30,12 @@ FORMATS = registry(
         "opencv",
         "OpenCV's DNN, likewise, with the sections after an [l2norm] in files of their own",
         "yolo.export.opencv:writers",
+    ),
+    Format(
+        "onnx",
+        "what onnxruntime, OpenCV 5, OpenVINO and TensorRT read",
+        "yolo.export.onnx:writers",
+        ".onnx",
+        has_options=True,
     ),
 )

@@ -12,8 +12,8 @@ def portable(network: Network, dilation: bool = True) -> Portable:
     plain = network.plain()
     made = Assembly(plain, dilation)
     if plain.mean is None and not any(made.changes(layer) for layer in plain.layers):
-        places = {i: i for i in range(IMAGE, len(plain.layers))}
-        return Portable(plain, places, is_new=False)
+        index_map = {i: i for i in range(IMAGE, len(plain.layers))}
+        return Portable(plain, index_map, is_new=False)
     made.prepare()
     for layer in plain.layers:
         made.add(layer)

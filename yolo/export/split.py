@@ -59,10 +59,10 @@ def computed(
 
     `compute` gets a part, its input and the wanted sections, which may also be in other parts.
     """
-    found = compute(first, x, [*wanted, *(tail.source for tail in tails)])
+    outputs = compute(first, x, [*wanted, *(tail.source for tail in tails)])
     for tail in tails:
-        found |= compute(tail.portable, tail.outside.compute(found[tail.source]), wanted)
-    return found
+        outputs |= compute(tail.portable, tail.outside.compute(outputs[tail.source]), wanted)
+    return outputs
 
 
 def _after(network: Network, start: Layer) -> list[Layer]:
@@ -94,7 +94,7 @@ def _tail(network: Network, start: Layer, outside: Outside, others: Sequence[Lay
     shape = start.out_shape
     net = f"[net]\nwidth={shape.width}\nheight={shape.height}\nchannels={shape.channels}\n"
     made = Assembly(network, False, net)
-    made.write(start, outside.rest)
+    made.write(start, outside.sections)
     for layer in others:
         made.add(layer)
     return Tail(start.sources[0], outside, made.finished())

@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
-from yolo.datasets.images import WHOLE, Pixels
+from yolo.boxes import WHOLE
+from yolo.datasets.images import Pixels
 from yolo.datasets.resize import letterbox_darknet, resize_darknet
-from yolo.inference.detections import Detections, detect, suppression
-from yolo.network import Network
-
-Forward = Callable[[Tensor], Mapping[int, Tensor]]
+from yolo.detections import Detections, suppression
+from yolo.inference.runner import Runner
 
 
 class Detector:
     """Finds the objects of a picture with a confidence above `thresh`.
 
-    `forward` computes the heads' outputs, by default with the network; `letterbox` keeps the
-    proportions of the picture, None means as in [net]. Raises DarknetError for a network that
-    gives no boxes.
+    `letterbox` keeps the proportions of the picture, None means as in [net]. Raises DarknetError
+    for a network that gives no boxes.
     """
 
     def __init__(
         self,
-        network: Network,
+        runner: Runner,
         *,
         thresh: float = 0.25,
         nms_thresh: float | None = None,
         letterbox: bool | None = None,
-        forward: Forward | None = None,
     ) -> None:
-        self.network, self.thresh = network, thresh
+        network = runner.network
+        self.runner, self.network, self.thresh = runner, network, thresh
         self.nms = suppression(network, nms_thresh)
         self.letterbox = network.cfg.net.flag("letter_box") if letterbox is None else letterbox
-        self.device = next(iter(network.parameters()), torch.empty(0)).device
-        self.forward = forward or network.fused()
 
     def __call__(self, picture: Pixels) -> Detections:
         """Picture uint8 (H, W, C), RGB or grey as the network needs → objects, by confidence."""
@@ -45,22 +40,20 @@ class Detector:
             pixels, placement = letterbox_darknet(picture, shape.width, shape.height)
         else:
             pixels, placement = resize_darknet(picture, shape.width, shape.height), WHOLE
-        with torch.inference_mode():
-            x = torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy())
-            outputs = self.forward(x.to(self.device))
-            found = detect(self.network, outputs, self.thresh, self.nms, [placement])[0]
-        return found.surest().cpu()
+        x = torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy())
+        (detections,) = self.runner.detect(x, self.thresh, self.nms, [placement])
+        return detections.surest().cpu()
 
 
 def described(
-    found: Detections, names: Sequence[str], width: int, height: int
+    detections: Detections, names: Sequence[str], width: int, height: int
 ) -> list[dict[str, object]]:
     """The objects of a picture, for JSON.
 
     `relative` is a box's centre and size relative to the picture, `box` its upper left corner and
     size in pixels; neither is clipped to the picture.
     """
-    rows = found.boxes.tolist(), found.classes.tolist(), found.confidences.tolist()
+    rows = detections.boxes.tolist(), detections.classes.tolist(), detections.confidences.tolist()
     return [
         {
             "class": number,

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from yolo.datasets.images import Pixels
-from yolo.inference.detections import Detections
+from yolo.detections import Detections
 
 Rgb = tuple[int, int, int]
 FONT = cv2.FONT_HERSHEY_DUPLEX
@@ -19,7 +19,7 @@ LEAST_TEXT, TEXT = 10, 1 / 35  # least height of text in pixels; height over the
 LINE = 1 / 300  # width of lines over the longer side
 
 
-def draw(image: Pixels, found: Detections, names: Sequence[str], text: float = TEXT) -> Pixels:
+def draw(image: Pixels, detections: Detections, names: Sequence[str], text: float = TEXT) -> Pixels:
     """A copy with a frame around every box, the most confident on top, and its class above it.
 
     Lines and text grow with the picture; `text` is the height of text over its longer side.
@@ -27,9 +27,9 @@ def draw(image: Pixels, found: Detections, names: Sequence[str], text: float = T
     picture = np.ascontiguousarray(image).copy()
     line = max(1, round(max(image.shape[:2]) * LINE))
     labels = []
-    for index in found.confidences.argsort().tolist():
-        number, confidence = int(found.classes[index]), float(found.confidences[index])
-        left, top, right, bottom = corners(found.boxes[index].tolist(), image.shape)
+    for index in detections.confidences.argsort().tolist():
+        number, confidence = int(detections.classes[index]), float(detections.confidences[index])
+        left, top, right, bottom = corners(detections.boxes[index].tolist(), image.shape)
         cv2.rectangle(picture, (left, top), (right, bottom), color(number), line)
         labels.append((f"{plain(names[number])} {confidence:.2f}", (left, top), color(number)))
     size = max(LEAST_TEXT, round(max(image.shape[:2]) * text))
@@ -74,8 +74,8 @@ def _label(picture: Pixels, text: str, corner: tuple[int, int], background: Rgb,
     right, bottom = left + text_width + 2 * margin, top + size
     cv2.rectangle(picture, (left, top), (right, bottom), background, cv2.FILLED)
     ink = (0, 0, 0) if _is_light(background) else (255, 255, 255)
-    place = left + margin, bottom - round(size * 0.22)
-    cv2.putText(picture, text, place, FONT, scale, ink, thickness, cv2.LINE_AA)
+    origin = left + margin, bottom - round(size * 0.22)
+    cv2.putText(picture, text, origin, FONT, scale, ink, thickness, cv2.LINE_AA)
 
 
 def _is_light(background: Rgb) -> bool:

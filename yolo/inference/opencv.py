@@ -13,13 +13,14 @@ from torch import Tensor
 from yolo.errors import DarknetError
 from yolo.export.assembly import Portable
 from yolo.export.split import computed, split
+from yolo.inference.runner import Runner, of_inputs
 from yolo.layers.activations import ACTIVATIONS
 from yolo.layers.written import Floats
 from yolo.models.weights import Header, weights_writer
 from yolo.network import Network
 
 
-class OpenCVNetwork:
+class OpenCVNetwork(Runner):
     """Computes the inputs of the heads with OpenCV; the heads themselves are ours.
 
     So is the norm of [l2norm], between two networks of OpenCV. OpenCV has another epsilon in BN.
@@ -27,28 +28,19 @@ class OpenCVNetwork:
     """
 
     def __init__(self, network: Network) -> None:
-        self.network = network
+        super().__init__(network)
         self.first, self.tails = split(network)
         self.wanted = [*network.head_inputs, *(tail.source for tail in self.tails)]
         forms = [self.first, *(tail.portable for tail in self.tails)]
         self.parts = {id(form): _Part(form, self.wanted) for form in forms}
 
-    def __call__(self, x: Tensor) -> dict[int, Tensor]:
-        """(N, C, H, W) in [0, 1] → the outputs of the heads, as Network.forward"""
+    def outputs(self, x: Tensor) -> dict[int, Tensor]:
 
         def compute(form: Portable, x: Floats, wanted: Sequence[int]) -> dict[int, Floats]:
             return self.parts[id(form)](x)
 
         arrays = computed(self.first, self.tails, x.cpu().numpy(), compute, self.wanted)
-        given = {i: torch.from_numpy(array) for i, array in arrays.items()}
-        layers = self.network.layers
-        with torch.inference_mode():
-            return {
-                i: layers[i](*(given[s] for s in layers[i].sources))
-                if layers[i].is_head
-                else given[i]
-                for i in self.network.heads
-            }
+        return of_inputs(self.network, {i: torch.from_numpy(a) for i, a in arrays.items()})
 
 
 class _Part:
@@ -82,14 +74,14 @@ class _Part:
 
     def _blob(self, index: int) -> str:
         """The last blob of a section; OpenCV gives an activation the number of the next section."""
-        found = None
+        blob = None
         for name in self.net.getLayerNames():
             kind, _, number = name.rpartition("_")
             if number.isdigit() and int(number) - (kind in ACTIVATIONS) == index:
-                found = name
-        if found is None:
+                blob = name
+        if blob is None:
             raise DarknetError(f"{self.path}: OpenCV has no output for section {index}")
-        return str(found)
+        return str(blob)
 
     def _error(self, error: cv2.error) -> DarknetError:
         reason = " ".join(str(getattr(error, "err", error)).split())[:100]

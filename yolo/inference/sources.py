@@ -27,12 +27,12 @@ class Source:
         return self.is_video and self.path.isdecimal()
 
 
-def find_sources(given: Sequence[str]) -> list[Source]:
+def find_sources(inputs: Sequence[str]) -> list[Source]:
     """All pictures and videos that files, folders, .txt lists and camera numbers stand for.
 
     Raises DataError for a list that can't be read and for a folder without any.
     """
-    return [source for text in given for source in _of(text)]
+    return [source for text in inputs for source in _of(text)]
 
 
 def _of(text: str) -> list[Source]:
@@ -40,10 +40,10 @@ def _of(text: str) -> list[Source]:
         return [Source(text, is_video=True)]
     if os.path.isdir(text):
         names = sorted(os.listdir(text))
-        found = [os.path.join(text, n) for n in names if _kind(n) in IMAGES | VIDEOS]
-        if not found:
+        files = [os.path.join(text, n) for n in names if _kind(n) in IMAGES | VIDEOS]
+        if not files:
             raise DataError(f"{text}: no pictures or videos in this folder")
-        return [Source(path, _kind(path) in VIDEOS) for path in found]
+        return [Source(path, _kind(path) in VIDEOS) for path in files]
     if _kind(text) == ".txt":
         lines = [line for _, line in read_lines(text, "list of pictures")]
         if not lines:

@@ -158,10 +158,10 @@ class Layer(nn.Module):
         """The part that must be computed outside an engine without its substitutes; None mostly."""
         return None
 
-    def described(self, place: Callable[[int], object]) -> dict[str, object]:
+    def described(self, locate: Callable[[int], object]) -> dict[str, object]:
         """Description for JSON of the computation that an export leaves out (`is_left_out`).
 
-        `place` returns the file and section of an output.
+        `locate` returns the file and section of an output.
         """
         raise NotImplementedError
 
@@ -183,8 +183,8 @@ class Layer(nn.Module):
     def bounded(self, shape: Shape) -> Shape:
         """The shape itself; raises CfgError for one that is empty or too large."""
         if min(shape.channels, shape.height, shape.width) < 1:
-            given = " + ".join(str(s) for s in self.inputs) or "nothing"
-            raise self.section.error(f"makes an output of {shape} from {given}")
+            inputs = " + ".join(str(s) for s in self.inputs) or "nothing"
+            raise self.section.error(f"makes an output of {shape} from {inputs}")
         if shape.elements > MOST_ELEMENTS:
             raise self.section.error(f"makes an output of {shape}: too large for Darknet")
         return shape

@@ -44,8 +44,12 @@ class Route(Layer):
     def forward(self, *xs: Tensor) -> Tensor:
         """(N, C_i, H, W) → (N, ΣC_i / groups, H, W)"""
         if self.groups > 1:
-            xs = tuple(x.chunk(self.groups, 1)[self.group_id] for x in xs)
+            xs = tuple(self._slice(x, shape) for x, shape in zip(xs, self.inputs, strict=True))
         return xs[0] if len(xs) == 1 else torch.cat(xs, 1)
+
+    def _slice(self, x: Tensor, shape: Shape) -> Tensor:
+        width = shape.channels // self.groups
+        return x[:, width * self.group_id : width * (self.group_id + 1)]
 
 
 @register("shortcut")
@@ -119,7 +123,8 @@ def normalised(weights: Tensor | None, normalization: str) -> list[Tensor] | Non
 
 def _fitted(xs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Tensors cut to the number of channels of the first one."""
-    return tuple(x[:, : xs[0].shape[1]] for x in xs)
+    width = xs[0].shape[1]
+    return tuple(x[:, :width] if x.shape[1] > width else x for x in xs)
 
 
 class _Product(Layer):
@@ -165,8 +170,8 @@ class ScaleChannels(_Product):
         super().__init__(section, earlier, image)
 
     def check(self, factor: Shape, other: Shape) -> None:
-        one = Shape(other.channels, 1, 1)
-        expected = Shape(1, other.height, other.width) if self.scale_wh else one
+        per_channel = Shape(other.channels, 1, 1)
+        expected = Shape(1, other.height, other.width) if self.scale_wh else per_channel
         if factor != expected:
             self.refuse(expected)
 

@@ -68,9 +68,9 @@ class Normalization(Layer):
         channels, half = x.shape[1], self.size // 2
         squares = x * x
         total = torch.cat((torch.zeros_like(squares[:, :1]), squares.cumsum(1)), 1)
-        place = torch.arange(channels, device=x.device)
-        first = (place - (self.size - 1) // 2).clamp(min=0)
-        last = (place + half + 1).clamp(max=channels)
+        index = torch.arange(channels, device=x.device)
+        first = (index - (self.size - 1) // 2).clamp(min=0)
+        last = (index + half + 1).clamp(max=channels)
         window = total[:, last] - total[:, first]
         if half < channels:
             window = window - squares[:, half : half + 1]
@@ -99,4 +99,4 @@ class Implicit(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, …) → (N, filters, atoms, 1)"""
-        return self.weight[None, :, :, None].expand(len(x), -1, -1, -1)
+        return self.weight[None, :, :, None].expand(x.shape[0], -1, -1, -1)

@@ -75,7 +75,7 @@ class Reorg3d(_Reorg):
         if not self.reverse:
             return space_to_depth(x, self.stride)
         shape = self.out_shape
-        wide = x.reshape(len(x), shape.channels, shape.height, shape.width)
+        wide = x.reshape(x.shape[0], shape.channels, shape.height, shape.width)
         return depth_to_space(wide, self.stride).reshape(wide.shape)
 
 

@@ -27,7 +27,7 @@ def renumbered(layer: Layer, index_map: Mapping[int, int]) -> dict[str, object]:
     for key, sections in references(layer).items():
         old = layer.section.integers(key)
         pairs = zip(old, sections, strict=True)
-        new = tuple(index_map[i] - here if given < 0 else index_map[i] for given, i in pairs)
+        new = tuple(index_map[i] - here if value < 0 else index_map[i] for value, i in pairs)
         if new != old:
             edits[key] = ",".join(map(str, new))
     return edits

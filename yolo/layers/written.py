@@ -25,13 +25,13 @@ class Outside:
     """The first part of a section, to be computed outside the engine.
 
     `compute` maps (N, C, H, W) to (N, C, H, W); `formula` describes it with x and the `numbers`.
-    `rest` are the sections that compute the other part.
+    `sections` compute the other part.
     """
 
     compute: Callable[[Floats], Floats]
     formula: str
     numbers: Mapping[str, float]
-    rest: tuple[Written, ...]
+    sections: tuple[Written, ...]
 
 
 def affine(weights: Tensor, biases: Tensor) -> Written:

@@ -46,11 +46,11 @@ class Checkpoint:
         """
         network = Network(cfg or self.cfg)
         for index, stored in network.state().items():
-            given, plain = self.state.get(index, {}), network.layers[index].means()
-            if given.keys() not in (stored.keys(), plain.keys()):
+            tensors, plain = self.state.get(index, {}), network.layers[index].means()
+            if tensors.keys() not in (stored.keys(), plain.keys()):
                 wrong = network.cfg.layers[index].error(f"needs {', '.join(stored)}")
                 raise WeightsError(
-                    f"{wrong}, but the checkpoint holds {', '.join(given) or 'none'}"
+                    f"{wrong}, but the checkpoint holds {', '.join(tensors) or 'none'}"
                 )
         network.store(self.state)
         return network

@@ -33,10 +33,10 @@ def transfer(network: Network, other: Network) -> list[int]:
     state = other.state()
     missing = []
     for index, tensors in network.state().items():
-        given = state.get(index, {})
-        same = {n: t.shape for n, t in given.items()} == {n: t.shape for n, t in tensors.items()}
+        source = state.get(index, {})
+        same = {n: t.shape for n, t in source.items()} == {n: t.shape for n, t in tensors.items()}
         if same and network.layers[index].section.type == other.layers[index].section.type:
-            network.layers[index].store({name: tensor.clone() for name, tensor in given.items()})
+            network.layers[index].store({name: tensor.clone() for name, tensor in source.items()})
         else:
             missing.append(index)
     for layer in network.layers:

@@ -58,9 +58,9 @@ def check_memory(network: Network) -> None:
         maps = sum(shape.elements for shape in (*layer.inputs, layer.out_shape))
         size = 4 * (maps + layer.working_elements())
         if size > MOST_BYTES // 4:
-            given = " + ".join(map(str, layer.inputs))
+            inputs = " + ".join(map(str, layer.inputs))
             raise layer.section.error(
-                f"needs {size / 2**30:.1f} GiB to make {layer.out_shape} from {given}: "
+                f"needs {size / 2**30:.1f} GiB to make {layer.out_shape} from {inputs}: "
                 f"at most {MOST_BYTES // 4 / 2**30:g} GiB are used for one section"
             )
 

@@ -74,7 +74,7 @@ def load_weights(
         header = load_weights(plain, path, cutoff)
         network.store(_without_meta(plain.state()))
         return header
-    header, numbers, rest = _read(path)
+    header, numbers, trailing = _read(path)
     if cutoff is None and (match := BACKBONE.search(Path(path).name)):
         cutoff = int(match[1])
     state: dict[int, dict[str, Tensor]] = {}
@@ -94,7 +94,7 @@ def load_weights(
         shape = tensor.T.shape if transposed else tensor.shape
         mapped = torch.from_numpy(part).reshape(shape)
         state.setdefault(index, {})[name] = mapped.T if transposed else mapped
-    left = FLOAT.itemsize * (len(numbers) - start) + rest
+    left = FLOAT.itemsize * (len(numbers) - start) + trailing
     if left:
         until = "" if cutoff is None else f" (the last of the first {cutoff})"
         where = last.error(f"{left} bytes are left after this section{until}")
@@ -166,9 +166,9 @@ def _read(path: str | os.PathLike[str]) -> tuple[Header, np.ndarray, int]:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise WeightsError(f"{path}: can't read the weights: {reason}") from error
-    count, rest = divmod(size - header.size, FLOAT.itemsize)
+    count, trailing = divmod(size - header.size, FLOAT.itemsize)
     if count <= 0:
-        return header, np.zeros(0, FLOAT), rest
+        return header, np.zeros(0, FLOAT), trailing
     # private pages: training writes to memory, never to the file
     numbers = np.memmap(path, FLOAT, mode="c", offset=header.size, shape=(count,))
-    return header, numbers, rest
+    return header, numbers, trailing

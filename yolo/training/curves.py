@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from yolo.figures import LINES, png
 from yolo.training.records import Row
 
-Place = Literal["upper right", "lower right"]  # of the legend
+Corner = Literal["upper right", "lower right"]  # of the legend
 LOSSES = ("loss", "box", "objectness", "class", "teacher")
 SCORES = ("map", "f1", "top1", "topk", "iou")
 
@@ -37,7 +37,7 @@ def curves(history: Sequence[Row], name: str) -> bytes:
     return png(figure)
 
 
-def _draw(axes: Axes, history: Sequence[Row], names: Sequence[str], place: Place) -> None:
+def _draw(axes: Axes, history: Sequence[Row], names: Sequence[str], corner: Corner) -> None:
     drawn, dot = False, "." if len(history) < 20 else None
     for name, colour in zip(names, LINES, strict=False):
         points = [(row["epoch"], row[name]) for row in history if name in row]
@@ -48,4 +48,4 @@ def _draw(axes: Axes, history: Sequence[Row], names: Sequence[str], place: Place
             )
             drawn = True
     if drawn:
-        axes.legend(frameon=False, fontsize="small", loc=place)
+        axes.legend(frameon=False, fontsize="small", loc=corner)

@@ -31,9 +31,9 @@ class Sums:
     seconds: float = 0
     parts: dict[str, float] = field(default_factory=dict)
 
-    def add(self, found: HeadLoss) -> None:
+    def add(self, loss: HeadLoss) -> None:
         """Add the loss of a head for a mini-batch."""
-        parts = dict(found.parts)
+        parts = dict(loss.parts)
         count = parts.pop("count", 0.0)
         self.boxes += count
         self.iou += count * parts.pop("iou", 0.0)
@@ -43,11 +43,11 @@ class Sums:
     def means(self, world: int = 1) -> Row:
         """Losses per image, IoU per assigned box, images per second of `world` processes."""
         images = max(self.images, 1)
-        found = {"loss": self.loss / images}
-        found |= {name: value / images for name, value in sorted(self.parts.items())}
+        row = {"loss": self.loss / images}
+        row |= {name: value / images for name, value in sorted(self.parts.items())}
         if self.boxes:
-            found["iou"] = self.iou / self.boxes
-        return found | {"images_per_second": world * self.images / max(self.seconds, 1e-9)}
+            row["iou"] = self.iou / self.boxes
+        return row | {"images_per_second": world * self.images / max(self.seconds, 1e-9)}
 
     def to_list(self) -> list[float]:
         """All numbers, in the same order in all processes."""
@@ -57,8 +57,8 @@ class Sums:
 
     def with_values(self, values: list[float]) -> Sums:
         """Totals from the numbers of to_list, with the names of these parts."""
-        images, loss, boxes, iou, seconds, *rest = values
-        parts = dict(zip(sorted(self.parts), rest, strict=True))
+        images, loss, boxes, iou, seconds, *totals = values
+        parts = dict(zip(sorted(self.parts), totals, strict=True))
         return Sums(images, loss, boxes, iou, seconds, parts)
 
     def emptied(self) -> Sums:

@@ -40,7 +40,7 @@ class Start:
 
     def network(self) -> tuple[Network, Header, list[int]]:
         """The network, its header, and the sections that got nothing from the pretrained model."""
-        network, header = self._given()
+        network, header = self._loaded()
         if self.size:
             network = network.resized(*self.size)
         missing = []
@@ -50,7 +50,7 @@ class Start:
         initialize(network, self.seed)
         return network, header, missing
 
-    def _given(self) -> tuple[Network, Header]:
+    def _loaded(self) -> tuple[Network, Header]:
         if self.weights and (is_checkpoint(self.weights) or is_random(self.weights)):
             if self.cutoff is not None:
                 raise DarknetError(f"{self.weights}: --cutoff needs a .weights file")

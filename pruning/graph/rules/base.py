@@ -85,9 +85,9 @@ class Pinned(Rule[Layer]):
         channels = layer.out_shape.channels
         if channels == len(sources[0]):
             return sources[0]
-        made = coupling.fresh(channels)
-        coupling.pin(made, f"comes from [{layer.section.name}]")
-        return made
+        outputs = coupling.fresh(channels)
+        coupling.pin(outputs, f"comes from [{layer.section.name}]")
+        return outputs
 
     def constant(self, layer: Layer, tensors: Tensors, values: Sequence[Tensor]) -> Tensor:
         return torch.zeros(layer.out_shape.channels, dtype=values[0].dtype)

@@ -91,20 +91,20 @@ class ConvolutionalRule(Producer[Convolutional]):
     def couple(self, layer: Convolutional, sources: Sequence[Ids], coupling: Coupling) -> Ids:
         (ids,) = sources
         if layer.groups == len(ids) and layer.groups > 1:
-            made = np.repeat(ids, layer.filters // len(ids))
+            outputs = np.repeat(ids, layer.filters // len(ids))
         else:
-            made = coupling.fresh(layer.filters)
+            outputs = coupling.fresh(layer.filters)
             coupling.keep_equal(ids, layer.groups)
-            coupling.keep_equal(made, layer.groups)
+            coupling.keep_equal(outputs, layer.groups)
         if layer.activation.mixes_channels:
-            coupling.pin(made, f"activation={layer.activation.name} mixes its channels")
+            coupling.pin(outputs, f"activation={layer.activation.name} mixes its channels")
         if layer.owner:
             shared = layer.owner.section.index
-            coupling.unite(made, coupling.outputs[shared])
+            coupling.unite(outputs, coupling.outputs[shared])
             # one bias can't take up the constants of two inputs
             for inputs in (ids, *coupling.inputs[shared]):
                 coupling.pin(inputs, "feeds convolutions that share their weights")
-        return made
+        return outputs
 
     def cut(self, layer: Convolutional, tensors: Tensors, kept: Kept) -> Change:
         edits: Edits = {}
@@ -140,8 +140,8 @@ def _cut_grouped(weights: Tensor, groups: int, kept: Kept) -> Tensor:
     inputs = kept.inputs[0].reshape(groups, -1)
     columns = inputs - torch.arange(groups)[:, None] * weights.shape[1]
     # one gather of whole kernels is several times faster than one along each axis
-    places = outputs[:, :, None] * weights.shape[1] + columns[:, None]
-    kernels = weights.flatten(0, 1).index_select(0, places.flatten())
+    indices = outputs[:, :, None] * weights.shape[1] + columns[:, None]
+    kernels = weights.flatten(0, 1).index_select(0, indices.flatten())
     return kernels.unflatten(0, (outputs.numel(), inputs.shape[1]))
 
 
@@ -171,9 +171,9 @@ class LocalRule(Weighted[Local]):
     """Its outputs stay: a bias a place means that a silenced one isn't a constant."""
 
     def couple(self, layer: Local, sources: Sequence[Ids], coupling: Coupling) -> Ids:
-        made = coupling.fresh(layer.out_shape.channels)
-        coupling.pin(made, "has a bias of its own at every place")
-        return made
+        outputs = coupling.fresh(layer.out_shape.channels)
+        coupling.pin(outputs, "has a bias of its own at every place")
+        return outputs
 
     def constant(self, layer: Local, tensors: Tensors, values: Sequence[Tensor]) -> Tensor:
         return torch.zeros(layer.out_shape.channels, dtype=values[0].dtype)

@@ -27,8 +27,8 @@ class EqualNorm(Demand):
     """The squares of the constant channels add up to those of all that is cut."""
 
     def scale(self, cut: Tensor, emitted: Tensor) -> float:
-        wanted, given = (float(v.double().square().sum()) for v in (cut, emitted))
-        return (wanted / given) ** 0.5 if given else 1.0
+        lost, carried = (float(v.double().square().sum()) for v in (cut, emitted))
+        return (lost / carried) ** 0.5 if carried else 1.0
 
 
 class L2NormRule(Rule[L2Norm]):
@@ -68,10 +68,10 @@ class L2NormRule(Rule[L2Norm]):
         for i, layer in enumerate(network.layers):
             has_groups = np.isin(coupling.find(coupling.outputs[i]), groups).any()
             if has_groups and not self._scales(layer):
-                what = f"[{layer.section.name}]"
+                name = f"[{layer.section.name}]"
                 if layer.activation:
-                    what += f" with activation={layer.activation.name}"
-                return f"feeds an [l2norm] and belongs to a {what}"
+                    name += f" with activation={layer.activation.name}"
+                return f"feeds an [l2norm] and belongs to a {name}"
         return None
 
     def _scales(self, layer: Layer) -> bool:
@@ -81,11 +81,11 @@ class L2NormRule(Rule[L2Norm]):
 
 def _behind(network: Network, index: int) -> list[int]:
     """The sections that weigh an [l2norm]'s output, through [route]s that pass nothing else."""
-    found = []
+    sections = []
     for user in network.consumers[index]:
         layer = network.layers[user]
         if layer.section.type == "route" and len(layer.sources) == 1:
-            found += _behind(network, user)
+            sections += _behind(network, user)
         else:
-            found.append(user)
-    return found
+            sections.append(user)
+    return sections

@@ -150,10 +150,10 @@ class ImplicitRule(Rule[Implicit]):
     """Constants by themselves, if there is one a channel."""
 
     def couple(self, layer: Implicit, sources: Sequence[Ids], coupling: Coupling) -> Ids:
-        made = coupling.fresh(layer.out_shape.channels)
+        outputs = coupling.fresh(layer.out_shape.channels)
         if layer.out_shape.height > 1:
-            coupling.pin(made, "has several atoms a channel")
-        return made
+            coupling.pin(outputs, "has several atoms a channel")
+        return outputs
 
     def constant(self, layer: Implicit, tensors: Tensors, values: Sequence[Tensor]) -> Tensor:
         return tensors["weights"][:, 0]

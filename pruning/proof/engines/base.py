@@ -100,7 +100,25 @@ def run_child(
     job: Mapping[str, object],
     limit: float = LIMIT,
 ) -> dict[str, np.ndarray]:
-    """Write model, input (1, C, H, W) and job to a folder, run child.py on it, read its arrays.
+    """Arrays that a program of children/ makes of a cfg and its weights; see run_program."""
+
+    def write(folder: Path) -> None:
+        (folder / "model.cfg").write_bytes(cfg.to_bytes())
+        save_weights(network, folder / "model.weights")
+
+    return run_program(name, network, write, x, program, job, limit)
+
+
+def run_program(
+    name: str,
+    network: Network,
+    write: Callable[[Path], None],
+    x: np.ndarray,
+    program: str,
+    job: Mapping[str, object],
+    limit: float = LIMIT,
+) -> dict[str, np.ndarray]:
+    """`write` a network, input (1, C, H, W) and job to a folder, run child.py, read its arrays.
 
     `program` names a file of children/.
 
@@ -113,8 +131,7 @@ def run_child(
     with tempfile.TemporaryDirectory(prefix="engine-") as path:
         folder = Path(path)
         try:
-            (folder / "model.cfg").write_bytes(cfg.to_bytes())
-            save_weights(network, folder / "model.weights")
+            write(folder)
             np.save(folder / "input.npy", np.ascontiguousarray(x, np.float32))
             file = CHILD.parent / "children" / f"{program}.py"
             content = {**job, "program": str(file)}
@@ -126,12 +143,12 @@ def run_child(
 
 
 def outputs(
-    name: str, network: Network, layers: Sequence[int], found: Mapping[str, np.ndarray]
+    name: str, network: Network, layers: Sequence[int], results: Mapping[str, np.ndarray]
 ) -> dict[int, np.ndarray]:
     """The child's arrays as (1, C, H, W); raises EngineError for one of another size."""
     arrays = {}
     for index in layers:
-        shape, array = network.layers[index].out_shape, found[str(index)]
+        shape, array = network.layers[index].out_shape, results[str(index)]
         if array.size != shape.elements:
             raise EngineError(
                 f"{name} computes an output of {'x'.join(map(str, array.shape[1:]))}, not of "
@@ -151,22 +168,22 @@ def _outcome(name: str, folder: Path, limit: float) -> dict[str, np.ndarray]:
         )
     except subprocess.TimeoutExpired as error:
         raise EngineError(f"{name} needs more than {limit:g} s") from error
-    said = done.stderr.decode(errors="replace")
+    log = done.stderr.decode(errors="replace")
     result, reason = folder / "result.npz", folder / "error.txt"
-    for pattern, what in UNKNOWN.items():
-        if match := re.search(pattern, said):
-            raise EngineError(f"{name} doesn't know {what} {match[1]}")
+    for pattern, kind in UNKNOWN.items():
+        if match := re.search(pattern, log):
+            raise EngineError(f"{name} doesn't know {kind} {match[1]}")
     if reason.exists():
         raise EngineError(f"{name} {reason.read_text()}")
     if not result.exists():
-        raise EngineError(f"{name} {_reason(done.returncode, said)}")
+        raise EngineError(f"{name} {_reason(done.returncode, log)}")
     with np.load(result) as arrays:
         return dict(arrays)
 
 
-def _reason(code: int, said: str) -> str:
+def _reason(code: int, log: str) -> str:
     """Why a process left no result, as what follows the engine's name in a sentence."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
     # Darknet ends with perror(), behind which there may be a backtrace
     parts = [line.rpartition(": ") for line in lines]
     errors = [head for head, _, tail in parts if tail in SYSTEM_ERRORS]

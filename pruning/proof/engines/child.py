@@ -28,4 +28,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    sys.path.pop(0)  # the files here have names of packages, which a program wants to import
     main(Path(sys.argv[1]))

@@ -50,25 +50,27 @@ class Darknet:
         sources behind one another, also where their widths and heights differ.
         """
         form = prepared(self.name, lambda: portable(network, dilation=self.pointers))
-        at = {layer: form.places[layer] for layer in layers}
-        found = self._run(form.cfg_like(cfg), form.network, x, list(at.values()))
-        return {layer: found[place] for layer, place in at.items()}
+        index_map = {layer: form.places[layer] for layer in layers}
+        arrays = self._run(form.cfg_like(cfg), form.network, x, list(index_map.values()))
+        return {layer: arrays[index] for layer, index in index_map.items()}
 
     def _run(
         self, cfg: Cfg, network: Network, x: np.ndarray, layers: list[int]
     ) -> dict[int, np.ndarray]:
         if not layers:
             return {}
-        one = {"batch": 1, "subdivisions": 1, "time_steps": 1}
+        single = {"batch": 1, "subdivisions": 1, "time_steps": 1}
         route = f"[route]\nlayers={','.join(map(str, layers))}\n"
         job = {
             "library": str(self.library),
             "pointers": self.pointers,
             "sizes": {str(i): network.layers[i].out_shape.elements for i in layers},
         }
-        written = cfg.edited({-1: one}).appended(route)
-        found = run_child(self.name, written, self._aligned(network), x, "darknet", job, self.limit)
-        return outputs(self.name, network, layers, found)
+        written = cfg.edited({-1: single}).appended(route)
+        arrays = run_child(
+            self.name, written, self._aligned(network), x, "darknet", job, self.limit
+        )
+        return outputs(self.name, network, layers, arrays)
 
     def _aligned(self, network: Network) -> Network:
         if self.pointers:
@@ -83,18 +85,18 @@ def find_darknet(path: str | None = None) -> Path:
     """
     if path is None:
         binary = shutil.which("darknet")
-        found = (_beside(Path(binary)) if binary else None) or DEBIAN
-        if not found.is_file():
+        default = (_beside(Path(binary)) if binary else None) or DEBIAN
+        if not default.is_file():
             raise EngineError(f"no Darknet library found: install one, or name its {LIBRARY}")
-        return found
-    given = Path(path)
-    if not given.is_file():
+        return default
+    file = Path(path)
+    if not file.is_file():
         raise EngineError(f"{path}: no such file, expected a {LIBRARY}")
-    if any(suffix in (".so", ".dylib", ".dll") for suffix in given.suffixes):
-        return given.resolve()
-    if b"detector" not in read_bytes(given, "program"):  # a word that every Darknet takes
+    if any(suffix in (".so", ".dylib", ".dll") for suffix in file.suffixes):
+        return file.resolve()
+    if b"detector" not in read_bytes(file, "program"):  # a word that every Darknet takes
         raise EngineError(f"{path} is neither a Darknet library nor a Darknet program")
-    library = _beside(given)
+    library = _beside(file)
     if library is None:
         raise EngineError(f"{path}: no {LIBRARY} is near this program, name the library instead")
     return library
@@ -103,6 +105,6 @@ def find_darknet(path: str | None = None) -> Path:
 def _beside(binary: Path) -> Path | None:
     folder = binary.resolve().parent
     # beside any other folder than bin, ../lib would be some other program's
-    places = BESIDE if folder.name == "bin" else BESIDE[:1]
-    found = ((folder / place / LIBRARY).resolve() for place in places)
-    return next((library for library in found if library.is_file()), None)
+    folders = BESIDE if folder.name == "bin" else BESIDE[:1]
+    libraries = ((folder / beside / LIBRARY).resolve() for beside in folders)
+    return next((library for library in libraries if library.is_file()), None)

@@ -48,11 +48,11 @@ class OpenCV:
         """
         form, tails = prepared(self.name, lambda: split(network))
 
-        def compute(part: Portable, x: Floats, wanted: Sequence[int]) -> dict[int, Floats]:
-            return self._part(part.cfg_like(cfg), part, x, wanted)
+        def compute(part: Portable, x: Floats, sections: Sequence[int]) -> dict[int, Floats]:
+            return self._part(part.cfg_like(cfg), part, x, sections)
 
-        found = computed(form, tails, x, compute, layers)
-        return {layer: found[layer] for layer in layers}
+        arrays = computed(form, tails, x, compute, layers)
+        return {layer: arrays[layer] for layer in layers}
 
     def latency(self, cfg: Cfg, network: Network, runs: int = 10) -> float:
         """Milliseconds of one forward pass, see Profile; raises EngineError."""
@@ -66,12 +66,12 @@ class OpenCV:
         total, version = 0.0, ""
         sections: dict[int, float] = {}
         for part_cfg, part in parts:
-            found = self._times(part_cfg, part.network, runs, seconds)
-            of_layers, version = found["of_layers"], str(found["version"])
-            beside = found["ms"] - of_layers.sum(1)
+            timings = self._times(part_cfg, part.network, runs, seconds)
+            of_layers, version = timings["of_layers"], str(timings["version"])
+            beside = timings["ms"] - of_layers.sum(1)
             total += float(beside.min() + of_layers.min(0).sum())
-            times = _by_section(found["names"], of_layers.min(0))
-            sections |= {i: times.get(place, 0.0) for i, place in part.places.items() if i >= 0}
+            times = _by_section(timings["names"], of_layers.min(0))
+            sections |= {i: times.get(index, 0.0) for i, index in part.places.items() if i >= 0}
         return Profile(
             f"{self.name} {version}", self.threads, total, dict(sorted(sections.items()))
         )
@@ -80,14 +80,14 @@ class OpenCV:
         self, cfg: Cfg, form: Portable, x: np.ndarray, layers: Sequence[int]
     ) -> dict[int, np.ndarray]:
         """The outputs of those of the original's sections that this part has."""
-        at = {layer: form.places[layer] for layer in layers if layer in form.places}
-        if not at:
+        index_map = {layer: form.places[layer] for layer in layers if layer in form.places}
+        if not index_map:
             return {}
         aligned = with_variances(form.network, lambda v: v + (BN_EPSILON - EPSILON))
-        job = self._job(list(at.values()))
-        found = run_child(self.name, cfg, aligned, x, "opencv", job, self.limit)
-        arrays = outputs(self.name, form.network, list(at.values()), found)
-        return {layer: arrays[place] for layer, place in at.items()}
+        job = self._job(list(index_map.values()))
+        results = run_child(self.name, cfg, aligned, x, "opencv", job, self.limit)
+        arrays = outputs(self.name, form.network, list(index_map.values()), results)
+        return {layer: arrays[index] for layer, index in index_map.items()}
 
     def _times(
         self, cfg: Cfg, network: Network, runs: int, seconds: float

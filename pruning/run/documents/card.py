@@ -39,6 +39,7 @@ def card(facts: Facts) -> bytes:
                 for line in proof_lines(report)
             ],
         ),
+        *([escaped(facts.exported)] if facts.exported else []),
         *_pictures(facts),
         *_classes(facts),
         *_blocks(facts),

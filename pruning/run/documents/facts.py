@@ -66,7 +66,8 @@ class SectionFacts:
 class Facts:
     """All that a document says; `asked` are the settings of the cut by name.
 
-    `evaluations` are those before and after, where there were labeled images.
+    `evaluations` are those before and after, where there were labeled images; `exported` is a
+    sentence on the proof of a file in another format.
     """
 
     title: str
@@ -79,6 +80,7 @@ class Facts:
     files: Sequence[NamedFile]
     commands: Sequence[Command]
     versions: Mapping[str, str]
+    exported: str = ""
 
     @classmethod
     def of(
@@ -90,6 +92,7 @@ class Facts:
         commands: Sequence[Command],
         comparison: Comparison | None = None,
         read: Mapping[str, str] | None = None,
+        exported: str = "",
     ) -> Facts:
         """Those of a cut whose files these writers write; raises DarknetError.
 
@@ -112,6 +115,7 @@ class Facts:
             [*_read(inputs, read or {}), *_written(writers)],
             commands,
             _versions(result.report),
+            exported,
         )
 
 

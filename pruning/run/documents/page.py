@@ -121,6 +121,7 @@ def _proof(facts: Facts) -> Markup:
         "Proof",
         _note(HARMLESS),
         _table(("at the tensors that enter the heads", "relative L2", ""), rows, (1,)),
+        _note(facts.exported) if facts.exported else Markup(),
     )
 
 

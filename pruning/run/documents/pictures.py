@@ -14,10 +14,11 @@ from yolo.boxes import iou
 from yolo.datasets import sources
 from yolo.datasets.data import SPLITS
 from yolo.datasets.images import Pixels
+from yolo.detections import Detections, class_count, gives_boxes
 from yolo.errors import DataError
-from yolo.inference.detections import Detections, box_classes, gives_boxes
 from yolo.inference.detector import Detector
 from yolo.inference.drawing import draw
+from yolo.inference.runner import TorchRunner
 from yolo.network import Network
 
 TRAIN, VALID = SPLITS
@@ -64,8 +65,8 @@ def pictures(inputs: Inputs, original: Network, cut: Network) -> list[Picture]:
 
 
 def _pictures(inputs: Inputs, original: Network, cut: Network) -> Iterator[Picture]:
-    names = _names(inputs, box_classes(original))
-    detectors = Detector(original), Detector(cut)
+    names = _names(inputs, class_count(original))
+    detectors = Detector(TorchRunner(original)), Detector(TorchRunner(cut))
     given, part = inputs.data or inputs.calibrate, VALID if inputs.data else TRAIN
     assert given is not None
     for name, read in own_pictures(given, part, original.image.channels, MOST):

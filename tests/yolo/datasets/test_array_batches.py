@@ -42,11 +42,11 @@ def train(data: Data, how: Cfg, workers: int = 0, epoch: int = 0) -> list[Batch]
     return list(training_loader(data, how, **options))  # type: ignore[arg-type]
 
 
-def same(one: list[Batch], two: list[Batch]) -> bool:
+def same(first: list[Batch], second: list[Batch]) -> bool:
     """Bit for bit, but for the names"""
-    return len(one) == len(two) and all(
+    return len(first) == len(second) and all(
         torch.equal(getattr(a, name), getattr(b, name)) and a.sizes == b.sizes
-        for a, b in zip(one, two, strict=True)
+        for a, b in zip(first, second, strict=True)
         for name in ("images", "boxes", "labels")
     )
 
@@ -90,16 +90,16 @@ def test_images_that_are_not_square(tmp_path: Path, size: tuple[int, int]) -> No
     files = converted(mnist(folder), tmp_path / "out")
     how = cfg(STILL, size)
     assert same(train(direct, how), train(files, how))
-    one, two = (list(evaluation_loader(data, how, workers=0)) for data in (direct, files))
-    assert same(one, two)
+    first, second = (list(evaluation_loader(data, how, workers=0)) for data in (direct, files))
+    assert same(first, second)
 
 
 @pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 def test_workers_change_nothing(tmp_path: Path, net: str) -> None:
     data = load(write_digits(tmp_path), *(f"{name}.gz" for name in IDX))
-    one, two = (train(data, cfg(net), workers) for workers in (0, 2))
-    assert same(one, two)
-    assert [batch.paths for batch in one] == [batch.paths for batch in two]
+    first, second = (train(data, cfg(net), workers) for workers in (0, 2))
+    assert same(first, second)
+    assert [batch.paths for batch in first] == [batch.paths for batch in second]
 
 
 def test_what_is_cut_out_of_memory_needs_no_workers(tmp_path: Path) -> None:

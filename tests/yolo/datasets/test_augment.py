@@ -92,7 +92,7 @@ def test_every_painted_pixel_is_in_a_box(how: Augmentation) -> None:
 
 @pytest.mark.parametrize("how", GEOMETRY.values(), ids=GEOMETRY)
 def test_the_box_is_as_tight_as_the_pixels(how: Augmentation) -> None:
-    found = 0
+    count = 0
     for seed in range(60):
         sample = augmented(how, seed)
         rows, columns = np.nonzero(bright(sample.image))
@@ -100,8 +100,8 @@ def test_the_box_is_as_tight_as_the_pixels(how: Augmentation) -> None:
             pixels = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
             assert box == pytest.approx(np.array(pixels), abs=1.6)
             assert sample.boxes[0, 0] == 1
-            found += 1
-    assert found > 50
+            count += 1
+    assert count > 50
 
 
 @pytest.mark.parametrize("bound", [True, False])
@@ -171,11 +171,11 @@ def test_truths_of_the_library(
         HEIGHT,
     )
     expected = truth[truth[:, 0] > 0, :4]
-    found = crop.boxes(np.array(rows, np.float32), WIDTH, HEIGHT)[:, 1:]
+    moved = crop.boxes(np.array(rows, np.float32), WIDTH, HEIGHT)[:, 1:]
     limit = np.array([1 / WIDTH, 1 / HEIGHT])
-    sure = [b[(np.abs(b[:, 2:] - limit) > 1e-5).all(1)] for b in (expected, found)]
-    one, two = (b[np.lexsort(b.round(4).T)] for b in sure)
-    assert one == pytest.approx(two, abs=2e-5)
+    sure = [b[(np.abs(b[:, 2:] - limit) > 1e-5).all(1)] for b in (expected, moved)]
+    theirs, ours = (b[np.lexsort(b.round(4).T)] for b in sure)
+    assert theirs == pytest.approx(ours, abs=2e-5)
 
 
 levels = st.integers(0, 255)
@@ -291,13 +291,13 @@ def steps_of(cfg: Cfg) -> Sizes:
 
 
 def test_settings_and_their_defaults() -> None:
-    found = settings_of(cfg(), DETECTOR)
-    assert found == Augmentation(min_crop=416, max_crop=832)
+    options = settings_of(cfg(), DETECTOR)
+    assert options == Augmentation(min_crop=416, max_crop=832)
     text = "hue=.1\nsaturation=0\nexposure=1.5\nflip=0\nletter_box=1\nmosaic_bound=1\nblur=3"
-    found = settings_of(cfg(text, "jitter=.3\nresize=1.5"), DETECTOR)
-    assert (found.hue, found.saturation, found.exposure, found.flip) == (0.1, 1, 1.5, False)
-    assert (found.letter_box, found.mosaic_bound, found.blur) == (True, True, 3)
-    assert (found.jitter, found.resize) == (0.3, 1.5)
+    options = settings_of(cfg(text, "jitter=.3\nresize=1.5"), DETECTOR)
+    assert (options.hue, options.saturation, options.exposure, options.flip) == (0.1, 1, 1.5, False)
+    assert (options.letter_box, options.mosaic_bound, options.blur) == (True, True, 3)
+    assert (options.jitter, options.resize) == (0.3, 1.5)
 
 
 @pytest.mark.parametrize(
@@ -345,13 +345,13 @@ def sizes_of(how: Sizes) -> list[tuple[int, int]]:
 def test_sizes_of_multi_scale(random: str, low: tuple[int, int], high: tuple[int, int]) -> None:
     """train_detector of detector.c: round(scale·416/32 + 1)·32, from 416/1.4 to 416·1.4"""
     how = steps_of(cfg("", f"random={random}"))
-    found = sizes_of(how)
-    assert found[0] == high
-    assert (min(found)[0], min(h for _, h in found)) == low
-    assert (max(found)[0], max(h for _, h in found)) == high
-    assert all(width % 32 == height % 32 == 0 for width, height in found)
+    sizes = sizes_of(how)
+    assert sizes[0] == high
+    assert (min(sizes)[0], min(h for _, h in sizes)) == low
+    assert (max(sizes)[0], max(h for _, h in sizes)) == high
+    assert all(width % 32 == height % 32 == 0 for width, height in sizes)
     assert {how.at(7, step) for step in range(50, 60)} == {how.at(7, 50)}
-    assert found != sizes_of(dataclasses.replace(how, width=384))
+    assert sizes != sizes_of(dataclasses.replace(how, width=384))
 
 
 def test_one_size_without_random() -> None:

@@ -93,17 +93,17 @@ def test_a_failure_leaves_nothing(tmp_path):
         yield from tiny().pictures
         raise KeyboardInterrupt
 
-    place = Destination(tmp_path / "new" / "x", tmp_path / "new" / "x")
+    destination = Destination(tmp_path / "new" / "x", tmp_path / "new" / "x")
     with pytest.raises(KeyboardInterrupt):
-        write(Dataset("x", ("a",), pictures(), 3), place)
+        write(Dataset("x", ("a",), pictures(), 3), destination)
     assert os.listdir(tmp_path) == []
 
 
 def test_a_failure_keeps_what_was_there(tmp_path):
-    place = Destination(tmp_path / "x", tmp_path / "x")
-    write(tiny(), place)
+    destination = Destination(tmp_path / "x", tmp_path / "x")
+    write(tiny(), destination)
     with pytest.raises(DataError, match=r"no usable image for valid\.txt"):
-        write(tiny(splits=("train",)), place)
+        write(tiny(splits=("train",)), destination)
     assert os.listdir(tmp_path) == ["x"]
     assert len((tmp_path / "x" / "valid.txt").read_text().split()) == 3
 
@@ -123,9 +123,9 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
         st.tuples(st.integers(0, 3), *[st.floats(-30, 130, width=32)] * 4), min_size=1, max_size=6
     )
 )
-def test_labels_read_back_as_they_were_written(tmp_path_factory, given_boxes):
+def test_labels_read_back_as_they_were_written(tmp_path_factory, drawn):
     folder = tmp_path_factory.mktemp("labels")
-    boxes = relative([b[0] for b in given_boxes], [b[1:] for b in given_boxes], 100, 80)
+    boxes = relative([b[0] for b in drawn], [b[1:] for b in drawn], 100, 80)
     (folder / "x.txt").write_text("".join(map(row_text, boxes.rows)))
     plain = read_labels(str(folder / "x.jpg"), 4, clip=False)
     np.testing.assert_array_equal(plain.boxes, boxes.rows)

@@ -77,8 +77,8 @@ def test_boxes(command, source, tmp_path):
 def test_polygons_are_written_by_part_and_stay_inside(command, source, tmp_path):
     assert command.run("convert", "coco", source, tmp_path / "o", "--polygons").code == 0
     lines = (tmp_path / "o" / "polygons" / "a.txt").read_text().splitlines()
-    found = [np.array(line.split(), float).tolist() for line in lines]
-    assert found == [[1, 0.25, 0.25, 0.75, 0.25, 0.75, 0.75], [1, 0, 0, 1, 0, 1, 1]]
+    polygons = [np.array(line.split(), float).tolist() for line in lines]
+    assert polygons == [[1, 0.25, 0.25, 0.75, 0.25, 0.75, 0.75], [1, 0, 0, 1, 0, 1, 1]]
 
 
 def test_one_json_is_split_by_chance_or_used_twice(command, tmp_path):
@@ -108,8 +108,8 @@ def test_other_layouts_are_found(tmp_path):
         "train": "train",
         "valid": "valid",
     }
-    found = list(coco(CocoSource(splits, (tmp_path,))).pictures)
-    assert [picture.content.parent.name for picture in found] == ["train", "valid"]
+    pictures = list(coco(CocoSource(splits, (tmp_path,))).pictures)
+    assert [picture.content.parent.name for picture in pictures] == ["train", "valid"]
     (tmp_path / "train" / "second.json").write_text("{}")
     with pytest.raises(
         DataError, match=r"several JSON files for train: .*; choose one with --train"
@@ -177,5 +177,5 @@ def test_boxes_as_pycocotools_reads_them(shared, tmp_path, command):
             x, y, w, h = item["bbox"]
             box = np.array([x + w / 2, y + h / 2, w, h]) / size
             expected.append([(item["category_id"] - 1) / 2, *box])
-        found = labels(tmp_path / "o", image["file_name"], 80)
-        np.testing.assert_allclose(found, expected, atol=2e-6)
+        rows = labels(tmp_path / "o", image["file_name"], 80)
+        np.testing.assert_allclose(rows, expected, atol=2e-6)

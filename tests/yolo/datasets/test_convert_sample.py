@@ -25,10 +25,10 @@ COUNTS = {"train": 12, "valid": 4}
 
 def digest(**options):
     """Of the pictures and boxes, in order."""
-    found = hashlib.sha256()
+    sha = hashlib.sha256()
     for picture in sample(COUNTS, **options).pictures:
-        found.update(picture.path.encode() + picture.content + picture.boxes.rows.tobytes())
-    return found.hexdigest()
+        sha.update(picture.path.encode() + picture.content + picture.boxes.rows.tobytes())
+    return sha.hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +58,9 @@ def test_it_comes_beside_what_is_there(command, tmp_path, monkeypatch):
     assert (len(sources.images(data, "train")), len(sources.images(data, "valid"))) == (6, 2)
     for image in sources.images(data, "train") + sources.images(data, "valid"):
         assert cv2.imread(image).shape == (160, 160, 3)
-        found = read_labels(image, 10)
-        assert 1 <= len(found.boxes) <= 5
-        assert (found.clipped, found.dropped, found.missing) == (0, 0, False)
+        labels = read_labels(image, 10)
+        assert 1 <= len(labels.boxes) <= 5
+        assert (labels.clipped, labels.dropped, labels.missing) == (0, 0, False)
     assert command.run("convert", *arguments).code == 2
     assert command.run("convert", *arguments, "--force").code == 0
     assert len(list(tmp_path.iterdir())) == 4
@@ -152,10 +152,10 @@ def test_clear_groups_are_found():
     random = np.random.RandomState(0)
     centres = np.array([[10, 20], [40, 15], [50, 60], [100, 90]])
     sizes = np.concatenate([c + random.uniform(-1, 1, (30, 2)) for c in centres])
-    found = fit_anchors(sizes, 4)
-    np.testing.assert_allclose(found.sizes, centres, atol=0.6)
-    assert found.mean_iou == pytest.approx(mean_iou(sizes, found.sizes))
-    assert found.boxes == 120
+    fitted = fit_anchors(sizes, 4)
+    np.testing.assert_allclose(fitted.sizes, centres, atol=0.6)
+    assert fitted.mean_iou == pytest.approx(mean_iou(sizes, fitted.sizes))
+    assert fitted.boxes == 120
 
 
 def test_more_anchors_fit_better_and_too_many_are_an_error():

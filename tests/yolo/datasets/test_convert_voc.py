@@ -59,8 +59,8 @@ def test_difficult_ones_and_names_are_chosen(command, source, tmp_path):
 
 def test_sets_are_followed(source):
     def splits(**options):
-        found = voc(source, VocOptions(**options))
-        return {picture.path[7:-4]: picture.splits for picture in found.pictures}
+        dataset = voc(source, VocOptions(**options))
+        return {picture.path[7:-4]: picture.splits for picture in dataset.pictures}
 
     write_sets(source, train="a", val="b", trainval="a b", test="b")
     assert splits() == {"a": ("train",), "b": ("train", "valid")}
@@ -77,11 +77,11 @@ def test_sets_are_followed(source):
 def test_what_the_sets_name_and_is_not_there_is_skipped(source):
     write_sets(source, train="a ghost", val="b")
     (source / "JPEGImages" / "b.jpg").unlink()
-    found = list(voc(source, VocOptions()).pictures)
-    reasons = {each.name.split("/")[-1]: each.reason for each in found[:1] + found[2:]}
+    pictures = list(voc(source, VocOptions()).pictures)
+    reasons = {each.name.split("/")[-1]: each.reason for each in pictures[:1] + pictures[2:]}
     assert "no such file" in reasons["ghost.xml"]
     assert reasons["b"] == "there is no image of this name"
-    assert found[1].path == "images/a.jpg"
+    assert pictures[1].path == "images/a.jpg"
 
 
 @pytest.mark.parametrize(
@@ -126,11 +126,11 @@ def test_blood_cells(command, shared, tmp_path):
     train, valid = sources.images(data, "train"), sources.images(data, "valid")
     assert data.names == ("Platelets", "RBC", "WBC")
     assert (len(train), len(valid)) == (292, 72)
-    found = [read_labels(image, 3) for image in train + valid]
+    label_files = [read_labels(image, 3) for image in train + valid]
     # 4,888 boxes, of which two have no area
-    assert sum(len(each.boxes) for each in found) == 4886
+    assert sum(len(each.boxes) for each in label_files) == 4886
     assert re.search(r"dropped: no area +\| +2 ", ended.out)
-    assert sum(each.clipped + each.dropped for each in found) == 0
+    assert sum(each.clipped + each.dropped for each in label_files) == 0
 
 
 def test_no_image_sets(command, shared, tmp_path):

@@ -241,10 +241,10 @@ def test_boxes_are_clipped_and_dropped_and_counted(tmp_path: Path) -> None:
         "0 1.5 .5 .4 .5",  # outside
     ]
     write(tmp_path / "1.txt", "\r\n".join(rows) + "\r\n\r\n")
-    found = read_labels(str(tmp_path / "1.jpg"), 2)
+    labels = read_labels(str(tmp_path / "1.jpg"), 2)
     expected = [[0, 0.5, 0.5, 0.25, 0.5], [1, 0.5, 0.5, 1, 1], [0, 0.85, 0.5, 0.3, 0.5]]
-    assert found.boxes == pytest.approx(np.array(expected), abs=1e-6)
-    assert (found.clipped, found.dropped, found.missing) == (1, 3, False)
+    assert labels.boxes == pytest.approx(np.array(expected), abs=1e-6)
+    assert (labels.clipped, labels.dropped, labels.missing) == (1, 3, False)
     raw = read_labels(str(tmp_path / "1.jpg"), 2, clip=False)
     values = np.array([[float(x) for x in row.split()] for row in rows], np.float32)
     assert np.array_equal(raw.boxes, values)
@@ -285,9 +285,9 @@ def test_real_labels(shared: Path, tmp_path: Path) -> None:
     data = sources.load(data_file(tmp_path, text))
     images = sources.images(data, "train")
     assert (len(images), len(sources.images(data, "valid")), data.classes) == (800, 200, 1)
-    found = [read_labels(image, data.classes) for image in images]
-    assert not any(labels.missing for labels in found)
-    assert sum(labels.clipped for labels in found) > 50
-    boxes = np.concatenate([labels.boxes for labels in found])
+    label_files = [read_labels(image, data.classes) for image in images]
+    assert not any(labels.missing for labels in label_files)
+    assert sum(labels.clipped for labels in label_files) > 50
+    boxes = np.concatenate([labels.boxes for labels in label_files])
     assert (boxes[:, 1:3] - boxes[:, 3:] / 2).min() >= -1e-4
     assert (boxes[:, 1:3] + boxes[:, 3:] / 2).max() <= 1 + 1e-4

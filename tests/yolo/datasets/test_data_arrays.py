@@ -40,12 +40,12 @@ SPLITS: tuple[Split, ...] = ("train", "valid")
 def same_items(direct: Data, files: Data, channels: int) -> None:
     assert direct.names == files.names
     for split in SPLITS:
-        one, two = sources.items(direct, split), sources.items(files, split)
-        assert len(one) == len(two) == len(sources.images(direct, split))
-        assert len(set(one.names)) == len(one)
-        read, expected = one.reader(channels), two.reader(channels)
-        for index in range(len(one)):
-            assert one.class_of(index) == two.class_of(index)
+        arrays, images = sources.items(direct, split), sources.items(files, split)
+        assert len(arrays) == len(images) == len(sources.images(direct, split))
+        assert len(set(arrays.names)) == len(arrays)
+        read, expected = arrays.reader(channels), images.reader(channels)
+        for index in range(len(arrays)):
+            assert arrays.class_of(index) == images.class_of(index)
             assert read(index).dtype == np.uint8
             np.testing.assert_array_equal(read(index), expected(index))
 

@@ -63,15 +63,15 @@ def paths(batches: list[Batch]) -> list[str]:
     return [Path(path).name for batch in batches for path in batch.paths]
 
 
-def same(one: list[Batch], two: list[Batch]) -> bool:
+def same(first: list[Batch], second: list[Batch]) -> bool:
     """Bit for bit"""
-    return len(one) == len(two) and all(
+    return len(first) == len(second) and all(
         torch.equal(a.images, b.images)
         and torch.equal(a.boxes, b.boxes)
         and torch.equal(a.labels, b.labels)
         and a.paths == b.paths
         and a.sizes == b.sizes
-        for a, b in zip(one, two, strict=True)
+        for a, b in zip(first, second, strict=True)
     )
 
 
@@ -156,10 +156,12 @@ def test_processes_together_see_what_one_sees(
         assert same(whole, merged)
     else:
         assert paths(whole) == paths(merged)
-        one, two = (torch.cat([b.images for b in batches]) for batches in (whole, merged))
-        assert torch.equal(one, two)
-        one, two = (torch.cat([b.boxes[:, 1:] for b in batches]) for batches in (whole, merged))
-        assert torch.equal(one, two)
+        first, second = (torch.cat([b.images for b in batches]) for batches in (whole, merged))
+        assert torch.equal(first, second)
+        first, second = (
+            torch.cat([b.boxes[:, 1:] for b in batches]) for batches in (whole, merged)
+        )
+        assert torch.equal(first, second)
 
 
 def test_too_many_processes(folder: Path) -> None:
@@ -249,12 +251,14 @@ def test_unreadable_images_are_skipped_and_named(folder: Path, workers: int) -> 
         load(folder), cfg(), batch=4, subdivisions=2, seed=0, epoch=0, workers=workers
     )
     assert len(paths(list(loader))) == 12
-    for found in (evaluation.skipped, loader.skipped):
-        assert [Path(path).name for path, _ in sorted(found)] in (
+    for skipped in (evaluation.skipped, loader.skipped):
+        assert [Path(path).name for path, _ in sorted(skipped)] in (
             ["3_dog.png", "8_cat.png"],
             ["8_cat.png", "3_dog.png"],
         )
-        assert all(reason in text for (_, text), reason in zip(sorted(found), reasons, strict=True))
+        assert all(
+            reason in text for (_, text), reason in zip(sorted(skipped), reasons, strict=True)
+        )
 
 
 def test_no_readable_image(folder: Path) -> None:
@@ -275,8 +279,8 @@ def test_problems_are_counted_once(folder: Path) -> None:
         )
         for _ in range(2):
             list(loader)
-            found = loader.problems
-            assert (found.clipped, found.dropped, found.missing) == (1, 1, 1)
+            problems = loader.problems
+            assert (problems.clipped, problems.dropped, problems.missing) == (1, 1, 1)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

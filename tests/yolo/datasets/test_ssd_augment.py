@@ -88,14 +88,14 @@ def test_boxes_lie_inside_and_are_those_whose_centres_show(
     settings = Augmentation(flip=flip, ssd=SsdCrops(expand))
     image = np.zeros((height, width, 1), np.uint8)
     crop = draw_crop(image, boxes, settings, 1.5, np.random.default_rng(seed))
-    found = crop.boxes(boxes, WIDTH, HEIGHT)
-    low, high = found[:, 1:3] - found[:, 3:] / 2, found[:, 1:3] + found[:, 3:] / 2
+    moved = crop.boxes(boxes, WIDTH, HEIGHT)
+    low, high = moved[:, 1:3] - moved[:, 3:] / 2, moved[:, 1:3] + moved[:, 3:] / 2
     assert (low >= -1e-6).all()
     assert (high <= 1 + 1e-6).all()
-    assert (found[:, 3:] >= PIXEL).all()
+    assert (moved[:, 3:] >= PIXEL).all()
     region = (crop.left, crop.top, width - crop.right, height - crop.bottom)
     shown = center_is_inside(region, boxes[:, 1:3] * np.array([width, height]))
-    assert shown[found[:, 0].astype(int)].all()
+    assert shown[moved[:, 0].astype(int)].all()
     assert shown.any() or not len(boxes)
 
 
@@ -114,8 +114,8 @@ def regions(crops: SsdCrops, boxes: NDArray[np.float32], count: int) -> NDArray[
 
 
 def test_every_second_image_is_on_a_canvas() -> None:
-    found = regions(SsdCrops(4, (WHOLE,)), CENTERED, 2000)
-    zoomed = found[(found != (0, 0, 200, 100)).any(1)]
+    drawn = regions(SsdCrops(4, (WHOLE,)), CENTERED, 2000)
+    zoomed = drawn[(drawn != (0, 0, 200, 100)).any(1)]
     assert 900 < len(zoomed) < 1100
     ratios = (zoomed[:, 2:] - zoomed[:, :2]) / (200, 100)
     assert np.abs(ratios[:, 0] - ratios[:, 1]).max() < 0.02
@@ -124,15 +124,15 @@ def test_every_second_image_is_on_a_canvas() -> None:
     assert ratios.mean() == pytest.approx(2.5, abs=0.1)
     assert (zoomed[:, :2] <= 0).all()
     assert (zoomed[:, 2:] >= (200, 100)).all()
-    places = -zoomed[:, :2] / (zoomed[:, 2:] - zoomed[:, :2] - (200, 100)).clip(1)
-    assert places.mean(0) == pytest.approx(np.array([0.5, 0.5]), abs=0.05)
+    positions = -zoomed[:, :2] / (zoomed[:, 2:] - zoomed[:, :2] - (200, 100)).clip(1)
+    assert positions.mean(0) == pytest.approx(np.array([0.5, 0.5]), abs=0.05)
 
 
 @pytest.mark.parametrize("expand", [1, 0.5, 0, -3])
 def test_without_expand_there_is_no_canvas(expand: float) -> None:
-    found = regions(SsdCrops(expand), CENTERED, 200)
-    assert found.min() >= 0
-    assert (found[:, 2:] <= (200, 100)).all()
+    drawn = regions(SsdCrops(expand), CENTERED, 200)
+    assert drawn.min() >= 0
+    assert (drawn[:, 2:] <= (200, 100)).all()
 
 
 @pytest.mark.parametrize(
@@ -151,8 +151,8 @@ def test_without_expand_there_is_no_canvas(expand: float) -> None:
 def test_options_that_can_be_are_equally_likely(
     options: tuple[float, ...], boxes: NDArray[np.float32], share: float
 ) -> None:
-    found = regions(SsdCrops(1, options), boxes, 1000)
-    whole = (found == (0, 0, 200, 100)).all(1).mean()
+    drawn = regions(SsdCrops(1, options), boxes, 1000)
+    whole = (drawn == (0, 0, 200, 100)).all(1).mean()
     assert whole == pytest.approx(share, abs=0.06)
 
 
@@ -193,7 +193,7 @@ def bright(image: NDArray[np.uint8], least: int = 128) -> NDArray[np.bool_]:
     ids=str,
 )
 def test_pixels_and_boxes_move_together(changes: dict[str, object]) -> None:
-    found = 0
+    count = 0
     for seed in range(100):
         sample = augmented(dataclasses.replace(PLAIN, **changes), seed)
         rows, columns = np.nonzero(bright(sample.image))
@@ -201,8 +201,8 @@ def test_pixels_and_boxes_move_together(changes: dict[str, object]) -> None:
             low, high = ((box[:2] + sign * box[2:] / 2) * (WIDTH, HEIGHT) for sign in (-1, 1))
             pixels = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
             assert np.concatenate((low, high)) == pytest.approx(np.array(pixels), abs=1.6)
-            found += 1
-    assert found > 95  # one box an image, whose centre is always seen
+            count += 1
+    assert count > 95  # one box an image, whose centre is always seen
 
 
 @pytest.mark.parametrize("mixing", [MIXUP, MOSAIC])
@@ -257,10 +257,10 @@ def test_a_canvas_is_as_padding_and_resizing(
     image = cv2.GaussianBlur(noise, (15, 15), 0).reshape(noise.shape)
     darknet = Margins(120, 80, *margins, flip)
     ssd = dataclasses.replace(darknet, by_center=True)
-    expected, found = (
+    expected, actual = (
         crop.pixels(image, WIDTH, HEIGHT).astype(int)[3:-3, 3:-3] for crop in (darknet, ssd)
     )
-    assert np.abs(found - expected).max() <= 6
+    assert np.abs(actual - expected).max() <= 6
 
 
 def test_images_too_long_to_be_warped() -> None:
@@ -292,10 +292,10 @@ def test_letter_box_keeps_proportions() -> None:
 @pytest.mark.parametrize("mixing", [NONE, MIXUP, MOSAIC])
 def test_the_same_seed_gives_the_same(mixing: int) -> None:
     how = dataclasses.replace(PLAIN, flip=True, hue=0.1, mixing=mixing)
-    one, two, other = (augmented(how, seed) for seed in (5, 5, 6))
-    assert np.array_equal(one.image, two.image)
-    assert np.array_equal(one.boxes, two.boxes)
-    assert not np.array_equal(one.image, other.image)
+    first, second, other = (augmented(how, seed) for seed in (5, 5, 6))
+    assert np.array_equal(first.image, second.image)
+    assert np.array_equal(first.boxes, second.boxes)
+    assert not np.array_equal(first.image, other.image)
 
 
 def test_darknets_own_draws_are_as_ever() -> None:
@@ -318,8 +318,8 @@ def cfg(head: str, net: str = "") -> Cfg:
 
 
 def settings_of(head: str, net: str = "") -> Augmentation:
-    given = cfg(head, net)
-    return Augmentation.of(given.net, Task(True, 20, 3, 300, 300), views_of(given))
+    parsed = cfg(head, net)
+    return Augmentation.of(parsed.net, Task(True, 20, 3, 300, 300), views_of(parsed))
 
 
 @pytest.mark.parametrize(
@@ -337,8 +337,8 @@ def test_settings(head: str, expected: SsdCrops) -> None:
 
 
 def test_settings_of_net_stay() -> None:
-    found = settings_of("", "flip=0\nhue=.1\nmosaic=1")
-    assert (found.flip, found.hue, found.mixing) == (False, 0.1, MOSAIC)
+    options = settings_of("", "flip=0\nhue=.1\nmosaic=1")
+    assert (options.flip, options.hue, options.mixing) == (False, 0.1, MOSAIC)
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,13 @@ from networks import build
 from torch import Tensor
 
 from yolo.datasets import sources
+from yolo.detections import Detections
 from yolo.errors import DataError
 from yolo.evaluation.average_precision import Matches, average_precisions, count, match
 from yolo.evaluation.coco import CocoBoxes
 from yolo.evaluation.evaluate import evaluate
 from yolo.evaluation.loader import evaluation_loader
 from yolo.evaluation.results import DetectorEvaluation
-from yolo.inference.detections import Detections
 from yolo.models.load import load_model
 
 Box = tuple[int, float, float, float, float]  # class, centre x, y, width, height
@@ -39,15 +39,15 @@ def overlap(a: Box, b: Box) -> float:
     return shared / (a[3] * a[4] + b[3] * b[4] - shared)
 
 
-Image = tuple[list[tuple[Box, float]], list[Box], list[Box]]  # found, truths, difficult
+Image = tuple[list[tuple[Box, float]], list[Box], list[Box]]  # predicted, truths, difficult
 
 
 def darknet_hits(images: list[Image], thresh: float) -> list[tuple[int, bool]]:
     """The loops of validate_detector_map: class and truth of every detection that is left."""
     kept: list[tuple[float, int, int]] = []
     before = 0
-    for found, truths, difficult in images:
-        for box, confidence in found:
+    for predicted, truths, difficult in images:
+        for box, confidence in predicted:
             best, which = 0.0, -1
             for number, truth in enumerate(truths):
                 if box[0] == truth[0] and overlap(box, truth) > max(thresh, best):
@@ -71,9 +71,9 @@ def darknet_area(hits: list[bool], truths: int) -> float:
 
 
 # numbers that floats have exactly, so few that boxes coincide and confidences are equal
-places = st.integers(1, 3).map(lambda n: n / 4)
+centres = st.integers(1, 3).map(lambda n: n / 4)
 sides = st.sampled_from((0.25, 0.375, 0.5))
-boxes = st.tuples(st.integers(0, 1), places, places, sides, sides)
+boxes = st.tuples(st.integers(0, 1), centres, centres, sides, sides)
 confidences = st.integers(1, 4).map(lambda n: n / 4)
 images = st.tuples(
     st.lists(st.tuples(boxes, confidences), max_size=8),
@@ -86,9 +86,9 @@ def tensor(rows: list[Box]) -> Tensor:
     return torch.tensor(rows, dtype=torch.float32).reshape(-1, 5)
 
 
-def detections(*found: tuple[Box, float]) -> Detections:
-    rows = tensor([box for box, _ in found])
-    return Detections(rows[:, 1:], rows[:, 0].long(), torch.tensor([p for _, p in found]))
+def detections(*predicted: tuple[Box, float]) -> Detections:
+    rows = tensor([box for box, _ in predicted])
+    return Detections(rows[:, 1:], rows[:, 0].long(), torch.tensor([p for _, p in predicted]))
 
 
 @given(st.lists(images, min_size=1, max_size=3), st.sampled_from((0.3, 0.5, 0.75)))
@@ -125,8 +125,8 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_what_counts(case):
-    found, truths, difficult, counts, ap = case
-    rows = detections(*((box, 0.9 - i / 10) for i, box in enumerate(found)))
+    predicted, truths, difficult, counts, ap = case
+    rows = detections(*((box, 0.9 - i / 10) for i, box in enumerate(predicted)))
     matches = match(rows, tensor(truths), 0.5, tensor(difficult))
     counted = count(matches, 2, 0.25)
     assert (counted.tp.sum(), counted.fp.sum()) == counts
@@ -137,8 +137,8 @@ def test_what_counts(case):
 @pytest.mark.parametrize(("difficult", "ap"), [([THERE], 1), ([], 0.5), ([OTHER], 0.5)])
 def test_coco_ignores_them(difficult: list[Box], ap: float) -> None:
     coco = CocoBoxes(["a", "b"])
-    found = detections((THERE, 0.9), (THERE, 0.8), (HERE, 0.7))
-    coco.add(found, tensor([HERE]), (400, 400), tensor(difficult))
+    predicted = detections((THERE, 0.9), (THERE, 0.8), (HERE, 0.7))
+    coco.add(predicted, tensor([HERE]), (400, 400), tensor(difficult))
     coco.add(detections((HERE, 0.95)), tensor([HERE]), (400, 400))
     wanted = 1 if ap == 1 else (51 + 50 * 2 / 4) / 101  # the first of two comes before all
     assert coco.summary()["AP50"] == pytest.approx(wanted)
@@ -188,9 +188,9 @@ def test_nothing_is_wrong_where_all_is_difficult(listed: Path, letterbox: bool) 
     def wrong() -> int:
         data = sources.load(listed / "x.data")
         loader = evaluation_loader(data, network.cfg, workers=0, letterbox=letterbox)
-        found = evaluate(network, loader, conf_thresh=0.2, iou_thresh=0.9)
-        assert isinstance(found, DetectorEvaluation)
-        return found.fp
+        evaluation = evaluate(network, loader, conf_thresh=0.2, iou_thresh=0.9)
+        assert isinstance(evaluation, DetectorEvaluation)
+        return evaluation.fp
 
     for name in ("a", "b"):
         (listed / f"{name}.txt").write_text("")

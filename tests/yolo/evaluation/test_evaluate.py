@@ -20,6 +20,7 @@ from networks import build
 from yolo.datasets import sources
 from yolo.datasets.batch import Batch
 from yolo.datasets.data import Data
+from yolo.detections import Detections
 from yolo.errors import DarknetError
 from yolo.evaluation.average_precision import (
     Matches,
@@ -32,7 +33,6 @@ from yolo.evaluation.coco import CocoBoxes
 from yolo.evaluation.evaluate import evaluate
 from yolo.evaluation.loader import evaluation_loader
 from yolo.evaluation.results import ClassifierEvaluation, DetectorEvaluation
-from yolo.inference.detections import Detections
 from yolo.models.load import load_model
 
 CLASSIFIER = net(4, 4) + plain(7, activation="leaky") + "[avgpool]\n[softmax]\n"
@@ -40,7 +40,7 @@ DETECTOR = net(32, 32) + conv(14, stride=4, activation="linear") + yolo(2, "0,1"
 
 
 @dataclass(frozen=True)
-class Given:
+class Batches:
     """Batches instead of files."""
 
     data: Data
@@ -107,8 +107,8 @@ TRUTHS = torch.tensor([[0, 0.3, 0.3, 0.2, 0.2], [1, 0.3, 0.3, 0.2, 0.2], [0, 0.7
 
 def test_a_detection_finds_the_truth_that_it_overlaps_most() -> None:
     truths = torch.tensor([[0, 0.3, 0.3, 0.2, 0.2], [0, 0.34, 0.3, 0.2, 0.2]])
-    found = match(detections((0.33, 0.3, 0, 0.9), (0.31, 0.3, 0, 0.8)), truths, 0.5)
-    assert found.truths.tolist() == [1, 0]
+    matches = match(detections((0.33, 0.3, 0, 0.9), (0.31, 0.3, 0, 0.8)), truths, 0.5)
+    assert matches.truths.tolist() == [1, 0]
 
 
 def test_the_overlap_must_be_larger_than_the_threshold() -> None:
@@ -120,10 +120,10 @@ def test_the_overlap_must_be_larger_than_the_threshold() -> None:
 
 
 def test_truths_are_found_once_and_by_their_own_class() -> None:
-    found = detections(
+    predicted = detections(
         (0.3, 0.3, 0, 0.9), (0.3, 0.3, 1, 0.8), (0.31, 0.3, 0, 0.7), (0.7, 0.7, 1, 0.6)
     )
-    matches = Matches.join([match(found, TRUTHS, 0.5), match(found, TRUTHS[:0], 0.5)])
+    matches = Matches.join([match(predicted, TRUTHS, 0.5), match(predicted, TRUTHS[:0], 0.5)])
     counts = count(matches, 3, 0.25)
     assert (counts.tp.tolist(), counts.fp.tolist()) == ([1, 1, 0], [3, 3, 0])
     assert counts.iou == pytest.approx(2 / 8)
@@ -131,17 +131,17 @@ def test_truths_are_found_once_and_by_their_own_class() -> None:
 
 
 def test_in_darknets_count_an_unsure_detection_takes_the_truth_of_a_later_one() -> None:
-    found = detections((0.31, 0.3, 0, 0.1), (0.3, 0.3, 0, 0.9))
-    counts = count(match(found, TRUTHS, 0.5), 2, 0.25)
+    predicted = detections((0.31, 0.3, 0, 0.1), (0.3, 0.3, 0, 0.9))
+    counts = count(match(predicted, TRUTHS, 0.5), 2, 0.25)
     assert (counts.tp.tolist(), counts.fp.tolist()) == ([0, 0], [1, 0])
     # for AP the surest comes first
-    assert average_precisions(match(found, TRUTHS[:1], 0.5), 2).tolist() == [1, 0]
+    assert average_precisions(match(predicted, TRUTHS[:1], 0.5), 2).tolist() == [1, 0]
 
 
 def test_a_confidence_of_exactly_the_threshold_does_not_count() -> None:
     """validate_detector_map of detector.c: p > thresh_calc_avg_iou"""
-    found = match(detections((0.3, 0.3, 0, 0.25), (0.5, 0.5, 0, 0.25)), TRUTHS, 0.5)
-    at, below = count(found, 2, 0.25), count(found, 2, 0.249)
+    matches = match(detections((0.3, 0.3, 0, 0.25), (0.5, 0.5, 0, 0.25)), TRUTHS, 0.5)
+    at, below = count(matches, 2, 0.25), count(matches, 2, 0.249)
     assert (at.tp.tolist(), at.fp.tolist()) == ([0, 0], [0, 0])
     assert (below.tp.tolist(), below.fp.tolist()) == ([1, 0], [1, 0])
 
@@ -151,20 +151,20 @@ def test_coco_agrees_on_boxes_without_neighbours() -> None:
     generator = np.random.default_rng(0)
     coco, images = CocoBoxes(["a", "b"]), []
     for _ in range(12):
-        places = [(x, y) for x in (0.2, 0.5, 0.8) for y in (0.2, 0.5, 0.8)]
+        centres = [(x, y) for x in (0.2, 0.5, 0.8) for y in (0.2, 0.5, 0.8)]
         truths = [
-            (k, x, y, 0.2, 0.2) for x, y in places for k in (0, 1) if generator.random() < 0.3
+            (k, x, y, 0.2, 0.2) for x, y in centres for k in (0, 1) if generator.random() < 0.3
         ]
         rows = [
             (x + generator.uniform(-0.06, 0.06), y, k, generator.random())
-            for x, y in places
+            for x, y in centres
             for k in (0, 1)
             if generator.random() < 0.4
         ]
         tensor = torch.tensor(truths).reshape(-1, 5)
-        found = detections(*rows)
-        coco.add(found, tensor, (500, 400))
-        images.append(match(found, tensor, 0.5))
+        predicted = detections(*rows)
+        coco.add(predicted, tensor, (500, 400))
+        images.append(match(predicted, tensor, 0.5))
     summary = coco.summary()
     ours = average_precisions(Matches.join(images), 2, 101)
     assert 0.05 < ours.mean() < 0.9
@@ -175,9 +175,9 @@ def test_coco_agrees_on_boxes_without_neighbours() -> None:
 
 def test_coco_sizes_are_those_of_the_image_files(capsys: pytest.CaptureFixture[str]) -> None:
     coco = CocoBoxes(["a"])
-    found = detections((0.5, 0.5, 0, 0.9))
-    coco.add(found, torch.tensor([[0, 0.5, 0.5, 0.2, 0.2]]), (100, 100))  # 20 × 20: small
-    coco.add(found, torch.tensor([[0, 0.5, 0.5, 0.2, 0.2]]), (600, 600))  # 120 × 120: large
+    predicted = detections((0.5, 0.5, 0, 0.9))
+    coco.add(predicted, torch.tensor([[0, 0.5, 0.5, 0.2, 0.2]]), (100, 100))  # 20 × 20: small
+    coco.add(predicted, torch.tensor([[0, 0.5, 0.5, 0.2, 0.2]]), (600, 600))  # 120 × 120: large
     coco.add(detections(), torch.zeros(0, 5), (600, 600))
     summary = coco.summary()
     assert (summary["APsmall"], summary["APlarge"]) == pytest.approx((1, 1))
@@ -196,12 +196,12 @@ def test_the_network_stays_as_it_is() -> None:
     before = copy.deepcopy(network.state_dict())
     images = torch.rand(3, 3, 32, 32)
     boxes = torch.tensor([[0, 1, 0.5, 0.5, 0.2, 0.2], [2, 0, 0.5, 0.5, 0.2, 0.2]])
-    told: list[int] = []
-    loader = Given(data_of("a", "b"), (batch_of(images, boxes, torch.zeros(3, 0)),) * 2)
-    found = evaluate(network, loader, progress=told.append)
-    assert isinstance(found, DetectorEvaluation)
-    assert (found.images, told, network.training) == (6, [3, 3], True)
-    assert [result.truths for result in found.per_class] == [2, 2]
+    counted: list[int] = []
+    loader = Batches(data_of("a", "b"), (batch_of(images, boxes, torch.zeros(3, 0)),) * 2)
+    evaluation = evaluate(network, loader, progress=counted.append)
+    assert isinstance(evaluation, DetectorEvaluation)
+    assert (evaluation.images, counted, network.training) == (6, [3, 3], True)
+    assert [result.truths for result in evaluation.per_class] == [2, 2]
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name])
     assert all(p.requires_grad for p in network.parameters())
@@ -210,15 +210,15 @@ def test_the_network_stays_as_it_is() -> None:
 def test_json_and_table_tell_the_same() -> None:
     network = build(DETECTOR)
     boxes = torch.tensor([[0, 1, 0.5, 0.5, 0.2, 0.2]])
-    loader = Given(
+    loader = Batches(
         data_of("a", "b"), (batch_of(torch.rand(2, 3, 32, 32), boxes, torch.zeros(2, 0)),)
     )
-    found = evaluate(network, loader, coco=True)
-    told = json.loads(json.dumps(found.to_json()))
-    assert {"map", "per_class", "precision", "recall", "f1", "images", "coco"} <= told.keys()
-    assert told["map"] == found.score == sum(c["ap"] for c in told["per_class"]) / 2
-    assert f"{found.score:.6f}" in found.table()
-    assert "1 class has no object" in found.table()
+    evaluation = evaluate(network, loader, coco=True)
+    content = json.loads(json.dumps(evaluation.to_json()))
+    assert {"map", "per_class", "precision", "recall", "f1", "images", "coco"} <= content.keys()
+    assert content["map"] == evaluation.score == sum(c["ap"] for c in content["per_class"]) / 2
+    assert f"{evaluation.score:.6f}" in evaluation.table()
+    assert "1 class has no object" in evaluation.table()
 
 
 def test_accuracy_of_classifiers() -> None:
@@ -229,18 +229,18 @@ def test_accuracy_of_classifiers() -> None:
     order = network(images)[2].flatten(1).argsort(1, descending=True)
     wanted = [(order[:, :k] == labels[:, None]).any(1).double().mean().item() for k in (1, 3)]
     one_hot = torch.nn.functional.one_hot(labels, 7).float()
-    loader = Given(data_of(*"abcdefg", top=3), (batch_of(images, torch.zeros(0, 6), one_hot),))
-    found = evaluate(network, loader)
-    assert isinstance(found, ClassifierEvaluation)
-    assert [found.top1, found.topk] == pytest.approx(wanted)
-    assert found.to_json() == {"top1": found.top1, "top3": found.topk, "k": 3, "images": 40}
-    assert found.score == found.top1
+    loader = Batches(data_of(*"abcdefg", top=3), (batch_of(images, torch.zeros(0, 6), one_hot),))
+    result = evaluate(network, loader)
+    assert isinstance(result, ClassifierEvaluation)
+    assert [result.top1, result.topk] == pytest.approx(wanted)
+    assert result.to_json() == {"top1": result.top1, "top3": result.topk, "k": 3, "images": 40}
+    assert result.score == result.top1
 
 
 @pytest.mark.parametrize(("text", "knows"), [(DETECTOR, 2), (CLASSIFIER, 7)])
 def test_other_classes_than_the_network_knows(text: str, knows: int) -> None:
     with pytest.raises(DarknetError, match=rf"x\.cfg: has {knows} classes, but x\.data names 3"):
-        evaluate(build(text), Given(data_of("a", "b", "c"), ()))
+        evaluate(build(text), Batches(data_of("a", "b", "c"), ()))
 
 
 def coco128(shared: Path, folder: Path) -> Path:
@@ -264,10 +264,10 @@ def voc100(shared: Path, folder: Path) -> Path:
                 float(item.findtext(f"bndbox/{k}", "")) for k in ("xmin", "ymin", "xmax", "ymax")
             ]
             x0, y0, x1, y1 = edges
-            place = (x0 + x1) / 2 / width, (y0 + y1) / 2 / height
+            centre = (x0 + x1) / 2 / width, (y0 + y1) / 2 / height
             size = (x1 - x0) / width, (y1 - y0) / height
             number = names.index(item.findtext("name", ""))
-            lines.append(" ".join(map(str, (number, *place, *size))))
+            lines.append(" ".join(map(str, (number, *centre, *size))))
         images[-1].with_suffix(".txt").write_text("\n".join(lines))
     return data_file(folder, images, source / "voc.names")
 
@@ -296,9 +296,9 @@ def test_the_numbers_of_darknet(  # type: ignore[no-untyped-def]
     path = shared / "data/models" / model
     network, _ = load_model(f"{path}.cfg", f"{path}.weights")
     data = sources.load(make(shared, tmp_path))
-    found = evaluate(network, evaluation_loader(data, network.cfg, workers=0), **options)
-    assert isinstance(found, DetectorEvaluation)
-    assert found.map == pytest.approx(wanted, abs=1e-4)
-    assert found.map == pytest.approx(of_jpeg, abs=0.005)
-    assert (found.tp, found.fp) == pytest.approx(positives, abs=2)
-    assert found.iou == pytest.approx(iou, abs=0.002)
+    evaluation = evaluate(network, evaluation_loader(data, network.cfg, workers=0), **options)
+    assert isinstance(evaluation, DetectorEvaluation)
+    assert evaluation.map == pytest.approx(wanted, abs=1e-4)
+    assert evaluation.map == pytest.approx(of_jpeg, abs=0.005)
+    assert (evaluation.tp, evaluation.fp) == pytest.approx(positives, abs=2)
+    assert evaluation.iou == pytest.approx(iou, abs=0.002)

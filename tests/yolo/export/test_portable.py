@@ -13,11 +13,11 @@ from pruning.proof.engines.darknet import Darknet
 from pruning.proof.engines.opencv import OpenCV
 from pruning.proof.verify import relative
 from yolo.cfg import Cfg
+from yolo.detections import detect, suppression
 from yolo.errors import CfgError
 from yolo.export.portable import portable
 from yolo.export.split import split
 from yolo.files import write_files
-from yolo.inference.detections import detect, suppression
 from yolo.inference.opencv import OpenCVNetwork
 from yolo.models.checkpoint import Checkpoint, checkpoint_writer
 from yolo.models.randomize import noise_image, randomize
@@ -54,8 +54,8 @@ def outputs(network, form, x):
     """What enters the heads, as the portable network computes it, by the original's sections."""
     at = {i: form.places[i] for i in network.head_inputs if i in form.places}
     with torch.no_grad():
-        found = form.network(x, collect=at.values())
-    return {i: found[place] for i, place in at.items()}
+        computed = form.network(x, collect=at.values())
+    return {i: computed[section] for i, section in at.items()}
 
 
 def expected_of(network, x):
@@ -81,11 +81,11 @@ def test_what_is_computed_outside_stands_between_two_parts(network):
     x = noise_image(network)
     with torch.no_grad():
         source = network(x, collect=[tail.source])[tail.source].numpy()
-    given = torch.from_numpy(tail.outside.compute(source))
-    norms = given.square().sum(1).sqrt()
+    normed = torch.from_numpy(tail.outside.compute(source))
+    norms = normed.square().sum(1).sqrt()
     torch.testing.assert_close(norms, torch.ones_like(norms))
-    found = outputs(network, first, x) | outputs(network, tail.portable, given)
-    assert relative(found, expected_of(network, x)) < 1e-5
+    computed = outputs(network, first, x) | outputs(network, tail.portable, normed)
+    assert relative(computed, expected_of(network, x)) < 1e-5
 
 
 def test_what_darknet_knows_stays_as_it_is():
@@ -116,10 +116,10 @@ def engine(kind):
 @pytest.mark.parametrize("kind", [OpenCV, Darknet])
 def test_engines_compute_the_heads(network, kind):
     x, heads = noise_image(network), network.head_inputs
-    found = engine(kind).run(network.cfg.strict(), network, x.numpy(), heads)
+    computed = engine(kind).run(network.cfg.strict(), network, x.numpy(), heads)
     with torch.no_grad():
         expected = network(x, collect=heads)
-    assert relative({i: torch.from_numpy(a) for i, a in found.items()}, expected) < 1e-3
+    assert relative({i: torch.from_numpy(a) for i, a in computed.items()}, expected) < 1e-3
 
 
 def test_detections_with_opencv(network):
@@ -127,9 +127,9 @@ def test_detections_with_opencv(network):
     nms = suppression(network)
     with torch.no_grad():
         (expected,) = detect(network, network(x), 0.3, nms)
-    (found,) = detect(network, OpenCVNetwork(network)(x), 0.3, nms)
-    assert len(found) == len(expected) > 0
-    torch.testing.assert_close(found.boxes, expected.boxes, rtol=1e-3, atol=1e-3)
+    (detections,) = detect(network, OpenCVNetwork(network).outputs(x), 0.3, nms)
+    assert len(detections) == len(expected) > 0
+    torch.testing.assert_close(detections.boxes, expected.boxes, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["darknet", "opencv"])
@@ -140,19 +140,19 @@ def test_export(network, kind, tmp_path, command):
     assert ended.code == 0, ended.err
     said = json.loads((tmp_path / "e.json").read_text())
     x = noise_image(network)
-    found = {}
+    computed = {}
     for path in sorted(tmp_path.glob("*.cfg"), key=lambda path: len(path.name)):
         part = _load(path)
         norms = [norm for norm in said["norms"] if norm["file"] == path.name]
-        given = x
+        inputs = x
         for norm in norms:
-            source = found[norm["x"]["file"]][norm["x"]["section"]]
-            given = source / (source.square().sum(1, keepdim=True) + norm["eps"]).sqrt()
+            source = computed[norm["x"]["file"]][norm["x"]["section"]]
+            inputs = source / (source.square().sum(1, keepdim=True) + norm["eps"]).sqrt()
         with torch.no_grad():
-            found[path.name] = part(given, collect=range(len(part.layers)))
+            computed[path.name] = part(inputs, collect=range(len(part.layers)))
     (ssd,) = said["ssd"]
     parts = [
-        np.concatenate([_rows(found[p["file"]][p["section"]], width) for p in ssd[key]])
+        np.concatenate([_rows(computed[p["file"]][p["section"]], width) for p in ssd[key]])
         for key, width in (("loc", 4), ("conf", 1 + ssd["classes"]))
     ]
     with torch.no_grad():
@@ -179,7 +179,10 @@ def _rows(x, width):
 
 def test_wrong_exports(tmp_path, command):
     for arguments, message in (
-        (["m.weights", "e.weights"], "expected .pt to .weights, or .weights to .pt"),
+        (
+            ["m.weights", "e.weights"],
+            "expected .pt to .weights, .weights to .pt, or one of them to .onnx",
+        ),
         (["m.weights", "e.weights", "--engine", "opencv"], "--cfg is needed"),
         (["m.weights", "e.pt", "--cfg", "x", "--engine", "opencv"], "reads .weights"),
     ):

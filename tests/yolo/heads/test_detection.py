@@ -73,14 +73,14 @@ def overlap(a: Box, b: Box) -> float:
 
 
 def test_it_sees_the_dog(model: tuple[str, str], picture: np.ndarray, names: list[str]) -> None:
-    found = detect(load_model(*model)[0], picture)
+    detections = detect(load_model(*model)[0], picture)
     assert [names.index(name) for name in ("dog", "bicycle", "car")] == [16, 1, 2]
-    assert {names[kind] for kind, _, _ in found} & SEEN == SEEN
+    assert {names[kind] for kind, _, _ in detections} & SEEN == SEEN
     # where Darknet's own yolov3 draws its boxes on this picture
     expected = {"dog": (128, 225, 185, 318), "car": (467, 76, 227, 96)}
-    for name, place in expected.items():
-        box = next(box for kind, _, box in found if names[kind] == name)
-        assert overlap(box, place) > 0.6, (name, box)
+    for name, frame in expected.items():
+        box = next(box for kind, _, box in detections if names[kind] == name)
+        assert overlap(box, frame) > 0.6, (name, box)
 
 
 @pytest.mark.parametrize("percent", [0.0, 0.02, 0.05])

@@ -123,10 +123,10 @@ def region(options, classes, anchors, soft):
 
     def boxes(x):
         for row, column, number, t in numbers(x):
-            place = (column + sigmoid(t[0])) / WIDTH, (row + sigmoid(t[1])) / HEIGHT
+            centre = (column + sigmoid(t[0])) / WIDTH, (row + sigmoid(t[1])) / HEIGHT
             width, height = anchors[number]
             size = math.exp(t[2]) * width / WIDTH, math.exp(t[3]) * height / HEIGHT
-            yield [*place, *size, *t[4:]]
+            yield [*centre, *size, *t[4:]]
 
     return Case(before(entries * len(anchors)) + "[region]\n" + options, forward, boxes)
 
@@ -151,8 +151,8 @@ def detection(options, classes, count, side, soft, root):
                 size = (w * w, h * h) if root else (w, h)
                 objectness = out[cells_ * classes + number]
                 probabilities = out[cell * classes : (cell + 1) * classes]
-                place = (column + x_) / side, (row + y_) / side
-                yield [*place, *size, objectness, *probabilities]
+                centre = (column + x_) / side, (row + y_) / side
+                yield [*centre, *size, objectness, *probabilities]
 
     outputs = cells_ * (5 * count + classes)
     text = "[net]\nwidth=4\nheight=3\nchannels=2\n[connected]\nactivation=linear\n"
@@ -214,16 +214,16 @@ def run(case):
     network = build(case.text)
     with torch.no_grad():
         last = len(network.layers) - 1
-        found = network(random_input(network) * 2, [last - 1, last])
-    return network.layers[-1], found[last - 1].double().numpy(), found[last]
+        outputs = network(random_input(network) * 2, [last - 1, last])
+    return network.layers[-1], outputs[last - 1].double().numpy(), outputs[last]
 
 
 @pytest.mark.parametrize("name", HEADS)
 def test_every_head_and_each_of_its_keys_has_a_case(name):
     networks = [build(case.text) for case in CASES[name]]
     asked = set().union(*map(keys_asked, networks))
-    given = set().union(*(network.layers[-1].section.options for network in networks))
-    assert asked - REFUSED <= given
+    covered = set().union(*(network.layers[-1].section.options for network in networks))
+    assert asked - REFUSED <= covered
 
 
 @pytest.mark.parametrize(("name", "case"), PARAMETERS, ids=str)

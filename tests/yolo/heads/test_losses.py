@@ -43,9 +43,9 @@ def by_hand(head, x, targets, seen=LATER):
     _, _, height, width = x.shape
     entries = x.unflatten(1, (len(head.anchors), -1))
     if head.section.name == "region":
-        box, found, classes = entries.double().split((4, 1, head.classes), 2)
+        box, objectness, classes = entries.double().split((4, 1, head.classes), 2)
         classes = classes.softmax(2) if head.softmax else classes
-        out = torch.cat((box, found.sigmoid(), classes), 2).numpy()
+        out = torch.cat((box, objectness.sigmoid(), classes), 2).numpy()
     else:
         out = head.activate(entries.double()).numpy()
         cell = head.image.width / head.out_shape.width
@@ -70,9 +70,9 @@ def check(head, x, targets, seen=LATER):
 
 @pytest.mark.parametrize("text", ANCHOR_CASES + REGION_CASES)
 def test_gradients(text):
-    found = scene(text, seed=2)
-    assert len(found.targets.boxes) > 20
-    check(found.head, found.x, found.targets, seen=WARM_UP - 1)
+    sample = scene(text, seed=2)
+    assert len(sample.targets.boxes) > 20
+    check(sample.head, sample.x, sample.targets, seen=WARM_UP - 1)
 
 
 @pytest.mark.parametrize(
@@ -85,13 +85,13 @@ def test_gradients(text):
 )
 def test_saturated_predictions(text):
     """Deltas of exactly 0, which Darknet's C takes for deltas that nothing has set."""
-    found = scene(text, seed=3)
-    entries = found.x.unflatten(1, (2, -1))
-    logits = entries[:, :, found.head.coordinates :]
+    sample = scene(text, seed=3)
+    entries = sample.x.unflatten(1, (2, -1))
+    logits = entries[:, :, sample.head.coordinates :]
     drawn = torch.rand(logits.shape, generator=torch.Generator().manual_seed(0))
     logits[drawn < 0.4] = -1000
     logits[drawn > 0.6] = 1000
-    check(found.head, found.x, found.targets)
+    check(sample.head, sample.x, sample.targets)
 
 
 kinds = st.sampled_from(("mse", "iou", "giou", "diou", "ciou"))
@@ -103,8 +103,8 @@ shares = st.sampled_from((0.1, 0.3, 0.6, 1.0))
 def test_gradients_of_any_options(seed, kind, ignore, sure, fit, smooth, new_coords):
     options = f"iou_loss={kind}\nignore_thresh={ignore}\ntruth_thresh={sure}\niou_thresh={fit}\n"
     options += f"objectness_smooth={smooth:d}\nnew_coords={new_coords:d}\nscale_x_y=1.1\n"
-    found = scene(yolo(options), seed)
-    check(found.head, found.x, found.targets)
+    sample = scene(yolo(options), seed)
+    check(sample.head, sample.x, sample.targets)
 
 
 @pytest.mark.parametrize("text", [yolo("iou_thresh=.2"), gaussian(), region("bias_match=1")])
@@ -124,9 +124,9 @@ def test_without_truths_only_objectness_learns(text):
     result = head.loss(x.requires_grad_(), nothing, LATER)
     result.total.backward()
     entries = x.grad.unflatten(1, (len(head.anchors), -1)).clone()
-    found = entries.shape[2] - head.classes - 1
-    assert (entries[:, :, found] > 0).all()
-    entries[:, :, found] = 0
+    objectness = entries.shape[2] - head.classes - 1
+    assert (entries[:, :, objectness] > 0).all()
+    entries[:, :, objectness] = 0
     assert not entries.any()
     parts = result.parts
     assert parts["box"] == parts["class"] == parts["count"] == parts["iou"] == 0
@@ -135,19 +135,19 @@ def test_without_truths_only_objectness_learns(text):
 
 @pytest.mark.parametrize("text", [yolo("iou_thresh=.2"), gaussian(), region()])
 def test_the_images_of_a_batch_dont_matter_to_each_other(text):
-    found = scene(text)
-    together = gradient(found.head, found.x, found.targets)
-    order = torch.randperm(len(found.targets.boxes), generator=torch.Generator().manual_seed(0))
+    sample = scene(text)
+    together = gradient(sample.head, sample.x, sample.targets)
+    order = torch.randperm(len(sample.targets.boxes), generator=torch.Generator().manual_seed(0))
     for image in range(BATCH):
-        boxes = found.targets.boxes[found.targets.boxes[:, 0] == image].clone()
+        boxes = sample.targets.boxes[sample.targets.boxes[:, 0] == image].clone()
         boxes[:, 0] = 0
         truth = GroundTruth(boxes, torch.zeros(1, 0))
-        alone = gradient(found.head, found.x[image : image + 1], truth)
+        alone = gradient(sample.head, sample.x[image : image + 1], truth)
         torch.testing.assert_close(together[image : image + 1], alone)
     # nor where in the list of boxes theirs stand, as long as the order of each image's stays
-    order = found.targets.boxes[:, 0].sort(descending=True, stable=True).indices
-    moved = GroundTruth(found.targets.boxes[order], found.targets.labels)
-    torch.testing.assert_close(gradient(found.head, found.x, moved), together)
+    order = sample.targets.boxes[:, 0].sort(descending=True, stable=True).indices
+    moved = GroundTruth(sample.targets.boxes[order], sample.targets.labels)
+    torch.testing.assert_close(gradient(sample.head, sample.x, moved), together)
 
 
 def test_truths_that_share_a_cell():
@@ -182,8 +182,8 @@ def test_in_region_the_last_truth_of_a_cell_counts():
 
 def test_a_truth_on_the_far_edge_belongs_to_the_last_cell():
     head = build(NET + yolo()).layers[-1]
-    for place in (1.0, 0.9999):
-        boxes = torch.tensor([[0, 1, place, place, 0.25, 0.5]])
+    for edge in (1.0, 0.9999):
+        boxes = torch.tensor([[0, 1, edge, edge, 0.25, 0.5]])
         x = torch.zeros(1, 16, 6, 8)
         delta = -gradient(head, x, GroundTruth(boxes, torch.zeros(1, 0))).unflatten(1, (2, 8))
         assert delta[0, :, 6].nonzero()[:, 1:].tolist() == [[5, 7]]
@@ -198,10 +198,10 @@ def test_region_teaches_its_anchors_first(seen):
 
 
 def test_pieces_of_the_overlaps_make_no_difference(monkeypatch):
-    found = scene(yolo("iou_thresh=.2"))
-    whole = gradient(found.head, found.x, found.targets)
+    sample = scene(yolo("iou_thresh=.2"))
+    whole = gradient(sample.head, sample.x, sample.targets)
     monkeypatch.setattr("yolo.heads.common.assign.PIECE", 100)
-    assert torch.equal(gradient(found.head, found.x, found.targets), whole)
+    assert torch.equal(gradient(sample.head, sample.x, sample.targets), whole)
 
 
 def test_delta_normalizer_scales_the_gradient_but_not_the_cost():
@@ -214,10 +214,10 @@ def test_delta_normalizer_scales_the_gradient_but_not_the_cost():
 
 @pytest.mark.parametrize("text", [yolo(), gaussian(), region(), CLASSIFIERS[0]])
 def test_half_precision_is_computed_in_float32(text):
-    found = scene(text)
-    x = found.x.half()
-    expected = gradient(found.head, x.float(), found.targets)
-    ours = gradient(found.head, x, found.targets)
+    sample = scene(text)
+    x = sample.x.half()
+    expected = gradient(sample.head, x.float(), sample.targets)
+    ours = gradient(sample.head, x, sample.targets)
     assert ours.dtype == torch.float16
     torch.testing.assert_close(ours.float(), expected, rtol=1e-3, atol=1e-6)
 
@@ -243,8 +243,8 @@ TWO = torch.tensor([[0, 1, 0.3, 0.4, 0.3, 0.5], [0, 2, 0.8, 0.7, 0.6, 0.8]])
 def test_descending_finds_the_truths(text):
     head = build(NET + text).layers[-1]
     x, last, first = descended(head, TWO)
-    found = head.decode(head(x))[0]
-    top = found[found[:, 4].topk(2).indices]
+    boxes = head.decode(head(x))[0]
+    top = boxes[boxes[:, 4].topk(2).indices]
     top = top[top[:, 0].argsort()]
     torch.testing.assert_close(top[:, :4], TWO[:, 2:], rtol=0, atol=0.05)
     assert top[:, 5:].argmax(1).tolist() == [1, 2]
@@ -282,9 +282,9 @@ def test_a_step_changes_weights_by_delta_times_input():
 
 
 # in steps that floats hold exactly: edges meet, or don't, in any precision
-places = st.integers(0, 64).map(lambda n: n / 64)
+centres = st.integers(0, 64).map(lambda n: n / 64)
 sides = st.integers(2, 56).map(lambda n: n / 64)
-boxes_ = st.tuples(places, places, sides, sides)
+boxes_ = st.tuples(centres, centres, sides, sides)
 
 
 @given(boxes_, boxes_, st.sampled_from(("iou", "giou", "diou", "ciou")))
@@ -309,9 +309,9 @@ def test_a_box_thinner_than_floats_is_only_moved():
 @given(st.lists(st.integers(0, 4), max_size=12))
 def test_rounds(cells):
     parts = [part.tolist() for part in rounds(torch.tensor(cells, dtype=torch.long))]
-    assert sorted(place for part in parts for place in part) == list(range(len(cells)))
+    assert sorted(index for part in parts for index in part) == list(range(len(cells)))
     for k, part in enumerate(parts):
-        assert all(cells[:place].count(cells[place]) == k for place in part)
+        assert all(cells[:index].count(cells[index]) == k for index in part)
 
 
 def labels(classes=6):
@@ -422,7 +422,7 @@ def test_a_label_that_softmax_takes_for_impossible_is_a_finite_loss():
     head = build(NET + POOLED + "[softmax]\n").layers[-1]
     x = torch.zeros(1, 6, 1, 1)
     x[0, 0] = 200
-    found = head.loss(x.requires_grad_(), GroundTruth(torch.zeros(0, 6), torch.eye(6)[1:2]), LATER)
-    assert 87 < found.total.item() < 200
-    found.total.backward()
+    result = head.loss(x.requires_grad_(), GroundTruth(torch.zeros(0, 6), torch.eye(6)[1:2]), LATER)
+    assert 87 < result.total.item() < 200
+    result.total.backward()
     torch.testing.assert_close(x.grad.flatten(), torch.tensor([1.0, -1, 0, 0, 0, 0]))

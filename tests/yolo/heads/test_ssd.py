@@ -11,11 +11,11 @@ from cfgs import maxpool, net, plain, route
 from networks import build, keys_asked, random_input
 
 from yolo.cfg import Cfg
+from yolo.detections import Candidates, detect, suppression
 from yolo.errors import CfgError
 from yolo.heads.common.loss import GroundTruth
 from yolo.heads.ssd.loss import assign
 from yolo.heads.ssd.prior_boxes import PriorOptions, prior_boxes
-from yolo.inference.detections import Candidates, detect, suppression
 from yolo.network import Network
 from yolo.nms import Nms
 
@@ -59,7 +59,7 @@ def text(keys=KEYS, boxes=(4, 6), width=24, height=16):
 
 def expected_priors(width=24, height=16):
     """Loops as in prior_box_layer.cpp."""
-    found = []
+    priors = []
     for smallest, largest, ratios, step in ((4, 8, (2,), 4), (10, 14, (2, 3), 8)):
         for row in range(-(-height // step)):
             for column in range(-(-width // step)):
@@ -71,8 +71,8 @@ def expected_priors(width=24, height=16):
                         (smallest / root, smallest * root),
                     ]
                 centre = (column + 0.5) * step / width, (row + 0.5) * step / height
-                found += [(*centre, w / width, h / height) for w, h in shapes]
-    return np.array(found)
+                priors += [(*centre, w / width, h / height) for w, h in shapes]
+    return np.array(priors)
 
 
 @pytest.fixture
@@ -104,14 +104,14 @@ def test_priors_of_ssd300():
 
 def test_clipped_priors_without_steps():
     """Places lie evenly on an input of any size."""
-    found = prior_boxes([PriorOptions(6, 0, (), None)], [(2, 3)], (20, 24))
-    assert found[:, 0].tolist() == pytest.approx([4 / 24, 0.5, 20 / 24] * 2)
-    assert found[:, 1].tolist() == pytest.approx([0.25] * 3 + [0.75] * 3)
+    priors = prior_boxes([PriorOptions(6, 0, (), None)], [(2, 3)], (20, 24))
+    assert priors[:, 0].tolist() == pytest.approx([4 / 24, 0.5, 20 / 24] * 2)
+    assert priors[:, 1].tolist() == pytest.approx([0.25] * 3 + [0.75] * 3)
     whole = prior_boxes([PriorOptions(90, 0, (2,), None)], [(2, 3)], (20, 24))
     clipped = prior_boxes([PriorOptions(90, 0, (2,), None)], [(2, 3)], (20, 24), clip=2)
     torch.testing.assert_close(clipped, whole.clamp(max=1))
-    found = prior_boxes([PriorOptions(10, 0, (), None)], [(2, 3)], (20, 24), clip=1)
-    low, high = found[:, :2] - found[:, 2:] / 2, found[:, :2] + found[:, 2:] / 2
+    priors = prior_boxes([PriorOptions(10, 0, (), None)], [(2, 3)], (20, 24), clip=1)
+    low, high = priors[:, :2] - priors[:, 2:] / 2, priors[:, :2] + priors[:, 2:] / 2
     assert low.min() >= 0
     assert high.max() <= 1
 
@@ -136,13 +136,13 @@ def test_forward_and_decode():
     network = build(text())
     head, x = network.layers[-1], random_input(network)
     with torch.no_grad():
-        found = network(x, [*head.sources, head.section.index])
-    out = found[head.section.index]
+        outputs = network(x, [*head.sources, head.section.index])
+    out = outputs[head.section.index]
     boxes = head.decode(out)
     assert out.shape == (2, 4 + 1 + CLASSES, len(head.priors), 1)
     priors, variance = expected_priors(), np.array([0.1, 0.1, 0.2, 0.3])
     for image, row in itertools.product(range(2), range(len(priors))):
-        box, scores = _raw(found, head, image, row)
+        box, scores = _raw(outputs, head, image, row)
         np.testing.assert_allclose(out[image, :, row, 0], [*box, *scores], rtol=1e-6)
         p, shift = priors[row], box * variance
         wanted = [p[0] + shift[0] * p[2], p[1] + shift[1] * p[3], *(p[2:] * np.exp(shift[2:]))]
@@ -151,14 +151,14 @@ def test_forward_and_decode():
         np.testing.assert_allclose(boxes[image, row], wanted, rtol=2e-5, atol=1e-6)
 
 
-def _raw(found, head, image, row):
+def _raw(outputs, head, image, row):
     """The numbers of a prior, by counting through maps, rows, columns and boxes."""
     for number, boxes in enumerate((4, 6)):
         height, width = head.maps[number]
         if row < height * width * boxes:
-            place, box = divmod(row, boxes)
-            y, x = divmod(place, width)
-            loc, conf = found[head.sources[number]], found[head.sources[2 + number]]
+            cell, box = divmod(row, boxes)
+            y, x = divmod(cell, width)
+            loc, conf = outputs[head.sources[number]], outputs[head.sources[2 + number]]
             return (
                 loc[image, 4 * box : 4 * box + 4, y, x].numpy().astype(float),
                 conf[image, (1 + CLASSES) * box : (1 + CLASSES) * (box + 1), y, x].numpy(),
@@ -169,8 +169,8 @@ def _raw(found, head, image, row):
 
 def test_shifts_are_the_inverse_of_boxes(head):
     boxes = torch.rand(len(head.priors), 4) * 0.8 + 0.05
-    found = head.boxes(head.shifts(boxes, head.priors))
-    torch.testing.assert_close(found, boxes, rtol=1e-5, atol=1e-6)
+    decoded = head.boxes(head.shifts(boxes, head.priors))
+    torch.testing.assert_close(decoded, boxes, rtol=1e-5, atol=1e-6)
 
 
 def overlap(a, b):
@@ -216,10 +216,12 @@ def test_matching(seed):
     """With priors of all sizes; a small truth overlaps two of the same size alike."""
     random = np.random.default_rng(seed)
     boxes = truths(random, 3, 12, side=(0.5, 0.15)[seed % 2])
-    places, sizes = random.uniform(0, 1, (40, 2)), random.uniform(0.05, 0.6, (40, 2))
-    priors = torch.from_numpy(np.concatenate((places, sizes), 1)).float()
-    found = assign(priors, boxes, 3, 0.4)
-    got = zip(found.images.tolist(), found.priors.tolist(), found.truths.tolist(), strict=True)
+    centres, sizes = random.uniform(0, 1, (40, 2)), random.uniform(0.05, 0.6, (40, 2))
+    priors = torch.from_numpy(np.concatenate((centres, sizes), 1)).float()
+    matches = assign(priors, boxes, 3, 0.4)
+    got = zip(
+        matches.images.tolist(), matches.priors.tolist(), matches.truths.tolist(), strict=True
+    )
     expected = matched(priors.double().numpy(), boxes.double().numpy(), 3, 0.4)
     assert {(image, prior): n for image, prior, n in got} == expected
 
@@ -227,8 +229,8 @@ def test_matching(seed):
 def test_no_truth_goes_without_a_prior(head):
     """Twenty truths of the same place and size have twenty priors; more than there are, all."""
     boxes = torch.tensor([[0, 1, 0.5, 0.5, 0.2, 0.2]]).repeat(20, 1)
-    found = assign(head.priors, boxes, 1, 2.0)
-    assert sorted(found.truths.tolist()) == list(range(20))
+    matches = assign(head.priors, boxes, 1, 2.0)
+    assert sorted(matches.truths.tolist()) == list(range(20))
     crowd = boxes[:1].repeat(len(head.priors) + 5, 1)
     touching = sum(overlap(boxes[0, 2:].numpy(), prior) > 1e-6 for prior in head.priors.numpy())
     assert len(assign(head.priors, crowd, 1, 2.0).priors) == touching > 20
@@ -240,13 +242,13 @@ def test_loss(head, seed):
     boxes = truths(random, 3, 4) if seed else torch.zeros(0, 6)
     x = torch.from_numpy(random.normal(0, 2, (3, 4 + 1 + CLASSES, len(head.priors), 1)))
     x = x.float().requires_grad_()
-    found = head.loss(x, GroundTruth(boxes, torch.zeros(3, 0)), 0)
+    result = head.loss(x, GroundTruth(boxes, torch.zeros(3, 0)), 0)
     rows = x.detach().double().numpy()[..., 0].transpose(0, 2, 1)
     expected, count = _loss(head, rows, boxes.double().numpy())
-    assert found.total.item() == pytest.approx(expected, rel=1e-5)
-    assert found.parts["count"] == count
-    assert found.parts["box"] + found.parts["class"] == pytest.approx(expected, rel=1e-5)
-    found.total.backward()
+    assert result.total.item() == pytest.approx(expected, rel=1e-5)
+    assert result.parts["count"] == count
+    assert result.parts["box"] + result.parts["class"] == pytest.approx(expected, rel=1e-5)
+    result.total.backward()
     assert x.grad.isfinite().all()
     assert (x.grad != 0).any() == bool(count)
 
@@ -278,13 +280,13 @@ def test_nms_is_opencvs(seed):
     confidences = random.uniform(0, 1, (count, classes)).astype(np.float32)
     confidences[confidences < 0.3] = 0
     nms = Nms(0.45, per_class=top or count, per_image=0)
-    found = Candidates(torch.from_numpy(boxes), torch.from_numpy(confidences)).suppressed(nms)
+    detections = Candidates(torch.from_numpy(boxes), torch.from_numpy(confidences)).suppressed(nms)
     corners = np.concatenate((boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, 2:]), 1).astype(float)
     expected = set()
     for c in range(classes):
         kept = cv2.dnn.NMSBoxes(corners, confidences[:, c].astype(float), 0.0, 0.45, top_k=top)
         expected |= {(round(float(confidences[k, c]), 6), c) for k in kept}
-    rows = zip(found.confidences.tolist(), found.classes.tolist(), strict=True)
+    rows = zip(detections.confidences.tolist(), detections.classes.tolist(), strict=True)
     assert {(round(value, 6), c) for value, c in rows} == expected
 
 
@@ -295,10 +297,12 @@ def test_the_surest_of_an_image_are_left():
     assert suppression(network, 0.9) == Nms(0.9, per_class=20, per_image=10)
     with torch.no_grad():
         outputs = network(5 * random_input(network))
-    for found in detect(network, outputs, 0.01, suppression(network)):
-        assert 0 < len(found) <= 10
-        assert found.confidences.min() > 0.2
-        assert found.confidences.tolist() == sorted(found.confidences.tolist(), reverse=True)
+    for detections in detect(network, outputs, 0.01, suppression(network)):
+        assert 0 < len(detections) <= 10
+        assert detections.confidences.min() > 0.2
+        assert detections.confidences.tolist() == sorted(
+            detections.confidences.tolist(), reverse=True
+        )
     assert head.section.index in outputs
 
 
@@ -310,8 +314,8 @@ def test_l2norm():
     x = random_input(network)
     x[:, :, 0, 0] = 0
     expected = torch.nn.functional.normalize(x.double(), dim=1) * factors.double()[:, None, None]
-    found = network(x)[0]
-    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-6)
+    out = network(x)[0]
+    torch.testing.assert_close(out.double(), expected, rtol=1e-6, atol=1e-6)
     assert network.count_parameters() == 3
     x = x.requires_grad_()
     network(x)[0].sum().backward()
@@ -352,8 +356,8 @@ def test_preparation_of_the_input():
     torch.testing.assert_close(build(plain)(x)[0], x)
     darknets = "channels=3\npolicy=step\nstep=10\nscale=.1\n"  # of the learning rate
     torch.testing.assert_close(build(plain.replace("channels=3\n", darknets))(x)[0], x)
-    one = plain.replace("channels=3\n", "channels=3\nimage_mean=128\n")
-    torch.testing.assert_close(build(one)(x)[0], 255 * x - 128)
+    single = plain.replace("channels=3\n", "channels=3\nimage_mean=128\n")
+    torch.testing.assert_close(build(single)(x)[0], 255 * x - 128)
     with pytest.raises(CfgError, match="image_mean has 2 values for 3 channels"):
         build(plain.replace("channels=3\n", "channels=3\nimage_mean=1,2\n"))
     with pytest.raises(CfgError, match="image_scale=0: expected more than 0"):

@@ -81,13 +81,13 @@ def test_outputs_in_training_have_the_moments_of_drawn_weights(text):
     brute = torch.cat([drawn_output(layer, x, 2000, seed) for seed in range(20)])
     network.train()
     torch.manual_seed(0)
-    found = torch.cat([network(x.expand(4000, -1, -1, -1))[0].flatten(1) for _ in range(10)])
-    error = (brute.var(0) / len(brute) + found.var(0) / len(found)).sqrt()
-    assert ((brute.mean(0) - found.mean(0)).abs() < 5 * error).all()
+    outputs = torch.cat([network(x.expand(4000, -1, -1, -1))[0].flatten(1) for _ in range(10)])
+    error = (brute.var(0) / len(brute) + outputs.var(0) / len(outputs)).sqrt()
+    assert ((brute.mean(0) - outputs.mean(0)).abs() < 5 * error).all()
     # the deviation of a variance that is estimated from so many draws, tails included
     fourth = ((brute - brute.mean(0)) ** 4).mean(0)
     spread = ((fourth - brute.var(0) ** 2) / len(brute)).sqrt() * 2
-    assert ((brute.var(0) - found.var(0)).abs() < 5 * spread).all()
+    assert ((brute.var(0) - outputs.var(0)).abs() < 5 * spread).all()
 
 
 @pytest.mark.parametrize("text", SECTIONS, ids=lambda text: " ".join(text.split("\n")[:2]))
@@ -100,8 +100,8 @@ def test_means_are_those_of_many_draws(text):
     torch.testing.assert_close(network.fused()(x)[0].flatten(), mean, rtol=1e-4, atol=1e-5)
     network.train()
     torch.manual_seed(1)
-    found = torch.cat([network(x.expand(4000, -1, -1, -1))[0].flatten(1) for _ in range(10)])
-    assert ((found.mean(0) - mean).abs() < 5 * found.std(0) / math.sqrt(len(found))).all()
+    outputs = torch.cat([network(x.expand(4000, -1, -1, -1))[0].flatten(1) for _ in range(10)])
+    assert ((outputs.mean(0) - mean).abs() < 5 * outputs.std(0) / math.sqrt(len(outputs))).all()
     network.layers[0].deterministic = True
     torch.testing.assert_close(network(x)[0].flatten(), mean)
 
@@ -132,12 +132,12 @@ def test_divergences_of_log_normals_agree_with_monte_carlo(mean, logvar):
     for scale in (1.0, 0.01):
         prior = torch.distributions.Gamma(0.5, 1 / scale).log_prob(log.exp())
         estimate = posterior - prior
-        found = kl_gamma(torch.tensor(mean), torch.tensor(logvar), scale)
-        assert abs(found - estimate.mean()) < 5 * estimate.std() / math.sqrt(DRAWS)
+        divergence = kl_gamma(torch.tensor(mean), torch.tensor(logvar), scale)
+        assert abs(divergence - estimate.mean()) < 5 * estimate.std() / math.sqrt(DRAWS)
     inverse = torch.distributions.InverseGamma(torch.tensor(0.5), torch.tensor(1.0))
     estimate = posterior - inverse.log_prob(log.exp())
-    found = kl_inverse_gamma(torch.tensor(mean), torch.tensor(logvar))
-    assert abs(found - estimate.mean()) < 5 * estimate.std() / math.sqrt(DRAWS)
+    divergence = kl_inverse_gamma(torch.tensor(mean), torch.tensor(logvar))
+    assert abs(divergence - estimate.mean()) < 5 * estimate.std() / math.sqrt(DRAWS)
 
 
 def test_the_divergence_of_normals_is_torchs():
@@ -147,11 +147,11 @@ def test_the_divergence_of_normals_is_torchs():
     prior = torch.distributions.Normal(0.0, 1.0)
     posterior = torch.distributions.Normal(mean, (logvar / 2).exp())
     expected = torch.distributions.kl_divergence(posterior, prior).sum()
-    found = kl_normal(mean, logvar)
-    torch.testing.assert_close(found, expected)
-    both = [torch.autograd.grad(value, (mean, logvar)) for value in (found, expected)]
-    for one, other in zip(*both, strict=True):
-        torch.testing.assert_close(one, other)
+    divergence = kl_normal(mean, logvar)
+    torch.testing.assert_close(divergence, expected)
+    both = [torch.autograd.grad(value, (mean, logvar)) for value in (divergence, expected)]
+    for ours, theirs in zip(*both, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("log_alpha", [-6.0, -2.0, 0.0, 3.0])
@@ -200,10 +200,10 @@ def test_log_alpha_or_the_negative_log_mode():
     torch.testing.assert_close(jeffreys.log_alpha(), expected.detach(), rtol=1e-5, atol=1e-5)
     assert isinstance(horseshoe.prior, Horseshoe)
     mean, variance = horseshoe.prior._log_moments()
-    for m, v, found in zip(mean, variance, horseshoe.log_alpha(), strict=True):
+    for m, v, value in zip(mean, variance, horseshoe.log_alpha(), strict=True):
         grid = torch.linspace(-8, 4, 120_001, dtype=torch.float64)
         log_density = -grid - (grid - m.double()) ** 2 / (2 * v.double())
-        assert -grid[log_density.argmax()].item() == pytest.approx(found.item(), abs=1e-3)
+        assert -grid[log_density.argmax()].item() == pytest.approx(value.item(), abs=1e-3)
 
 
 @pytest.mark.parametrize("bn", [0, 1])
@@ -221,12 +221,12 @@ def test_dropped_groups_are_silent(bn):
         torch.testing.assert_close(
             maps[:, 1], (conv.bn.bias[1] if bn else torch.tensor(0.0)).expand(2, 6, 5)
         )
-        found = network(x)[1]
+        out = network(x)[1]
         plain = network.plain()
-        torch.testing.assert_close(plain(x)[1], found, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(plain(x)[1], out, rtol=1e-4, atol=1e-5)
         silent = maps.clone()
         silent.view(2, -1)[:, full.dropped] = 100.0  # what it drops, it doesn't see
-        torch.testing.assert_close(full(silent), found)
+        torch.testing.assert_close(full(silent), out)
     assert (plain.layers[1].stored()["weights"][:, full.dropped] == 0).all()
 
 

@@ -244,8 +244,8 @@ def run(case):
     """The last section's tensors, inputs and output."""
     network = build(NET + case.text)
     layer, x = network.layers[-1], random_input(network)
-    found = {-1: x} | network(x, range(len(network.layers)))
-    outputs = {i: out.detach().double().numpy() for i, out in found.items()}
+    computed = {-1: x} | network(x, range(len(network.layers)))
+    outputs = {i: out.detach().double().numpy() for i, out in computed.items()}
     tensors = {n: t.detach().double().numpy() for n, t in layer.stored().items()}
     return layer, tensors, [outputs[i] for i in layer.sources], outputs[len(network.layers) - 1]
 
@@ -254,9 +254,9 @@ def run(case):
 def test_every_type_and_each_of_its_keys_has_a_case(section_type):
     networks = [build(NET + case.text) for case in CASES[section_type]]
     asked = set().union(*map(keys_asked, networks))
-    given = set().union(*(network.layers[-1].section.options for network in networks))
+    covered = set().union(*(network.layers[-1].section.options for network in networks))
     tested_elsewhere = REFUSED | {key for kind, key in ELSEWHERE if kind == section_type}
-    assert asked - tested_elsewhere <= given
+    assert asked - tested_elsewhere <= covered
 
 
 def test_every_activation_has_a_case():
@@ -293,13 +293,13 @@ def test_share_index_uses_another_sections_tensors(index):
     network = build(NET + text + "[dropout]\n" + shared)
     x = random_input(network)
     with torch.no_grad():
-        found = network(x, [0, 2])
+        outputs = network(x, [0, 2])
     tensors = {n: t.detach().double().numpy() for n, t in network.layers[0].stored().items()}
     assert not network.layers[2].stored()
     expected = convolution("relu", bn=True, stride=(2, 2), pad=1)(
-        tensors, found[0].double().numpy()
+        tensors, outputs[0].double().numpy()
     )
-    np.testing.assert_allclose(found[2], expected, rtol=2e-5, atol=2e-6)
+    np.testing.assert_allclose(outputs[2], expected, rtol=2e-5, atol=2e-6)
 
 
 def test_dropout_drops_only_in_training():
@@ -392,10 +392,10 @@ def test_a_network_returns_the_sections_asked_for():
     network = build(NET + TWO + "[shortcut]\nfrom=-2\n[cost]\n")
     x = random_input(network)
     assert network.heads == [2]
-    found = network(x, [1, 2])
-    assert list(found) == [1, 2]
+    outputs = network(x, [1, 2])
+    assert list(outputs) == [1, 2]
     first = network.layers[0](x)
-    torch.testing.assert_close(found[2], first + network.layers[1](first))
+    torch.testing.assert_close(outputs[2], first + network.layers[1](first))
 
 
 def test_parameters_are_what_training_changes():

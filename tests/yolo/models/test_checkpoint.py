@@ -31,15 +31,15 @@ def test_all_comes_back(network, tmp_path):
     training = {"epoch": 3, "rows": [{"loss": 0.5}], "momentum": torch.rand(3), "size": (4, 5)}
     header = Header(0, 2, 5, 2**40)
     path = write(tmp_path / "x.pt", Checkpoint(network.cfg, network.state(), header, training))
-    found = load_checkpoint(path)
-    assert found.cfg.to_bytes() == network.cfg.to_bytes()
-    assert found.header == header
-    assert found.training["epoch"] == 3
-    assert found.training["rows"] == [{"loss": 0.5}]
-    assert torch.equal(found.training["momentum"], training["momentum"])
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.cfg.to_bytes() == network.cfg.to_bytes()
+    assert checkpoint.header == header
+    assert checkpoint.training["epoch"] == 3
+    assert checkpoint.training["rows"] == [{"loss": 0.5}]
+    assert torch.equal(checkpoint.training["momentum"], training["momentum"])
     for index, tensors in network.state().items():
         for name, tensor in tensors.items():
-            assert torch.equal(found.state[index][name], tensor)
+            assert torch.equal(checkpoint.state[index][name], tensor)
 
 
 def test_a_cfg_of_any_bytes_comes_back(tmp_path):

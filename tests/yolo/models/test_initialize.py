@@ -26,11 +26,11 @@ def fresh(text: str, seed: int = 0) -> Network:
 
 
 def test_a_seed_makes_the_same_network():
-    one, two, other = (fresh(DETECTOR, seed) for seed in (1, 1, 2))
-    for index, tensors in one.state().items():
+    first, second, other = (fresh(DETECTOR, seed) for seed in (1, 1, 2))
+    for index, tensors in first.state().items():
         for name, tensor in tensors.items():
-            assert torch.equal(tensor, two.state()[index][name])
-    assert not torch.equal(one.state()[0]["weights"], other.state()[0]["weights"])
+            assert torch.equal(tensor, second.state()[index][name])
+    assert not torch.equal(first.state()[0]["weights"], other.state()[0]["weights"])
 
 
 def test_activations_keep_their_size():

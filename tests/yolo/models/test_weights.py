@@ -207,11 +207,11 @@ def test_a_wrong_size_is_an_error_that_names_the_section(case, tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize(("place", "name"), [(0, "biases"), (5, "weights")])
-def test_numbers_that_are_not_finite_are_refused(value, place, name, tmp_path):
+@pytest.mark.parametrize(("index", "name"), [(0, "biases"), (5, "weights")])
+def test_numbers_that_are_not_finite_are_refused(value, index, name, tmp_path):
     network = Network(Cfg((NET + CONV).encode(), "x.cfg"))
     numbers = numbers_of(network)
-    numbers[place] = value
+    numbers[index] = value
     path = write(tmp_path / "x.weights", numbers)
     with pytest.raises(WeightsError, match=rf"x\.cfg:5: \[convolutional\] not all of its {name}"):
         load_weights(network, path)

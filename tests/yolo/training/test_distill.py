@@ -68,12 +68,12 @@ class Lesson:
         options = {"form": "output", "weight": 1.0} | options
         self.distillation = Distillation(self.teacher, self.student, **options)
         with torch.no_grad():
-            found = self.student(self.images, collect=self.student.head_inputs)
-        self.inputs = {i: x.requires_grad_() for i, x in found.items()}
+            inputs = self.student(self.images, collect=self.student.head_inputs)
+        self.inputs = {i: x.requires_grad_() for i, x in inputs.items()}
 
     def loss(self, *inputs, boxes=BOXES):
-        given = dict(zip(self.inputs, inputs, strict=True)) if inputs else self.inputs
-        return self.distillation.loss(self.images, given, shown(boxes))
+        head_inputs = dict(zip(self.inputs, inputs, strict=True)) if inputs else self.inputs
+        return self.distillation.loss(self.images, head_inputs, shown(boxes))
 
     def numbers(self, network):
         """What enters the only head of a network: (N, anchors, entries, H, W) of numpy."""
@@ -102,8 +102,8 @@ def test_gradients(name, text, form):
 @every_case
 def test_the_loss_is_a_sum_over_images_and_only_the_student_learns(name, text, form):
     lesson = Lesson(text, form=form, weight=0.5)
-    found = lesson.student(lesson.images, collect=lesson.student.head_inputs)
-    loss = lesson.distillation.loss(lesson.images, found, shown(BOXES))
+    head_inputs = lesson.student(lesson.images, collect=lesson.student.head_inputs)
+    loss = lesson.distillation.loss(lesson.images, head_inputs, shown(BOXES))
     loss.backward()
     assert all(p.grad is None for p in lesson.teacher.parameters())
     assert any(p.grad is not None and p.grad.any() for p in lesson.student.parameters())
@@ -159,8 +159,8 @@ def test_bounded_against_loops(new_coords, margin):
         errors = []
         for numbers in (mine, its):
             t = numbers[int(image), best // 2, :4, row, column]
-            place = 2 * t[:2] - 0.5 if new_coords else sigmoid(t[:2])
-            errors.append(((np.concatenate((place, t[2:])) - wanted) ** 2).sum())
+            xy = 2 * t[:2] - 0.5 if new_coords else sigmoid(t[:2])
+            errors.append(((np.concatenate((xy, t[2:])) - wanted) ** 2).sum())
         counted += 1
         expected += errors[0] / 2 if errors[0] + margin > errors[1] else 0
     assert counted
@@ -261,9 +261,9 @@ def test_what_has_no_head_to_learn_from():
 
 
 def test_classifiers_have_no_boxes():
-    found = build(CLASSIFIERS["softmax"])
+    classifier = build(CLASSIFIERS["softmax"])
     with pytest.raises(CfgError, match=r"\[softmax\] has no boxes: the form bounded"):
-        Distillation(found, found, "bounded", 1.0)
+        Distillation(classifier, classifier, "bounded", 1.0)
 
 
 @pytest.mark.parametrize("kind", ["[connected]\noutput=4", "[local]\nfilters=4"])

@@ -34,12 +34,12 @@ def filled(value: float) -> Network:
 def averages(decay: float, steps: int) -> list[float]:
     """Of a network that is 1 from the first step on, and began as 0."""
     ema, network = Ema(filled(0), decay), filled(1)
-    found = []
+    values = []
     for _ in range(steps):
         ema.update(network)
         (value,) = {float(v) for t in ema.network.state()[0].values() for v in t.flatten()}
-        found.append(value)
-    return found
+        values.append(value)
+    return values
 
 
 def test_early_steps_count_more() -> None:

@@ -58,5 +58,5 @@ def test_eight_images_of_hands_are_learnt_by_heart(shared, tmp_path):
     )
     for _ in trainer.run():
         pass
-    found = evaluate(trainer.ema.network, evaluation_loader(data, cfg, workers=0))
-    assert found.map > 0.95
+    evaluation = evaluate(trainer.ema.network, evaluation_loader(data, cfg, workers=0))
+    assert evaluation.map > 0.95

@@ -105,7 +105,7 @@ def test_no_figure_takes_the_place_of_another(data, tmp_path, name):
 
 
 def test_curves_draw_what_evaluations_say():
-    found = {"iou"}  # of the training itself
+    names = {"iou"}  # of the training itself
     for kind in (DetectorEvaluation, ClassifierEvaluation):
-        found |= {field.name for field in dataclasses.fields(kind)} | set(dir(kind))
-    assert set(SCORES) <= found
+        names |= {field.name for field in dataclasses.fields(kind)} | set(dir(kind))
+    assert set(SCORES) <= names

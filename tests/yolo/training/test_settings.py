@@ -17,9 +17,9 @@ def settings(text: str) -> Settings:
 
 
 def test_darknets_defaults():
-    found = Settings.of(Cfg(net().encode(), "x.cfg"))
-    assert (found.batch, found.subdivisions, found.learning_rate) == (1, 1, 0.001)
-    assert (found.momentum, found.decay, found.policy, found.power) == (0.9, 0.0001, "constant", 4)
+    plain = Settings.of(Cfg(net().encode(), "x.cfg"))
+    assert (plain.batch, plain.subdivisions, plain.learning_rate) == (1, 1, 0.001)
+    assert (plain.momentum, plain.decay, plain.policy, plain.power) == (0.9, 0.0001, "constant", 4)
 
 
 # what network.c: get_current_rate gives for learning_rate=0.1 and max_batches=100
@@ -52,9 +52,9 @@ def test_every_policy_is_tested():
 
 
 def test_random_rates_are_repeatable_and_bounded():
-    found = settings("policy=random\npower=1")
-    rates = [found.rate(step, seed=3) for step in range(50)]
-    assert rates == [found.rate(step, seed=3) for step in range(50)]
+    schedule = settings("policy=random\npower=1")
+    rates = [schedule.rate(step, seed=3) for step in range(50)]
+    assert rates == [schedule.rate(step, seed=3) for step in range(50)]
     assert len(set(rates)) == 50
     assert all(0 <= rate <= 0.1 for rate in rates)
 
@@ -70,8 +70,8 @@ def test_a_scaled_schedule_runs_through_the_same_rates(text):
 
 
 def test_a_burn_in_stays_a_share_of_a_short_run():
-    found = settings("burn_in=1000").over(100)
-    assert found.burn_in == 1000
+    short = settings("burn_in=1000").over(100)
+    assert short.burn_in == 1000
     long = Settings.of(
         Cfg(NET.replace("=100", "=500000").encode() + b"burn_in=4000\n", "x.cfg")
     ).over(750)

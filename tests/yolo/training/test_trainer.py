@@ -47,9 +47,9 @@ def test_a_classifier_learns(tmp_path):
 
 
 def test_a_seed_repeats_a_run(data):
-    one, two = trainer(data), trainer(data)
-    assert timeless(one.run()) == timeless(two.run())
-    assert same(one.network, two.network)
+    first, second = trainer(data), trainer(data)
+    assert timeless(first.run()) == timeless(second.run())
+    assert same(first.network, second.network)
 
 
 @pytest.mark.parametrize("stop_at", [0, 1, 2, 3, 4, 5])
@@ -108,9 +108,9 @@ def test_the_first_step_is_rate_times_delta_over_batch(data):
 
     class Spy:
         def loss(self, x, targets, count):
-            found = rule.loss(x, targets, count)
-            seen.append(torch.autograd.grad(found.total, x, retain_graph=True)[0])
-            return found
+            result = rule.loss(x, targets, count)
+            seen.append(torch.autograd.grad(result.total, x, retain_graph=True)[0])
+            return result
 
     run.heads = {index: Spy()}
 
@@ -138,8 +138,8 @@ def test_the_first_step_is_rate_times_delta_over_batch(data):
 )
 def test_frozen_sections_learn_when_they_may(data, key, frozen):
     """The key stands in the second convolution; steps are counted from 0, the burn-in has two."""
-    first, second, rest = DETECTOR.split("filters=8", 2)
-    text = f"{first}filters=8{second}filters=8\n{key}{rest}"
+    first, second, tail = DETECTOR.split("filters=8", 2)
+    text = f"{first}filters=8{second}filters=8\n{key}{tail}"
     run = trainer(data, text, decay=0.1)
     before = {i: {n: t.clone() for n, t in ts.items()} for i, ts in run.network.state().items()}
 
@@ -265,6 +265,6 @@ def test_numbers_that_stop_being_finite_end_the_training(data):
 def test_mixed_precision_learns_about_the_same(data):
     plain, mixed = trainer(data), trainer(data)
     mixed.options = dataclasses.replace(mixed.options, amp=True)
-    for one, two in zip(plain.run(), mixed.run(), strict=True):
-        assert two["loss"] == pytest.approx(one["loss"], rel=0.05)
+    for exact, rounded in zip(plain.run(), mixed.run(), strict=True):
+        assert rounded["loss"] == pytest.approx(exact["loss"], rel=0.05)
     assert not same(plain.network, mixed.network)

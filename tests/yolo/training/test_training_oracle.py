@@ -31,16 +31,16 @@ shim.train.argtypes = [pointer] * 5 + [C.c_ulonglong]
 shim.delta.argtypes, shim.delta.restype = [pointer, C.c_int, pointer], C.POINTER(C.c_float)
 shim.cost.argtypes, shim.cost.restype = [pointer, C.c_int], C.c_float
 for name in names:
-    path, given = f"{folder}/{name}", numpy.load(f"{folder}/{name}.npz")
+    path, scene = f"{folder}/{name}", numpy.load(f"{folder}/{name}.npz")
     net = refnet.DarknetRef("alexey", path + ".cfg", path + ".weights", batch=0)
-    x, truth = (numpy.ascontiguousarray(given[k], numpy.float32) for k in ("images", "truth"))
+    x, truth = (numpy.ascontiguousarray(scene[k], numpy.float32) for k in ("images", "truth"))
     datum, update = (C.cast(f, pointer) for f in
                      (net.lib.train_network_datum, net.lib.update_network))
     with refnet.silence():
-        shim.train(datum, update, net.net, x.ctypes.data, truth.ctypes.data, int(given["seen"]))
-    count, costs = C.c_int(), [shim.cost(net.net, int(i)) for i in given["costs"]]
-    found = shim.delta(net.net, int(given["source"]), C.byref(count))
-    delta = numpy.ctypeslib.as_array(found, (count.value,)).copy()
+        shim.train(datum, update, net.net, x.ctypes.data, truth.ctypes.data, int(scene["seen"]))
+    count, costs = C.c_int(), [shim.cost(net.net, int(i)) for i in scene["costs"]]
+    numbers = shim.delta(net.net, int(scene["source"]), C.byref(count))
+    delta = numpy.ctypeslib.as_array(numbers, (count.value,)).copy()
     net.save(path + ".after")
     numpy.savez(path + ".answer.npz", delta=delta, costs=costs)
     print(name, flush=True)
@@ -56,13 +56,13 @@ def seen(seed):
     return SEEN[seed % 2]
 
 
-def truth(found):
+def truth(sample):
     """The targets as Darknet has them: boxes with class and track, or labels."""
-    if not len(found.targets.boxes):
-        return found.targets.labels.numpy()
+    if not len(sample.targets.boxes):
+        return sample.targets.labels.numpy()
     filled = np.zeros((BATCH, MOST_TRUTHS, 6), np.float32)
     for image in range(BATCH):
-        boxes = found.targets.boxes[found.targets.boxes[:, 0] == image].numpy()
+        boxes = sample.targets.boxes[sample.targets.boxes[:, 0] == image].numpy()
         filled[image, : len(boxes), :4], filled[image, : len(boxes), 4] = boxes[:, 2:], boxes[:, 1]
     return filled
 
@@ -76,17 +76,17 @@ def answers(tmp_path_factory):
         pytest.skip("needs a build of AlexeyAB's Darknet: ALEXEY_LIB and ALEXEY_INCLUDE")
     folder = tmp_path_factory.mktemp("training")
     for number, (text, seed) in enumerate(CASES):
-        found = scene(text, seed)
+        sample = scene(text, seed)
         path = folder / named(number)
-        found.network.cfg.write(path.with_suffix(".cfg"))
-        save_weights(found.network, path.with_suffix(".weights"))
+        sample.network.cfg.write(path.with_suffix(".cfg"))
+        save_weights(sample.network, path.with_suffix(".weights"))
         np.savez(
             path.with_suffix(".npz"),
-            images=found.images.numpy(),
-            truth=truth(found),
+            images=sample.images.numpy(),
+            truth=truth(sample),
             seen=seen(seed),
-            source=found.network.head_inputs[0],
-            costs=list(trained_heads(found.network.layers)),
+            source=sample.network.head_inputs[0],
+            costs=list(trained_heads(sample.network.layers)),
         )
     source = Path(__file__).with_name("training_oracle.c")
     waiting = [named(number) for number in range(len(CASES))]
@@ -101,37 +101,37 @@ def case(request, answers):
     path = answers / named(request.param)
     crashed = Path(f"{path}.crashed")
     assert not crashed.exists(), crashed.read_text()
-    found = scene(text, seed)
+    sample = scene(text, seed)
     with np.load(f"{path}.answer.npz") as file:
         answer = dict(file)
-    return found, learn(found, seen(seed)), answer, f"{path}.after"
+    return sample, learn(sample, seen(seed)), answer, f"{path}.after"
 
 
-def learn(found, before):
+def learn(sample, before):
     """The loss, and the gradients of what enters the head and of the network's tensors."""
-    found.network.requires_grad_(True)
-    source = found.network.head_inputs[0]
-    x = found.network(found.images, [source])[source]
+    sample.network.requires_grad_(True)
+    source = sample.network.head_inputs[0]
+    x = sample.network(sample.images, [source])[source]
     x.retain_grad()
-    (rule,) = trained_heads(found.network.layers).values()
-    result = rule.loss(x, found.targets, before + BATCH)
+    (rule,) = trained_heads(sample.network.layers).values()
+    result = rule.loss(x, sample.targets, before + BATCH)
     result.total.backward()
     return x, result
 
 
 def test_gradients_are_darknets(case):
-    found, (x, _), answer, _ = case
+    sample, (x, _), answer, _ = case
     expected = answer["delta"].reshape(x.shape)
     assert np.abs(expected).max() > 0.01
     # Gaussian_yolo adds up deltas of several hundred that nearly cancel out
-    gaussian = found.head.section.name == "Gaussian_yolo"
+    gaussian = sample.head.section.name == "Gaussian_yolo"
     limit = 10 * TOLERANCE if gaussian else TOLERANCE
     np.testing.assert_allclose(-x.grad.numpy(), expected, rtol=limit, atol=limit)
 
 
 def test_costs_are_darknets(case):
-    found, (_, result), answer, _ = case
-    section = found.head.section
+    sample, (_, result), answer, _ = case
+    section = sample.head.section
     parts = result.parts
     if section.type == "softmax":
         pytest.skip("of labels that aren't 0 or 1 Darknet reports the sum of all -log p")
@@ -141,18 +141,18 @@ def test_costs_are_darknets(case):
         mean = parts["box"] / parts["count"]
         if kind in ("diou", "ciou"):
             mean = section.number("iou_normalizer", 0.75) * (1 - parts["iou"])
-        found_and_named = parts["objectness"] + parts["class"]
-        ours = mean + section.number("obj_normalizer", 1.0) * found_and_named
+        scores = parts["objectness"] + parts["class"]
+        ours = mean + section.number("obj_normalizer", 1.0) * scores
     assert ours == pytest.approx(answer["costs"].item(), rel=TOLERANCE)
 
 
 def test_a_step_changes_the_weights_as_darknets_does(case):
-    found, _, _, after = case
-    rate = found.network.cfg.net.number("learning_rate")
-    theirs = build(found.network.cfg.to_bytes().decode())
+    sample, _, _, after = case
+    rate = sample.network.cfg.net.number("learning_rate")
+    theirs = build(sample.network.cfg.to_bytes().decode())
     load_weights(theirs, after)
     moved = 0
-    for ours, their in zip(found.network.parameters(), theirs.parameters(), strict=True):
+    for ours, their in zip(sample.network.parameters(), theirs.parameters(), strict=True):
         step = -rate / BATCH * ours.grad
         moved = max(moved, step.abs().max())
         largest = max(step.abs().max().item(), 0.1)

@@ -29,10 +29,10 @@ def _run(args: Namespace) -> int:
     )
     from yolo.cfg import Cfg
 
-    given = Cfg.load(args.cfg)
-    made = with_posteriors(given, args.prior, args.spare)
-    made.write(args.out)
-    count = sum(section.type.startswith("bayesian_") for section in made.layers)
+    plain = Cfg.load(args.cfg)
+    bayesian = with_posteriors(plain, args.prior, args.spare)
+    bayesian.write(args.out)
+    count = sum(section.type.startswith("bayesian_") for section in bayesian.layers)
     print(f"Written: {args.out} with {count} Bayesian sections")
     return 0
 

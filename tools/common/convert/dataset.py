@@ -42,22 +42,22 @@ def _add_options(form: DatasetFormat, parser: ArgumentParser) -> None:
 def _run(form: DatasetFormat, args: Namespace) -> int:
     if args.json:
         check_outputs([Path(args.json)], [])
-    place = _place(form, args)
-    check_place(place, args.name, args.force)
+    destination = _destination(form, args)
+    check_place(destination, args.name, args.force)
     steps = Steps()
     steps(f"reading {args.name if form.made else args.source}")
     try:
         dataset = form.read(args)
     finally:
         steps.close()
-    summary = write(dataset, place, progress_bar)
+    summary = write(dataset, destination, progress_bar)
     if args.json:
         write_file(Path(args.json), (json.dumps(_to_json(summary), indent=2) + "\n").encode())
     print(_table(summary))
     return 0
 
 
-def _place(form: DatasetFormat, args: Namespace) -> Destination:
+def _destination(form: DatasetFormat, args: Namespace) -> Destination:
     """The folder to make; sets args.name."""
     top = Path(args.destination)
     if top.name in ("", ".."):

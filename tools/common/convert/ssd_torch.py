@@ -33,15 +33,15 @@ def _run(args: Namespace) -> int:
     if out.suffix != ".weights":
         raise DarknetError(f"{out}: expected a name that ends in .weights")
     beside = out.with_suffix(".cfg")
-    is_there = beside.exists() and beside.samefile(args.cfg)
-    check_outputs([out] if is_there else [out, beside], [args.file, args.cfg])
+    is_input = beside.exists() and beside.samefile(args.cfg)
+    check_outputs([out] if is_input else [out, beside], [args.file, args.cfg])
     from yolo.models.foreign.ssd_torch import read_ssd  # with torch, which --help doesn't wait for
     from yolo.models.weights import Header, weights_writer
 
-    made = read_ssd(args.file, cfg, bgr=args.channels == "bgr")
-    content = made.cfg.to_bytes()
-    writers: list[tuple[Path, Writer]] = [(out, weights_writer(made.network, Header()))]
-    if not is_there:
+    ssd = read_ssd(args.file, cfg, bgr=args.channels == "bgr")
+    content = ssd.cfg.to_bytes()
+    writers: list[tuple[Path, Writer]] = [(out, weights_writer(ssd.network, Header()))]
+    if not is_input:
         writers.append((beside, content_writer(content)))
     elif content != cfg.to_bytes():
         raise DarknetError(
@@ -49,8 +49,8 @@ def _run(args: Namespace) -> int:
             "write to another place"
         )
     write_files(writers)
-    count = len(made.network.layers)
-    part = f", the first {count} sections (--cutoff {count})" if made.is_backbone else ""
+    count = len(ssd.network.layers)
+    part = f", the first {count} sections (--cutoff {count})" if ssd.is_backbone else ""
     print(f"Written: {', '.join(str(path) for path, _ in writers)}{part}, from {args.channels}")
     return 0
 

@@ -128,18 +128,20 @@ def view_matrix(
     )
 
 
-def _mixup(one: Sample, two: Sample) -> Sample:
-    image = as_pixels(cv2.addWeighted(one.image, 0.5, two.image, 0.5, 0))
-    return replace(one, image=image, labels=(one.labels + two.labels) * HALF)
+def _mixup(sample: Sample, other: Sample) -> Sample:
+    image = as_pixels(cv2.addWeighted(sample.image, 0.5, other.image, 0.5, 0))
+    return replace(sample, image=image, labels=(sample.labels + other.labels) * HALF)
 
 
-def _cutmix(one: Sample, two: Sample, random: np.random.Generator) -> Sample:
-    """A part of `one` is taken from `two`; labels mix in proportion to the areas."""
-    rows, columns = (_cut_out(length, random) for length in one.image.shape[:2])
-    image = one.image.copy()
-    image[rows, columns] = two.image[rows, columns]
+def _cutmix(sample: Sample, other: Sample, random: np.random.Generator) -> Sample:
+    """A part of `sample` is taken from `other`; labels mix in proportion to the areas."""
+    rows, columns = (_cut_out(length, random) for length in sample.image.shape[:2])
+    image = sample.image.copy()
+    image[rows, columns] = other.image[rows, columns]
     share = np.float32(image[rows, columns].size / image.size)
-    return replace(one, image=image, labels=one.labels + (two.labels - one.labels) * share)
+    return replace(
+        sample, image=image, labels=sample.labels + (other.labels - sample.labels) * share
+    )
 
 
 def _cut_out(length: int, random: np.random.Generator) -> slice:
@@ -149,15 +151,15 @@ def _cut_out(length: int, random: np.random.Generator) -> slice:
     return slice(start, start + size)
 
 
-def _mosaic(one: Sample, others: list[Sample], random: np.random.Generator) -> Sample:
+def _mosaic(sample: Sample, others: list[Sample], random: np.random.Generator) -> Sample:
     """Four quarters, one from each image, around a random point; labels mix by area."""
-    height, width = one.image.shape[:2]
+    height, width = sample.image.shape[:2]
     x, y = draw_cut(width, random), draw_cut(height, random)
-    image, labels = one.image.copy(), one.labels * np.float32(x * y / (width * height))
+    image, labels = sample.image.copy(), sample.labels * np.float32(x * y / (width * height))
     columns, rows = (slice(0, x), slice(x, width)), (slice(0, y), slice(y, height))
     for number, other in enumerate(others, 1):
         below, right = divmod(number, 2)
         part = image[rows[below], columns[right]]
         part[...] = other.image[rows[below], columns[right]]
         labels = labels + other.labels * np.float32(part.size / image.size)
-    return replace(one, image=image, labels=labels)
+    return replace(sample, image=image, labels=labels)

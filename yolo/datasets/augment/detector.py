@@ -70,17 +70,17 @@ def _mosaic(
         crop = draw_crop(sample.image, sample.boxes, settings, width / height, random)
         if random.random() < 0.5:
             crop = crop.into_corner(right, below)
-        place = _place(crop, cut, right, below, width, height)
+        tile = _tile(crop, cut, right, below, width, height)
         boxes = crop.boxes(sample.boxes, width, height)
         color = draw_color(settings, random)
-        part = crop.pixels(sample.image, width, height)[place.source]
-        out[place.rows, place.columns] = color.applied(part, place.inside(boxes), random)
-        shown.append(place.moved(boxes, settings.mosaic_bound))
+        part = crop.pixels(sample.image, width, height)[tile.source]
+        out[tile.rows, tile.columns] = color.applied(part, tile.inside(boxes), random)
+        shown.append(tile.moved(boxes, settings.mosaic_bound))
     return out, np.concatenate(shown)
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Tile:
     """A part of the mosaic, and the shift in pixels that moves its image there."""
 
     rows: slice
@@ -130,16 +130,16 @@ class _Place:
         return low / size, high / size
 
 
-def _place(
+def _tile(
     crop: Margins, cut: tuple[int, int], right: bool, below: bool, width: int, height: int
-) -> _Place:
+) -> _Tile:
     wide, high = crop.size
     before, behind = (crop.right, crop.left) if crop.flip else (crop.left, crop.right)
     columns, x = _span(right, cut[0], width, -before * width // wide, -behind * width // wide)
     rows, y = _span(
         below, cut[1], height, -crop.top * height // high, -crop.bottom * height // high
     )
-    return _Place(rows, columns, (x, y), width, height)
+    return _Tile(rows, columns, (x, y), width, height)
 
 
 def _span(second: bool, cut: int, length: int, before: int, behind: int) -> tuple[slice, int]:

@@ -80,8 +80,8 @@ class Augmentation:
     def keeps(self, width: int, height: int) -> bool:
         """True where a classifier's image of this size is never changed, whatever is drawn."""
         color = (self.hue, self.saturation, self.exposure, self.blur) == (0, 1, 1, 0)
-        place = (self.flip, self.angle, self.aspect, self.mixing) == (False, 0, 1, NONE)
-        return color and place and self.min_crop == self.max_crop == width == height
+        geometry = (self.flip, self.angle, self.aspect, self.mixing) == (False, 0, 1, NONE)
+        return color and geometry and self.min_crop == self.max_crop == width == height
 
 
 def _mixing(net: Section, is_detector: bool) -> int:

@@ -91,9 +91,9 @@ class SsdCrops:
 def draw_patches(canvas: Rectangle, random: np.random.Generator) -> Rectangles:
     """Draw up to TRIALS regions (T, 4) inside the canvas, without those that are too long."""
     low, high = np.array(canvas[:2]), np.array(canvas[2:])
-    sizes, places = random.random((2, TRIALS, 2))
+    sizes, positions = random.random((2, TRIALS, 2))
     sides = np.ceil((SMALLEST + (1 - SMALLEST) * sizes) * (high - low)).astype(np.int64)
-    corners = low + np.floor(places * (high - low - sides + 1)).astype(np.int64)
+    corners = low + np.floor(positions * (high - low - sides + 1)).astype(np.int64)
     fits = sides.max(1) <= LONGEST * sides.min(1)
     return np.concatenate((corners, corners + sides), 1)[fits]
 

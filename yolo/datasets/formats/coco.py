@@ -63,7 +63,7 @@ def find_instances(source: Path) -> dict[str, Path]:
         "train": ("annotations/instances_train*.json", "train/*.json", "train.json"),
         "valid": ("annotations/instances_val*.json", "val*/*.json", "val*.json", "test/*.json"),
     }
-    found = {}
+    files = {}
     for split, choices in patterns.items():
         paths = next((p for c in choices if (p := sorted(source.glob(c)))), [])
         if len(paths) > 1:
@@ -72,10 +72,10 @@ def find_instances(source: Path) -> dict[str, Path]:
                 f"{source}: several JSON files for {split}: {listed}; choose one with --{split}"
             )
         if paths:
-            found[split] = paths[0]
-    if not found:
+            files[split] = paths[0]
+    if not files:
         raise DataError(f"{source}: no instances_train*.json or instances_val*.json in annotations")
-    return {split: found.get(split, next(iter(found.values()))) for split in patterns}
+    return {split: files.get(split, next(iter(files.values()))) for split in patterns}
 
 
 def coco(source: CocoSource, name: str = "coco") -> Dataset:
@@ -248,8 +248,8 @@ def _add_options(parser: ArgumentParser) -> None:
 
 def _read_with(args: Namespace) -> Dataset:
     source = Path(args.source)
-    given = {"train": args.train, "valid": args.valid}
-    splits = {split: Path(path) for split, path in given.items() if path}
+    paths = {"train": args.train, "valid": args.valid}
+    splits = {split: Path(path) for split, path in paths.items() if path}
     if len(splits) < 2:
         splits = {**find_instances(source), **splits}
     folders = tuple(Path(p) for p in (args.images, source) if p)

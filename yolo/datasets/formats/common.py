@@ -30,10 +30,10 @@ def in_parallel(
 
 def subfolder(folder: Path, *names: str) -> Path:
     """The first of these folders that exists; raises DataError."""
-    found = next((folder / name for name in names if (folder / name).is_dir()), None)
-    if found is None:
+    path = next((folder / name for name in names if (folder / name).is_dir()), None)
+    if path is None:
         raise DataError(f"{folder}: has no folder {' or '.join(names)}")
-    return found
+    return path
 
 
 def images_by_stem(folder: Path) -> dict[str, Path]:

@@ -55,31 +55,31 @@ class Summary:
     notes: dict[str, int]
 
 
-def check_place(place: Destination, name: str, force: bool) -> None:
+def check_place(destination: Destination, name: str, force: bool) -> None:
     """Raises DataError, before any work, where a data set of this name can't be written."""
     lists = {f"{key}.txt" for key in (*SPLITS, DIFFICULT)}
     files = {f"{name}.{ending}" for ending in ("data", "names", "labels")}
     known = {"images", "labels", "polygons", DIFFICULT, *SPLITS, *lists, *files}
-    check_target(place.folder, place.top / f"{name}.data", known, force)
+    check_target(destination.folder, destination.top / f"{name}.data", known, force)
 
 
 def write(
-    dataset: Dataset, place: Destination, progress: PictureProgress = lambda p, _: p
+    dataset: Dataset, destination: Destination, progress: PictureProgress = lambda p, _: p
 ) -> Summary:
     """Write the data set, whole or not at all; raises DataError where a split has no image."""
-    with replaced(place.folder) as folder:
-        written = _Written(folder, beside=place.absolute)
+    with replaced(destination.folder) as folder:
+        written = _Written(folder, beside=destination.absolute)
         for picture in progress(dataset.pictures, dataset.total):
             written.add(picture)
         written.check(dataset.name)
         written.add_difficult()
         for key, paths in written.lists.items():
-            lines = "".join(f"{place.listed(path)}\n" for path in paths)
+            lines = "".join(f"{destination.listed(path)}\n" for path in paths)
             (folder / f"{key}.txt").write_text(lines, encoding="utf-8")
-        top = folder if place.top == place.folder else place.top
-        texts = _texts(dataset, place, written.lists, is_classifier=written.boxes is None)
+        top = folder if destination.top == destination.folder else destination.top
+        texts = _texts(dataset, destination, written.lists, is_classifier=written.boxes is None)
         write_files([(top / name, content_writer(text.encode())) for name, text in texts.items()])
-    return written.summary(place.top / f"{dataset.name}.data", dataset.notes)
+    return written.summary(destination.top / f"{dataset.name}.data", dataset.notes)
 
 
 class _Written:
@@ -159,13 +159,13 @@ def _polygon_row(polygon: Polygon) -> np.ndarray:
 
 
 def _texts(
-    dataset: Dataset, place: Destination, lists: Iterable[str], is_classifier: bool
+    dataset: Dataset, destination: Destination, lists: Iterable[str], is_classifier: bool
 ) -> dict[str, str]:
     """Names and contents of the files in `top`."""
     name, count = dataset.name, len(dataset.names)
-    root = f"{place.top.resolve()}/" if place.absolute else ""
+    root = f"{destination.top.resolve()}/" if destination.absolute else ""
     lines = [MARK, f"classes = {count}"]
-    lines += [f"{key} = {place.named(f'{key}.txt')}" for key in lists]
+    lines += [f"{key} = {destination.named(f'{key}.txt')}" for key in lists]
     lines += [f"names = {root}{name}.names", f"backup = {root or '.'}"]
     texts = {f"{name}.names": _lines(dataset.names)}
     if is_classifier:

@@ -72,13 +72,13 @@ def relative(
 
     Boxes with a coordinate that is not finite, or without area inside the image, are dropped.
     """
-    given = np.asarray(corners, np.float64).reshape(-1, 4)
+    xyxy = np.asarray(corners, np.float64).reshape(-1, 4)
     number = np.asarray(classes, np.float64).reshape(-1, 1)
     limits = np.array([width, height, width, height], np.float64)
-    finite = np.asarray(np.isfinite(given).all(axis=1))
-    inside = np.clip(np.where(finite[:, None], given, 0), 0, limits)
+    finite = np.asarray(np.isfinite(xyxy).all(axis=1))
+    inside = np.clip(np.where(finite[:, None], xyxy, 0), 0, limits)
     # half a thousandth of a pixel is rounding, not an overshoot
-    moved = (np.abs(inside - given) > 5e-4).any(axis=1)
+    moved = (np.abs(inside - xyxy) > 5e-4).any(axis=1)
     low, high = inside[:, :2] / limits[:2], inside[:, 2:] / limits[2:]
     rows = np.hstack([number, (low + high) / 2, high - low]).astype(np.float32)
     good = finite & (rows[:, 3:] > 0).all(axis=1)

@@ -54,7 +54,7 @@ class _Object:
 
 
 @dataclass
-class _Found:
+class _Parsed:
     """Objects of all annotations, before any image is read."""
 
     objects: dict[str, list[_Object]] = field(default_factory=dict)
@@ -71,14 +71,14 @@ def voc(folder: Path, options: VocOptions, name: str = "voc") -> Dataset:
     annotations = subfolder(folder, "Annotations", "annotations")
     images = images_by_stem(subfolder(folder, "JPEGImages", "images"))
     splits = _splits(folder, images, options)
-    found = _read(annotations, splits, options)
+    parsed = _read(annotations, splits, options)
     names = options.names or tuple(
-        sorted({o.name for each in found.objects.values() for o in each})
+        sorted({o.name for each in parsed.objects.values() for o in each})
     )
     if not names:
         raise DataError(f"{annotations}: no object in any annotation")
-    pictures = _pictures(images, splits, found, names, options.offset)
-    return Dataset(name, names, pictures, len(splits), dict(found.notes))
+    pictures = _pictures(images, splits, parsed, names, options.offset)
+    return Dataset(name, names, pictures, len(splits), dict(parsed.notes))
 
 
 def _splits(
@@ -111,22 +111,24 @@ def _default_sets(sets: Path, split: str) -> tuple[str, ...]:
     raise DataError(f"{sets}: has no {' or '.join('+'.join(c) for c in choices)} for {split}")
 
 
-def _read(annotations: Path, images: Sequence[str] | Mapping[str, object], o: VocOptions) -> _Found:
-    found = _Found()
+def _read(
+    annotations: Path, images: Sequence[str] | Mapping[str, object], o: VocOptions
+) -> _Parsed:
+    parsed = _Parsed()
     for image in images:
         path = annotations / f"{image}.xml"
         try:
             objects = _objects(path)
         except DataError as error:
-            found.skipped.append(skipped(path, error))
+            parsed.skipped.append(skipped(path, error))
             continue
         difficult = [each for each in objects if each.difficult and not o.keep_difficult]
         easy = [each for each in objects if each not in difficult]
         known = [each for each in easy if o.names is None or each.name in o.names]
-        found.notes["difficult"] += len(difficult)
-        found.notes["of other classes"] += len(easy) - len(known)
-        found.objects[image], found.difficult[image] = known, difficult
-    return found
+        parsed.notes["difficult"] += len(difficult)
+        parsed.notes["of other classes"] += len(easy) - len(known)
+        parsed.objects[image], parsed.difficult[image] = known, difficult
+    return parsed
 
 
 def _objects(path: Path) -> list[_Object]:
@@ -170,7 +172,7 @@ def _number(text: str | None) -> float:
 def _pictures(
     images: Mapping[str, Path],
     splits: Mapping[str, tuple[str, ...]],
-    found: _Found,
+    parsed: _Parsed,
     names: tuple[str, ...],
     offset: float,
 ) -> Iterator[Picture | Skipped]:
@@ -186,12 +188,12 @@ def _pictures(
         except DataError as error:
             return skipped(path, error)
         boxes, difficult = (
-            _boxes(each[image], names, offset, size) for each in (found.objects, found.difficult)
+            _boxes(each[image], names, offset, size) for each in (parsed.objects, parsed.difficult)
         )
         return Picture(targets[path], path, splits[image], boxes, difficult=difficult)
 
-    yield from found.skipped
-    yield from in_parallel(picture, found.objects)
+    yield from parsed.skipped
+    yield from in_parallel(picture, parsed.objects)
 
 
 def _boxes(

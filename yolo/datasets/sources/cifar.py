@@ -83,24 +83,24 @@ def nothing_in(source: Path) -> DataError:
 def read_files(source: Path, splits: Sequence[Split] = SPLITS) -> Files:
     """Batches and images of these splits by their sorted paths; raises DataError."""
     with _readable(source):
-        found = {
+        files = {
             path: file if isinstance(file, Path) else file.read()
             for path, file in _files(source, splits)
         }
-    return dict(sorted(found.items()))
+    return dict(sorted(files.items()))
 
 
 def class_names(source: Path) -> tuple[str, ...]:
     """CIFAR-10's class names where there is a batch, else the folders'; raises DataError."""
-    found = []
+    paths = []
     with _readable(source):
         for path, _ in _files(source):
             if is_batch(path):
                 return NAMES
-            found.append(path)
-    if not found:
+            paths.append(path)
+    if not paths:
         raise nothing_in(source)
-    return folder_names(found)
+    return folder_names(paths)
 
 
 def split_of(path: str) -> Split | None:

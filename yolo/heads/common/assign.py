@@ -34,13 +34,13 @@ class Truths:
         image, order = image.sort(stable=True)
         counts = torch.bincount(image, minlength=images)
         most = int(counts.max()) if len(boxes) else 0
-        place = torch.arange(len(boxes), device=boxes.device)
-        column = place - (counts.cumsum(0) - counts)[image]
+        index = torch.arange(len(boxes), device=boxes.device)
+        column = index - (counts.cumsum(0) - counts)[image]
         boxes = boxes[order]
         padded = boxes.new_zeros(images, most, 4)
         padded[image, column] = boxes[:, 2:]
         number = torch.zeros(images, most, dtype=torch.long, device=boxes.device)
-        number[image, column] = place
+        number[image, column] = index
         return cls(boxes[:, 2:], boxes[:, 1].long(), image, padded, number)
 
     def __len__(self) -> int:
@@ -77,7 +77,7 @@ class Grid:
     def cell(self, image: Tensor, anchor: Tensor, row: Tensor, column: Tensor) -> Tensor:
         return ((image * self.anchors + anchor) * self.height + row) * self.width + column
 
-    def place(self, cell: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def unravel(self, cell: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Image, anchor, row and column of cells."""
         row, column = cell // self.width, cell % self.width
         anchor, row = row // self.height, row % self.height

@@ -95,11 +95,11 @@ class BoxHead(Head):
 
     def check_channels(self, boxes: int, what: str) -> None:
         """Raises CfgError unless its input has `boxes` times `entries` channels."""
-        expected, given = boxes * self.entries, self.inputs[0].channels
-        if given != expected:
+        expected, channels = boxes * self.entries, self.inputs[0].channels
+        if channels != expected:
             raise self.section.error(
                 f"classes={self.classes} with {what} needs filters={expected} "
-                f"before it, but gets {given}"
+                f"before it, but gets {channels}"
             )
 
 

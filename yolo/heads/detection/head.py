@@ -64,9 +64,9 @@ class Detection(BoxHead):
         columns, rows = grid(side, side, out)
         size = box[..., 2:] ** 2 if self.sqrt else box[..., 2:]
         x, y = box[..., 0] + columns[..., None], box[..., 1] + rows[..., None]
-        place = torch.stack((x / side, y / side), -1)
+        centre = torch.stack((x / side, y / side), -1)
         classes = classes.reshape(-1, side, side, 1, self.classes).expand(
             -1, -1, -1, self.count, -1
         )
         objectness = objectness.reshape(-1, side, side, self.count, 1)
-        return torch.cat((place, size, objectness, classes), -1).flatten(1, 3)
+        return torch.cat((centre, size, objectness, classes), -1).flatten(1, 3)

@@ -44,7 +44,7 @@ class RegionHead(GridHead):
     def decode(self, out: Tensor) -> Tensor:
         """Output (N, C, H, W) → (N, H·W·anchors, 5 + classes)"""
         height, width = out.shape[2:]
-        rows = out.reshape(len(out), height, width, len(self.anchors), self.entries)
+        rows = out.reshape(out.shape[0], height, width, len(self.anchors), self.entries)
         columns_, rows_ = grid(height, width, out)
         anchors = torch.tensor(self.anchors, dtype=out.dtype, device=out.device)
         box = (

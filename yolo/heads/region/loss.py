@@ -103,11 +103,11 @@ class RegionLoss:
         images, _, height, width = x.shape
         grid = Grid(images, len(self.head.anchors), height, width)
         entries = x.unflatten(1, (grid.anchors, -1)).movedim(2, 4).reshape(-1, self.head.entries)
-        xy, size, found, classes = entries.split((2, 2, 1, self.head.classes), 1)
+        xy, size, objectness, classes = entries.split((2, 2, 1, self.head.classes), 1)
         if self.head.softmax:
             classes = classes.softmax(1)
-        output = torch.cat((xy.sigmoid(), size, found.sigmoid(), classes), 1)
-        _, anchor, row, column = grid.place(torch.arange(len(output), device=x.device))
+        output = torch.cat((xy.sigmoid(), size, objectness.sigmoid(), classes), 1)
+        _, anchor, row, column = grid.unravel(torch.arange(len(output), device=x.device))
         shape = x.new_tensor((width, height))
         centres = (output[:, :2] + torch.stack((column, row), 1)) / shape
         sizes = output[:, 2:4].exp() * x.new_tensor(self.head.anchors)[anchor] / shape
@@ -116,22 +116,22 @@ class RegionLoss:
 
     def _towards_anchors(self, maps: Maps) -> Tensor:
         """Deltas towards the middle of the cell and the anchor's size."""
-        place, size = maps.output[:, :2], maps.output[:, 2:4]
-        return WARM_UP_SCALE * torch.cat(((0.5 - place) * place * (1 - place), -size), 1)
+        xy, size = maps.output[:, :2], maps.output[:, 2:4]
+        return WARM_UP_SCALE * torch.cat(((0.5 - xy) * xy * (1 - xy), -size), 1)
 
     def _add_background(self, delta: Tensor, maps: Maps, truths: Truths) -> None:
-        options, found = self.options, maps.output[:, 4]
+        options, objectness = self.options, maps.output[:, 4]
         best = truths.best_overlap(maps.boxes).flatten()
         if options.classfix == -1:
-            delta[:, 4] = options.noobject_scale * (best - found) * maps.slope
+            delta[:, 4] = options.noobject_scale * (best - objectness) * maps.slope
             return
         near = best > options.thresh
-        delta[:, 4] = torch.where(near, 0, -options.noobject_scale * found * maps.slope)
+        delta[:, 4] = torch.where(near, 0, -options.noobject_scale * objectness * maps.slope)
         if options.classfix:
             cells = near.nonzero()[:, 0]
-            image = maps.grid.place(cells)[0]
+            image = maps.grid.unravel(cells)[0]
             number = truths.nearest(maps.boxes.flatten(0, 1)[cells], image)
-            scale = found[cells, None] if options.classfix == 2 else 1
+            scale = objectness[cells, None] if options.classfix == 2 else 1
             delta[cells, 5:] = scale * self._class_delta(maps.output[cells], truths.classes[number])
 
     def _cells(self, maps: Maps, truths: Truths) -> Tensor:
@@ -160,12 +160,12 @@ class RegionLoss:
         last = order[torch.cat((cells[1:] != cells[:-1], cells.new_ones(min(len(cells), 1)) > 0))]
         cells = cells.unique_consecutive()
         output, truth = maps.output[cells], truths.boxes[last]
-        _, anchor, row, column = maps.grid.place(cells)
+        _, anchor, row, column = maps.grid.unravel(cells)
         shape = truth.new_tensor((maps.grid.width, maps.grid.height))
-        place = truth[:, :2] * shape - torch.stack((column, row), 1)
+        xy = truth[:, :2] * shape - torch.stack((column, row), 1)
         size = (truth[:, 2:] * shape / truth.new_tensor(self.head.anchors)[anchor]).log()
         slope = output[:, :2] * (1 - output[:, :2])
-        move = torch.cat(((place - output[:, :2]) * slope, size - output[:, 2:4]), 1)
+        move = torch.cat(((xy - output[:, :2]) * slope, size - output[:, 2:4]), 1)
         delta[cells, :4] = options.coord_scale * move
         wanted = overlap[last] if options.rescore else 1
         delta[cells, 4] = options.object_scale * (wanted - output[:, 4]) * maps.slope[cells]

@@ -148,16 +148,16 @@ class PriorHead(BoxHead):
         for number, source in enumerate(self.prior_options):
             boxes = len(source.shapes)
             for key, at, width in (("loc", 0, COORDINATES), ("conf", count, 1 + self.classes)):
-                given = self.inputs[at + number].channels
-                if given != boxes * width:
+                channels = self.inputs[at + number].channels
+                if channels != boxes * width:
                     raise self.section.error(
                         f"{boxes} prior boxes a cell and classes={self.classes} need filters="
                         f"{boxes * width} in layer {self.sources[at + number]} of {key}, "
-                        f"which has {given}",
+                        f"which has {channels}",
                         key,
                     )
 
 
 def _rows(x: Tensor, width: int) -> Tensor:
     """(N, A·width, H, W) → (N, H·W·A, width)"""
-    return x.permute(0, 2, 3, 1).reshape(len(x), -1, width)
+    return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, width)

@@ -19,12 +19,12 @@ class Ssd(PriorHead):
     def rule(self) -> MultiboxLoss:
         return MultiboxLoss(self)
 
-    def described(self, place: Callable[[int], object]) -> dict[str, object]:
+    def described(self, locate: Callable[[int], object]) -> dict[str, object]:
         """Description for JSON: inputs and their order, the decoding to boxes, the prior boxes."""
         count = len(self.maps)
         return {
-            "loc": [place(i) for i in self.sources[:count]],
-            "conf": [place(i) for i in self.sources[count:]],
+            "loc": [locate(i) for i in self.sources[:count]],
+            "conf": [locate(i) for i in self.sources[count:]],
             "classes": self.classes,
             "background": 0,
             "order": "row, column, prior, number",

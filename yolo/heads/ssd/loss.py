@@ -119,20 +119,20 @@ def _best_priors(priors: Tensor, boxes: Tensor) -> Tensor:
     step = max(1, LARGEST // len(priors))
     parts = [iou(part[:, None], priors) for part in boxes[:, 2:].split(step)]
     overlaps = torch.cat(parts) if len(boxes) else boxes.new_zeros(0, len(priors))
-    found = torch.full_like(images, -1)
+    best = torch.full_like(images, -1)
     left = torch.arange(len(boxes), device=boxes.device)
     while len(left):
         value, prior = overlaps[left].max(1)
         rivals = overlaps[left[:, None], prior].masked_fill(images[left, None] != images[left], -1)
         wins = (value == rivals.max(0).values).nonzero()[:, 0]
         wins = wins[_first_of_each(images[left[wins]] * len(priors) + prior[wins])]
-        found[left[wins]] = prior[wins].where(value[wins] > LEAST_OVERLAP, -1)
+        best[left[wins]] = prior[wins].where(value[wins] > LEAST_OVERLAP, -1)
         for image, taken in zip(images[left[wins]].tolist(), prior[wins].tolist(), strict=True):
             overlaps[images == image, taken] = -1
-        rest = torch.ones_like(left, dtype=torch.bool)
-        rest[wins] = False
-        left = left[rest]
-    return found
+        unmatched = torch.ones_like(left, dtype=torch.bool)
+        unmatched[wins] = False
+        left = left[unmatched]
+    return best
 
 
 def _first_of_each(keys: Tensor) -> Tensor:

@@ -64,7 +64,7 @@ def prior_boxes(
     amdegroot/ssd.pytorch does.
     """
     size = torch.tensor((image[1], image[0]), dtype=torch.float64)
-    found = []
+    priors = []
     for own, (height, width) in zip(options, maps, strict=True):
         evenly = size / torch.tensor((width, height))
         step = torch.tensor((own.step,) * 2) if own.step else evenly
@@ -72,8 +72,8 @@ def prior_boxes(
         centres = (torch.stack((columns, rows), 2) + offset) * step.double() / size
         shapes = torch.tensor(own.shapes, dtype=torch.float64) / size
         boxes = centres[:, :, None].expand(-1, -1, len(shapes), -1)
-        found.append(torch.cat((boxes, shapes.expand_as(boxes)), 3).reshape(-1, 4))
-    boxes = torch.cat(found)
+        priors.append(torch.cat((boxes, shapes.expand_as(boxes)), 3).reshape(-1, 4))
+    boxes = torch.cat(priors)
     if clip == CLIP_NUMBERS:
         boxes = boxes.clamp(0, 1)
     elif clip:
@@ -106,10 +106,10 @@ def _ratios(section: Section, count: int) -> list[tuple[float, ...]]:
     if len(lists) != count:
         raise section.error(f"{key} has {len(lists)} lists for {count} maps", key)
     flip = section.flag("flip", True)
-    found = []
+    result = []
     for ratios in lists:
         if any(ratio <= 0 for ratio in ratios):
             raise section.error(f"{key} has {min(ratios):g}: expected more than 0", key)
         both = [(r, 1 / r) if flip else (r,) for r in ratios if r != 1]
-        found.append(tuple(value for pair in both for value in pair))
-    return found
+        result.append(tuple(value for pair in both for value in pair))
+    return result

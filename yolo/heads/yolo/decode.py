@@ -83,12 +83,12 @@ class AnchorHead(GridHead):
 
     def _anchors(self, total: int) -> list[tuple[float, float]]:
         section = self.section
-        given = len(section.numbers("anchors")) // 2 if section.has("anchors") else total
+        listed = len(section.numbers("anchors")) // 2 if section.has("anchors") else total
         for number in self.mask:
-            if not 0 <= number < min(total, given):
+            if not 0 <= number < min(total, listed):
                 raise section.error(
                     f"mask={section.text('mask')}: anchor {number} is beyond the "
-                    f"{min(total, given)} that num= and anchors= give",
+                    f"{min(total, listed)} that num= and anchors= give",
                     "mask",
                 )
         return [self.all_anchors[number] for number in self.mask]

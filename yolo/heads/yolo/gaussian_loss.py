@@ -27,7 +27,7 @@ class GaussianLoss(AnchorLoss):
             self.set_certainty(rows, pairs)
             self.set_classes(rows, pairs)
         else:
-            rows.delta[at, self.found] = 0
+            rows.delta[at, self.objectness] = 0
 
     def pull(self, rows: Rows, pairs: Pairs) -> Tensor:
         """Deltas (K, 8) of means and uncertainties, from the likelihood or the IoU."""
@@ -54,12 +54,12 @@ class GaussianLoss(AnchorLoss):
 
     def _moved_by_iou(self, rows: Rows, pairs: Pairs, mean: Tensor) -> Tensor:
         delta = iou_delta(rows.boxes[pairs.at], pairs.truths, self.options.iou_loss)
-        place, size = delta[:, :2], delta[:, 2:]
+        xy, size = delta[:, :2], delta[:, 2:]
         # with an offset, a change of the size moves the centre
-        return torch.cat((place - self.head.offset * size, size * mean[:, 2:].exp()), 1)
+        return torch.cat((xy - self.head.offset * size, size * mean[:, 2:].exp()), 1)
 
     def _wanted(self, rows: Rows, pairs: Pairs) -> Tensor:
         """The means that would decode to the truths."""
         corners, anchors = rows.corners[pairs.at], rows.anchors[pairs.at]
-        place = self.head.reference(pairs.truths) * rows.shape - corners
-        return torch.cat((place, (pairs.truths[:, 2:] / anchors).log()), 1)
+        xy = self.head.reference(pairs.truths) * rows.shape - corners
+        return torch.cat((xy, (pairs.truths[:, 2:] / anchors).log()), 1)

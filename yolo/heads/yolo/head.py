@@ -35,11 +35,11 @@ class Yolo(AnchorHead):
 
     def activate(self, entries: Tensor) -> Tensor:
         """Entries with x, y, objectness and classes in [0, 1]; x and y stretched by scale_x_y."""
-        xy, size, rest = entries[:, :, :2], entries[:, :, 2:4], entries[:, :, 4:]
+        xy, size, scores = entries[:, :, :2], entries[:, :, 2:4], entries[:, :, 4:]
         if not self.new_coords:
-            xy, rest = xy.sigmoid(), rest.sigmoid()
+            xy, scores = xy.sigmoid(), scores.sigmoid()
         xy = xy * self.scale_x_y - (self.scale_x_y - 1) / 2
-        return torch.cat((xy, size, rest), 2)
+        return torch.cat((xy, size, scores), 2)
 
     def boxes(self, out: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Centre x, y, width, height from entries 0 to 3, by exp or, with new_coords, squares."""

@@ -67,8 +67,8 @@ class AnchorLoss:
     def __init__(self, head: AnchorHead) -> None:
         self.head = head
         self.options = LossOptions.read(head.section, head.classes)
-        self.found = head.coordinates  # the entry of the objectness, after the coordinates
-        self.classes = self.found + 1  # the first entry of the classes
+        self.objectness = head.coordinates  # the entry of the objectness, after the coordinates
+        self.classes = self.objectness + 1  # the first entry of the classes
 
     def loss(self, x: Tensor, targets: GroundTruth, seen: int) -> HeadLoss:
         """The loss from the head's input (N, C, H, W) and the targets."""
@@ -93,18 +93,18 @@ class AnchorLoss:
         cells, number = self._assigned(truths, grid, x)
 
         rows = self._rows(torch.cat((near, sure, cells)).unique(), entries, predicted, best, grid)
-        objectness = -self.options.obj_normalizer * out[:, :, self.found]
-        rows.delta[:, self.found] = objectness.flatten()[rows.cells]
+        objectness = -self.options.obj_normalizer * out[:, :, self.objectness]
+        rows.delta[:, self.objectness] = objectness.flatten()[rows.cells]
         self.ignore(rows, self._probable(rows, rows.find(near)), truths)
         if len(sure):  # hardly any cfg has a truth_thresh below 1
             self._add_sure(rows, self.overlapping(rows, rows.find(sure), truths))
         assigned = self._pairs(rows.find(cells), truths, number)
         self._add_assigned(rows, assigned)
-        rows.delta[:, : self.found] /= self.several(rows)[:, None]
+        rows.delta[:, : self.objectness] /= self.several(rows)[:, None]
 
         delta = torch.zeros_like(entries)
-        delta[:, :, self.found] = objectness
-        image, anchor, row, column = grid.place(rows.cells)
+        delta[:, :, self.objectness] = objectness
+        image, anchor, row, column = grid.unravel(rows.cells)
         delta[image, anchor, :, row, column] = rows.delta
         return delta.flatten(1, 2), *self._cost(delta, rows, assigned)
 
@@ -126,11 +126,11 @@ class AnchorLoss:
 
     def find(self, rows: Rows, at: Tensor, wanted: Tensor) -> None:
         """Set the objectness deltas of rows that are assigned to a truth."""
-        rows.delta[at, self.found] = wanted
+        rows.delta[at, self.objectness] = wanted
 
     def box_cost(self, rows: Rows, assigned: Pairs) -> Tensor:
         """The cost of the coordinates: squared deltas, as Darknet reports them."""
-        return rows.delta[:, : self.found].square().sum()
+        return rows.delta[:, : self.objectness].square().sum()
 
     def set_classes(self, rows: Rows, pairs: Pairs) -> None:
         """Set class deltas as delta_yolo_class does, for pairs with different rows."""
@@ -149,8 +149,8 @@ class AnchorLoss:
 
     def set_certainty(self, rows: Rows, pairs: Pairs) -> None:
         """Set objectness deltas towards the squared IoU."""
-        wanted = rows.best[pairs.at] ** 2 - rows.output[pairs.at, self.found]
-        rows.delta[pairs.at, self.found] = self.options.obj_normalizer * wanted
+        wanted = rows.best[pairs.at] ** 2 - rows.output[pairs.at, self.objectness]
+        rows.delta[pairs.at, self.objectness] = self.options.obj_normalizer * wanted
 
     def _assigned(self, truths: Truths, grid: Grid, x: Tensor) -> tuple[Tensor, Tensor]:
         """Cells of the anchors whose shapes fit a truth, at its centre, and the truth's number."""
@@ -166,7 +166,7 @@ class AnchorLoss:
     def _rows(
         self, cells: Tensor, entries: Tensor, predicted: Tensor, best: Tensor, grid: Grid
     ) -> Rows:
-        image, anchor, row, column = grid.place(cells)
+        image, anchor, row, column = grid.unravel(cells)
         output = entries[image, anchor, :, row, column]
         output = self.head.activate(output[None, :, :, None, None])[0, :, :, 0, 0]
         return Rows(
@@ -205,20 +205,20 @@ class AnchorLoss:
             wanted = rows.best[at] ** 2 - rows.output[at, column]
             rows.delta[at, column] = pairs.weight * wanted
         else:
-            wanted = 1 - rows.output[at, self.found]
-            rows.delta[at, self.found] = self.options.obj_normalizer * wanted
-        rows.delta[at, : self.found] = self.pull(rows, pairs)
+            wanted = 1 - rows.output[at, self.objectness]
+            rows.delta[at, self.objectness] = self.options.obj_normalizer * wanted
+        rows.delta[at, : self.objectness] = self.pull(rows, pairs)
 
     def _add_assigned(self, rows: Rows, pairs: Pairs) -> None:
         """Add the deltas of predictions that are assigned to truths."""
-        rows.delta[:, : self.found].index_add_(0, pairs.at, self.pull(rows, pairs))
+        rows.delta[:, : self.objectness].index_add_(0, pairs.at, self.pull(rows, pairs))
         for part in map(pairs.part, rounds(pairs.at)):
-            missing = 1 - rows.output[part.at, self.found]
+            missing = 1 - rows.output[part.at, self.objectness]
             self.find(rows, part.at, part.weight * self.options.obj_normalizer * missing)
             self.set_classes(rows, part)
 
     def _cost(self, delta: Tensor, rows: Rows, assigned: Pairs) -> tuple[Tensor, dict[str, float]]:
-        objectness = delta[:, :, self.found].square().sum()
+        objectness = delta[:, :, self.objectness].square().sum()
         box = self.box_cost(rows, assigned)
         classes = rows.delta[:, self.classes :].square().sum()
         overlap = iou(rows.boxes[assigned.at], assigned.truths).sum() / max(len(assigned.at), 1)

@@ -16,10 +16,10 @@ class YoloLoss(AnchorLoss):
 
     def ignore(self, rows: Rows, at: Tensor, truths: Truths) -> None:
         if not self.options.objectness_smooth:
-            rows.delta[at, self.found] = 0
+            rows.delta[at, self.objectness] = 0
             return
-        wanted = rows.best[at] - rows.output[at, self.found]
-        rows.delta[at, self.found] = self.options.obj_normalizer * wanted
+        wanted = rows.best[at] - rows.output[at, self.objectness]
+        rows.delta[at, self.objectness] = self.options.obj_normalizer * wanted
 
     def pull(self, rows: Rows, pairs: Pairs) -> Tensor:
         """Deltas (K, 4) of the coordinates, from squared differences or the IoU."""
@@ -38,14 +38,14 @@ class YoloLoss(AnchorLoss):
 
     def find(self, rows: Rows, at: Tensor, wanted: Tensor) -> None:
         if self.options.objectness_smooth:
-            before = rows.delta[at, self.found]
+            before = rows.delta[at, self.objectness]
             wanted = torch.where(before == 0, wanted, before)
         super().find(rows, at, wanted)
 
     def several(self, rows: Rows) -> Tensor:
         if self.options.iou_thresh >= 1:
             return torch.ones_like(rows.cells)
-        return super().several(rows).where(rows.delta[:, self.found] != 0, 1)
+        return super().several(rows).where(rows.delta[:, self.objectness] != 0, 1)
 
     def box_cost(self, rows: Rows, assigned: Pairs) -> Tensor:
         """The cost of the coordinates; with a loss by IoU, its sum over the truths.

@@ -90,8 +90,8 @@ def _modules(network: Network, tensors: StateDict) -> dict[int, str]:
     trunk = [module for group in TRUNK for module in tensors.modules(group)]
     is_backbone = not tensors.groups & {NORM, LOC, CONF}
     if not trunk or len(trunk) > len(body) or (len(trunk) < len(body) and not is_backbone):
-        found = f"{len(trunk)} convolutions in {' and '.join(TRUNK)}"
-        raise WeightsError(f"{tensors.path}: {found}, but {len(body)} in {network.cfg.path}")
+        counted = f"{len(trunk)} convolutions in {' and '.join(TRUNK)}"
+        raise WeightsError(f"{tensors.path}: {counted}, but {len(body)} in {network.cfg.path}")
     modules = beside | dict(zip(body, trunk, strict=False))
     return {i: modules[i] for i in stored if not is_backbone or i <= body[len(trunk) - 1]}
 

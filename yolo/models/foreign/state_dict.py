@@ -101,12 +101,12 @@ def _unwrapped(content: Any) -> Any:
 def _tensors(path: str | os.PathLike[str], content: Any) -> dict[str, Tensor]:
     """The content as tensors by name, without a common prefix; raises WeightsError."""
     if not isinstance(content, Mapping) or not content:
-        found = "nothing" if isinstance(content, Mapping) else f"a {type(content).__name__}"
-        raise WeightsError(f"{path}: is not a state dict: it holds {found}")
+        kind = "nothing" if isinstance(content, Mapping) else f"a {type(content).__name__}"
+        raise WeightsError(f"{path}: is not a state dict: it holds {kind}")
     for name, tensor in content.items():
         if not (isinstance(name, str) and isinstance(tensor, Tensor)):
-            found = f"{str(name)[:60]!r} is of type {type(tensor).__name__}, not a tensor"
-            raise WeightsError(f"{path}: is not a state dict: {found}")
+            problem = f"{str(name)[:60]!r} is of type {type(tensor).__name__}, not a tensor"
+            raise WeightsError(f"{path}: is not a state dict: {problem}")
         if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.is_meta:
             raise WeightsError(f"{path}: {name[:60]!r} doesn't hold plain floating-point numbers")
     prefix = PARALLEL if all(name.startswith(PARALLEL) for name in content) else ""

@@ -69,11 +69,11 @@ def _times(net: Any, runs: int, seconds: float) -> dict[str, np.ndarray]:
 
 def _blob(net: Any, index: int, activations: list[str]) -> str:
     """The last blob of a section: OpenCV counts an activation as if the next section made it."""
-    found = None
+    blob = None
     for name in net.getLayerNames():
         kind, _, number = name.rpartition("_")
         if number.isdigit() and int(number) - (kind in activations) == index:
-            found = name
-    if found is None:
+            blob = name
+    if blob is None:
         raise RuntimeError(f"returned no output for section {index}")
-    return found
+    return blob

@@ -25,7 +25,7 @@ from pruning.run.documents.page import page
 from pruning.run.documents.pictures import MOST, found_again
 from pruning.run.documents.words import short, tiles, warnings
 from yolo.cfg import Cfg
-from yolo.inference.detections import Detections
+from yolo.detections import Detections
 from yolo.models.randomize import randomize
 from yolo.models.weights import save_weights
 from yolo.network import Network
@@ -59,7 +59,7 @@ def report(command: CommandLine, *options: object, to: str = "report.html") -> s
     words = *MODEL, "--strategy", "shortcut", "--out", "out", "--name", f"cut{CALLED}"
     ended = command.run("prune", *words, *QUICK, "--report", to, *options)
     assert (ended.code, ended.err) == (0, ""), ended.err
-    assert ended.out.endswith(f"\nReport: {to}\n")
+    assert f"\nReport: {to}\n" in ended.out
     return Path(to).read_text()
 
 
@@ -249,6 +249,17 @@ def test_classifiers_and_blocks_have_documents(
     found = report(command, "--strategy", "layer", "--blocks", 1, to=f"x.{name}")
     assert "Blocks that are gone" in found
     assert "<img" not in found
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_files_in_other_formats_are_there_with_their_proof(
+    command: CommandLine, model: Path, name: str
+) -> None:
+    pytest.importorskip("onnxruntime")
+    text = report(command, "--export", "onnx", to=f"x.{name}")
+    content = Path(f"out/cut{CALLED}.onnx").read_bytes()
+    assert hashlib.sha256(content).hexdigest() in text
+    assert "onnx computes what the model does: " in text
 
 
 def test_a_bayesian_cut(command: CommandLine, model: Path) -> None:

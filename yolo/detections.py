@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from yolo.datasets.images import Placement
+from yolo.boxes import Placement
 from yolo.errors import DarknetError
 from yolo.heads.common.base import BoxHead, box_heads
 from yolo.network import Network
@@ -117,6 +117,13 @@ def box_classes(network: Network) -> int:
     return first.classes
 
 
+def class_count(network: Network) -> int:
+    """The classes of a detector or a classifier; raises CfgError for heads that disagree."""
+    if gives_boxes(network):
+        return box_classes(network)
+    return network.layers[network.heads[-1]].out_shape.elements
+
+
 @torch.no_grad()
 def detect(
     network: Network,
@@ -130,10 +137,12 @@ def detect(
     `outputs` are those of all heads, from Network.forward; `placements` are the positions of the
     images in the network's input, None where they fill it.
     """
-    found = candidates(network, outputs, thresh)
+    images = candidates(network, outputs, thresh)
     if placements is not None:
-        found = [image.placed(place) for image, place in zip(found, placements, strict=True)]
-    return [image.suppressed(nms) for image in found]
+        images = [
+            image.placed(placement) for image, placement in zip(images, placements, strict=True)
+        ]
+    return [image.suppressed(nms) for image in images]
 
 
 def candidates(network: Network, outputs: Mapping[int, Tensor], thresh: float) -> list[Candidates]:
@@ -144,17 +153,17 @@ def candidates(network: Network, outputs: Mapping[int, Tensor], thresh: float) -
     """
     box_classes(network)
     heads = [
-        _confident(head, head.decode(outputs[head.section.index].float()), thresh)
+        confident(head, head.decode(outputs[head.section.index].float()), thresh)
         for head in detecting_heads(network)
     ]
     return [Candidates.joined(parts) for parts in zip(*heads, strict=True)]
 
 
-def _confident(head: BoxHead, decoded: Tensor, thresh: float) -> list[Candidates]:
-    """The candidates of one head, image by image."""
+def confident(head: BoxHead, decoded: Tensor, thresh: float) -> list[Candidates]:
+    """The candidates of a head for every image, from its decoded boxes (N, boxes, 5 + classes)."""
     confidences = head.confidences(decoded, thresh)
     images = zip(decoded[..., :4], confidences, (confidences > 0).any(2), strict=True)
-    return [Candidates(boxes, found).part(rows) for boxes, found, rows in images]
+    return [Candidates(boxes, scores).part(rows) for boxes, scores, rows in images]
 
 
 def _order(confidences: Tensor) -> Tensor:

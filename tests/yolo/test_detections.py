@@ -14,14 +14,14 @@ from networks import build, random_input
 from yolo import nms
 from yolo.boxes import iou
 from yolo.datasets.images import letterbox_placement
-from yolo.errors import CfgError, DarknetError
-from yolo.inference.detections import (
+from yolo.detections import (
     Candidates,
     box_classes,
     candidates,
     detect,
     suppression,
 )
+from yolo.errors import CfgError, DarknetError
 from yolo.nms import Nms
 
 NET = net(16, 8)
@@ -34,11 +34,11 @@ def scene(seed: int, count: int, classes: int) -> tuple[torch.Tensor, torch.Tens
     generator = torch.Generator().manual_seed(seed)
     clump = torch.rand(max(1, count // 6), 2, generator=generator)
     chosen = torch.randint(len(clump), (count,), generator=generator)
-    place = clump[chosen] + 0.05 * torch.randn(count, 2, generator=generator)
+    centre = clump[chosen] + 0.05 * torch.randn(count, 2, generator=generator)
     size = 0.2 + 0.1 * torch.rand(count, 2, generator=generator)
     confidences = torch.rand(count, classes, generator=generator)
     present = torch.rand(count, classes, generator=generator) < 0.5
-    return torch.cat((place, size), 1), confidences * present
+    return torch.cat((centre, size), 1), confidences * present
 
 
 def darknet_nms(
@@ -73,10 +73,10 @@ def same(a: torch.Tensor, b: torch.Tensor, nms: Nms) -> torch.Tensor:
 @given(st.integers(0, 10**6), st.integers(1, 40), st.sampled_from((0.3, 0.45, 0.7)))
 def test_plain_nms_is_opencvs(seed: int, count: int, thresh: float) -> None:
     boxes, confidences = scene(seed, count, 1)
-    found = Candidates(boxes, confidences).suppressed(Nms(thresh))
+    detections = Candidates(boxes, confidences).suppressed(Nms(thresh))
     corner = torch.cat((boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, 2:]), 1).double().numpy()
     kept = cv2.dnn.NMSBoxes(corner.tolist(), confidences[:, 0].tolist(), 1e-9, thresh)
-    assert found.confidences.tolist() == confidences[np.array(kept, int), 0].tolist()
+    assert detections.confidences.tolist() == confidences[np.array(kept, int), 0].tolist()
 
 
 @given(st.integers(0, 10**6), st.integers(0, 30), st.sampled_from((None, 0.6, 1.1)))
@@ -84,8 +84,8 @@ def test_nms_is_darknets(seed: int, count: int, exponent: float | None) -> None:
     """What is left, and its order, which decides between detections of one truth."""
     boxes, confidences = scene(seed, count, 3)
     nms = Nms(0.45, exponent)
-    found = Candidates(boxes, confidences).suppressed(nms)
-    rows = found.boxes.tolist(), found.classes.tolist(), found.confidences.tolist()
+    detections = Candidates(boxes, confidences).suppressed(nms)
+    rows = detections.boxes.tolist(), detections.classes.tolist(), detections.confidences.tolist()
     got = [(tuple(box), k, p) for box, k, p in zip(*rows, strict=True)]
     assert got == darknet_nms(boxes, confidences, nms)
 
@@ -141,7 +141,7 @@ def test_candidates(head: str, thresh: float) -> None:
     with torch.no_grad():
         outputs = network(3 * random_input(network))
     decoded = network.layers[1].decode(outputs[1])
-    for number, found in enumerate(candidates(network, outputs, thresh)):
+    for number, image in enumerate(candidates(network, outputs, thresh)):
         wanted = []
         for row in decoded[number]:
             scale = row[4]
@@ -152,8 +152,8 @@ def test_candidates(head: str, thresh: float) -> None:
             p = [float(scale * q) if scale * q > thresh else 0.0 for q in row[5:]]
             if any(p):
                 wanted.append((row[:4].tolist(), p))
-        assert found.boxes.tolist() == [box for box, _ in wanted]
-        np.testing.assert_allclose(found.confidences.numpy(), [p for _, p in wanted], rtol=1e-6)
+        assert image.boxes.tolist() == [box for box, _ in wanted]
+        np.testing.assert_allclose(image.confidences.numpy(), [p for _, p in wanted], rtol=1e-6)
         assert 0 < len(wanted) < len(decoded[number])
 
 
@@ -170,7 +170,7 @@ def test_a_confidence_of_exactly_the_threshold_is_none(head: str) -> None:
 def test_numbers_that_are_not_finite_are_no_candidates() -> None:
     network = build(NET + plain(16) + YOLO)
     outputs = {1: torch.full((1, 16, 8, 16), torch.nan)}
-    assert [len(found) for found in detect(network, outputs, 0.005, Nms())] == [0]
+    assert [len(detections) for detections in detect(network, outputs, 0.005, Nms())] == [0]
 
 
 @pytest.mark.parametrize("size", [(640, 480), (333, 500), (64, 64)])

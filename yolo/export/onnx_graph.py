@@ -1,0 +1,143 @@
+"""A network as an ONNX graph, traced by torch and simplified by onnxruntime."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from yolo.errors import DarknetError
+from yolo.export.onnx_metadata import PRODUCER, Metadata, package_version
+from yolo.export.onnx_outputs import Outputs
+
+OPSET = 13  # the first with QDQ by channel; all that is used here is in it
+INPUT = "images"
+_SECTION = re.compile(r"/network/sections\.(\d+)/(?:\w+/)*(\w+)$")
+
+
+def graph(outputs: Outputs, batch: int | None, metadata: Metadata) -> Any:
+    """The ModelProto of a network without posteriors, its BN folded; checked by onnx.checker.
+
+    Raises DarknetError for a section that can't be expressed, or where onnx is missing.
+    """
+    onnx = needed("onnx")
+    with tempfile.TemporaryDirectory(prefix="onnx-") as folder:
+        model = _simplified(_traced(outputs, batch, Path(folder)), Path(folder))
+    del model.metadata_props[:]
+    for key, value in metadata.properties(outputs.network).items():
+        model.metadata_props.add(key=key, value=value)
+    model.producer_name, model.producer_version = PRODUCER, package_version()
+    _name(model, outputs)
+    # onnxruntime adds domains that nothing uses
+    standard = [entry for entry in model.opset_import if not entry.domain]
+    del model.opset_import[:]
+    model.opset_import.extend(standard)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # its errors have no common class
+        raise DarknetError(
+            f"{outputs.network.cfg.path}: onnx refuses the graph: {error}"
+        ) from error
+    return model
+
+
+def needed(name: str) -> Any:
+    """An optional package; raises DarknetError that names the command which installs it."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise DarknetError(
+            f"{name} is not installed: pip install 'darknet-pruning[onnx]', or onnx onnxruntime"
+        ) from error
+
+
+def section_of(node: str) -> int | None:
+    """The section of a node or tensor of our graphs; None for the decoding of boxes."""
+    number, _, _ = node.partition("_")
+    return int(number) if number.isdecimal() else None
+
+
+def _traced(outputs: Outputs, batch: int | None, folder: Path) -> Path:
+    """The file with the graph as torch traces it."""
+    image = outputs.network.image
+    x = torch.zeros(batch or 1, image.channels, image.height, image.width)
+    path = folder / "traced.onnx"
+    axes = {} if batch else {name: {0: "batch"} for name in (INPUT, *outputs.names)}
+    axes |= {name: {0: "count"} for name in outputs.counted}
+    with warnings.catch_warnings(), torch.no_grad():
+        # sizes become constants, as meant; and the exporter that knows opset 13 is the older one
+        warnings.simplefilter("ignore")
+        try:
+            torch.onnx.export(
+                outputs.eval(),
+                (x,),
+                path,
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=list(outputs.names),
+                dynamic_axes=axes,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            raise _inexpressible(outputs, error) from error
+    return path
+
+
+def _inexpressible(outputs: Outputs, error: Exception) -> DarknetError:
+    """Names the section at which the trace ended."""
+    reason = " ".join(str(error).split())[:200]
+    found = re.search(r"sections\.(\d+)", str(error))
+    if not found:
+        return DarknetError(f"{outputs.network.cfg.path}: ONNX can't express it: {reason}")
+    section = outputs.network.layers[int(found[1])].section
+    return section.error(f"ONNX can't express it: {reason}")
+
+
+def _simplified(traced: Path, folder: Path) -> Any:
+    """The graph with its constants folded, in standard operators."""
+    onnx, runtime = needed("onnx"), needed("onnxruntime")
+    options = runtime.SessionOptions()
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = 3
+    path = str(folder / "simplified.onnx")
+    options.optimized_model_filepath = path
+    runtime.InferenceSession(str(traced), options, providers=["CPUExecutionProvider"])
+    return onnx.load(path)
+
+
+def _name(model: Any, outputs: Outputs) -> None:
+    """Names of nodes and tensors like 12_convolutional/Conv, or decode/Mul behind the sections.
+
+    Engines name what they fuse after its tensors.
+    """
+    sections = outputs.network.cfg.layers
+    fixed = {INPUT, "", *outputs.names, *(tensor.name for tensor in model.graph.initializer)}
+    names: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for node in model.graph.node:
+        found = _SECTION.match(node.name)
+        kind = f"{found[1]}_{sections[int(found[1])].name}" if found else "decode"
+        counts[name := f"{kind}/{node.op_type}"] += 1
+        node.name = name if counts[name] == 1 else f"{name}_{counts[name]}"
+        for number, output in enumerate(node.output):
+            if output not in fixed:
+                names[output] = f"{node.name}:{number}"
+    _rename(model.graph, names)
+
+
+def _rename(graph: Any, names: Mapping[str, str]) -> None:
+    """Give the tensors of a graph other names, in the bodies of its loops, too."""
+    del graph.value_info[:]  # of the old names
+    for node in graph.node:
+        for tensors in (node.input, node.output):
+            tensors[:] = [names.get(tensor, tensor) for tensor in tensors]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _rename(attribute.g, names)

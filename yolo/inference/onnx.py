@@ -1,0 +1,225 @@
+"""ONNX files computed by onnxruntime or OpenCV."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from yolo.boxes import Placement
+from yolo.cfg import Cfg
+from yolo.detections import Candidates, Detections
+from yolo.errors import DarknetError
+from yolo.export.onnx import exported
+from yolo.export.onnx_graph import needed
+from yolo.export.onnx_metadata import Metadata
+from yolo.export.onnx_outputs import Raw, Scores
+from yolo.export.options import LAYOUTS, NMS, RAW, OnnxOptions
+from yolo.files import read_bytes
+from yolo.inference.runner import Runner, of_inputs
+from yolo.models.weights import Header
+from yolo.network import Network
+from yolo.nms import Nms
+
+Arrays = dict[str, NDArray[np.float32]]
+
+
+class Session(Protocol):
+    """An engine with an ONNX file."""
+
+    def __call__(self, x: NDArray[np.float32]) -> Arrays:
+        """(N, C, H, W) → the outputs of the graph by name; raises DarknetError."""
+        ...
+
+
+Engine = Callable[[bytes, str], Session]  # of a file's content and its name
+
+
+def load_runner(path: str, engine: Engine) -> OnnxRunner:
+    """A file of ours in an engine; raises DarknetError for another one."""
+    return runner_of_content(read_bytes(path, "ONNX file", DarknetError), path, engine)
+
+
+def runner_of_content(content: bytes, path: str, engine: Engine) -> OnnxRunner:
+    """The content of a file of ours in an engine; raises DarknetError for another one."""
+    metadata = Metadata.read(path, _properties(content, path))
+    network = Network(Cfg(metadata.cfg.encode(), path))
+    return OnnxRunner(network, metadata, engine(content, path))
+
+
+def runner_of(network: Network, engine: Engine) -> OnnxRunner:
+    """A network in an engine, exported for it in memory; raises DarknetError."""
+    options = OnnxOptions(boxes=RAW, batch=None)
+    content = exported(network, Header(), options).SerializeToString()
+    metadata = Metadata.of(network.plain(), Header(), options)
+    return OnnxRunner(network, metadata, engine(content, network.cfg.path))
+
+
+def in_onnxruntime(network: Network) -> OnnxRunner:
+    """A network in onnxruntime; raises DarknetError."""
+    return runner_of(network, OnnxRuntime)
+
+
+def file_in_onnxruntime(path: str) -> OnnxRunner:
+    """An .onnx file in onnxruntime; raises DarknetError."""
+    return load_runner(path, OnnxRuntime)
+
+
+def file_in_opencv(path: str) -> OnnxRunner:
+    """An .onnx file in OpenCV; raises DarknetError."""
+    return load_runner(path, OpenCV)
+
+
+def _properties(content: bytes, path: str) -> dict[str, str]:
+    onnx = needed("onnx")
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception as error:  # of protobuf, which is no dependency of ours
+        raise DarknetError(f"{path}: is not an ONNX file") from error
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+class OnnxRunner(Runner):
+    """The graph of an ONNX file of ours in an engine; what the graph leaves undone, torch does.
+
+    `network` has no tensors: it only says what the outputs mean.
+    """
+
+    def __init__(self, network: Network, metadata: Metadata, session: Session) -> None:
+        super().__init__(network)
+        self.metadata, self.session, self.names = metadata, session, metadata.names
+
+    def outputs(self, x: Tensor) -> dict[int, Tensor]:
+        """Only of a file with raw outputs."""
+        arrays = self.arrays(x)
+        names = Raw(self.network).names
+        return of_inputs(
+            self.network,
+            {i: arrays[n] for i, n in zip(self.network.head_inputs, names, strict=True)},
+        )
+
+    def arrays(self, x: Tensor) -> dict[str, Tensor]:
+        """(N, C, H, W) → the outputs of the graph, by name"""
+        batch = self.metadata.batch or len(x)
+        parts = [self._part(part.numpy(), batch) for part in x.cpu().split(batch)]
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return {name: torch.from_numpy(array) for name, array in joined.items()}
+
+    def _part(self, x: NDArray[np.float32], batch: int) -> Arrays:
+        """The outputs for at most as many images as the file takes at once."""
+        missing = batch - len(x)
+        found = self.session(np.pad(x, ((0, missing), (0, 0), (0, 0), (0, 0))))
+        return {name: array[: len(x)] if missing else array for name, array in found.items()}
+
+    def detect(
+        self,
+        x: Tensor,
+        thresh: float,
+        nms: Nms | None,
+        placements: Sequence[Placement] | None = None,
+    ) -> list[Detections]:
+        if self.metadata.boxes == RAW:
+            return super().detect(x, thresh, nms, placements)
+        if self.metadata.boxes == NMS:
+            return self._ready(x, thresh, placements)
+        images = self.candidates(x, thresh)
+        if placements is not None:
+            images = [image.placed(at) for image, at in zip(images, placements, strict=True)]
+        return [image.suppressed(nms) for image in images]
+
+    def candidates(self, x: Tensor, thresh: float) -> list[Candidates]:
+        """The boxes of every image before NMS; only of a file with decoded boxes."""
+        layout = LAYOUTS[self.metadata.layout].load()()
+        images: list[Candidates] = layout.read(self.network, self.arrays(x), thresh)
+        return images
+
+    def scores(self, x: Tensor) -> Tensor:
+        if self.metadata.boxes == RAW:
+            return super().scores(x)
+        return self.arrays(x)[Scores.names[0]]
+
+    def _ready(
+        self, x: Tensor, thresh: float, placements: Sequence[Placement] | None
+    ) -> list[Detections]:
+        """The detections that the graph gives; raises DarknetError below its own threshold."""
+        least = self.metadata.thresh
+        if thresh < least:
+            raise DarknetError(
+                f"{self.network.cfg.path}: holds no detections below a confidence of {least:g}, "
+                f"{thresh:g} is needed: export it with --thresh {thresh:g} or --boxes decoded"
+            )
+        found = []
+        for number, image in enumerate(x):
+            (array,) = self.session(_repeated(image, self.metadata.batch)).values()
+            rows = torch.from_numpy(array[(array[:, 0] == 0) & (array[:, 2] > thresh)])
+            boxes = Candidates(rows[:, 3:], rows[:, 2:3])
+            placed = boxes.placed(placements[number]) if placements else boxes
+            found.append(Detections(placed.boxes, rows[:, 1].long(), rows[:, 2]))
+        return found
+
+
+def _repeated(image: Tensor, batch: int | None) -> NDArray[np.float32]:
+    """One image (C, H, W) as often as the file wants some at once."""
+    return np.repeat(image.cpu().numpy()[None], batch or 1, 0)
+
+
+class OnnxRuntime:
+    """A file in onnxruntime on the CPU."""
+
+    def __init__(self, content: bytes, path: str, threads: int = 0) -> None:
+        runtime = needed("onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 4
+        self.path = path
+        try:
+            providers = ["CPUExecutionProvider"]
+            self.session = runtime.InferenceSession(content, options, providers=providers)
+        except Exception as error:  # its errors have no common class
+            raise self._error(error) from error
+        self.names = [output.name for output in self.session.get_outputs()]
+        # none where the outputs depend on no image, as those of [implicit] alone
+        self.inputs = [given.name for given in self.session.get_inputs()]
+
+    def __call__(self, x: NDArray[np.float32]) -> Arrays:
+        try:
+            found = self.session.run(self.names, dict.fromkeys(self.inputs, x))
+        except Exception as error:
+            raise self._error(error) from error
+        return dict(zip(self.names, found, strict=True))
+
+    def _error(self, error: Exception) -> DarknetError:
+        reason = " ".join(str(error).split())[:200]
+        return DarknetError(f"{self.path}: onnxruntime can't run it: {reason}")
+
+
+class OpenCV:
+    """A file in OpenCV's DNN module."""
+
+    def __init__(self, content: bytes, path: str) -> None:
+        import cv2
+
+        self.path = path
+        try:
+            self.net = cv2.dnn.readNetFromONNX(np.frombuffer(content, np.uint8))
+        except cv2.error as error:
+            raise self._error(error) from error
+        self.names = list(self.net.getUnconnectedOutLayersNames())
+
+    def __call__(self, x: NDArray[np.float32]) -> Arrays:
+        import cv2
+
+        try:
+            self.net.setInput(x)
+            found = self.net.forward(self.names)
+        except cv2.error as error:
+            raise self._error(error) from error
+        return dict(zip(self.names, map(np.asarray, found), strict=True))
+
+    def _error(self, error: Exception) -> DarknetError:
+        reason = " ".join(str(getattr(error, "err", error)).split())[:200]
+        return DarknetError(f"{self.path}: OpenCV can't run it: {reason}")
