@@ -289,4 +289,8 @@ PRIORS = registry(
     Entry("gnj", "group normal-Jeffreys", "yolo.layers.priors:NormalJeffreys"),
     Entry("ghs", "group horseshoe", "yolo.layers.priors:Horseshoe"),
 )
+DOCUMENTS = registry(
+    Entry("html", "a page with pictures, in one file", "pruning.run.documents.page:page"),
+    Entry("md", "a model card in Markdown", "pruning.run.documents.card:card"),
+)
 CALIBRATION_IMAGES = 64

@@ -139,7 +139,7 @@ BAD_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "unknown fold": (("--fold", "twice"), "--fold: invalid choice: 'twice'"),
     "unknown engine": (("--verify", "torch,caffe"), "--verify torch,caffe: expected some of torch"),
-    "no engine": (("--verify", ""), "expected some of torch,opencv,darknet, or none"),
+    "no engine": (("--verify", ""), "expected some of torch,opencv,onnxruntime"),
     "no Darknet there": (
         ("--verify", "torch,darknet", "--darknet", "/no/such/libdarknet.so"),
         "/no/such/libdarknet.so: no such file",

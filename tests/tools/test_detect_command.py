@@ -151,6 +151,15 @@ def test_a_frame_lies_around_its_box() -> None:
     assert not picture[720:].any()
 
 
+@pytest.mark.parametrize("share", [0.02, 0.05])
+def test_text_is_as_high_as_asked(share: float) -> None:
+    """It stands on the upper edge of a box, on a ground of that height."""
+    picture = draw(np.zeros((1000, 1500, 3), np.uint8), ONE, ["cat", "dog"], share)
+    above = picture[:300].any((1, 2))
+    assert above.sum() == pytest.approx(1500 * share, abs=4)  # with the line of the frame
+    assert above[-1]
+
+
 @pytest.mark.parametrize("shape", [(40, 60, 3), (1, 1, 3), (9, 700, 3), (3000, 4000, 3)])
 def test_text_fits_any_picture(shape: tuple[int, int, int]) -> None:
     boxes = torch.tensor([[0.0, 0.0, 0.1, 0.1], [1.0, 1.0, 3.0, 3.0], [0.5, 0.5, torch.inf, 1.0]])

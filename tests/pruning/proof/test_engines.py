@@ -284,6 +284,8 @@ def test_a_program_without_a_library(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 # Which engines prove
 
+DEFAULT = {name for name, entry in ENGINES.items() if not entry.optional}
+
 
 @pytest.fixture
 def nothing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +298,7 @@ def nothing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("nothing_installed")
 def test_missing_engines_are_left_out_and_say_why() -> None:
     found = Proofs().engines()
-    assert found.keys() == ENGINES.keys()
+    assert found.keys() == DEFAULT
     for name, engine in found.items():
         assert isinstance(engine, Difference)
         assert engine.value is None
@@ -320,5 +322,5 @@ def test_a_missing_library_that_is_named_is_an_error() -> None:
 def test_an_engine_that_is_not_asked_for_is_not_looked_for() -> None:
     given = {"darknet": "nowhere/libdarknet.so"}
     for names in ((), (TORCH,)):
-        assert Proofs(names, given).engines() == dict.fromkeys(ENGINES, NOT_RUN)
+        assert Proofs(names, given).engines() == dict.fromkeys(DEFAULT, NOT_RUN)
     assert all(Proofs().makes(name) for name in PROOFS)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 from outcomes import ORIGINAL, missing, outcome
 
 from pruning.measure.head_error import ERROR
 from pruning.registry import IMPORTANCES, RECOVERIES, SENSITIVITY, STRATEGIES
-from pruning.run.comparison import Combination, Comparison, Outcome
+from pruning.run.comparison import Combination, Comparison, Outcome, dump, last
 from pruning.run.figures import compared_cuts
+from yolo.errors import DarknetError
 from yolo.figures import png
 
 OUTCOMES = (
@@ -36,6 +39,30 @@ def test_the_best_of_every_target() -> None:
     assert {one.names["strategy"] for one in found.best.values()} == {"shortcut"}
     assert found.score_share(errors[0].found or ORIGINAL) is None
     assert "of original" not in found.tables()
+
+
+def test_the_pareto_line() -> None:
+    """Sorted by MACs; a cut that has more MACs for no more score isn't on it."""
+    worse = outcome("normal", "macs=0.7", score=0.6, macs=7500)
+    found = Comparison(ORIGINAL, [*OUTCOMES, worse])
+    assert [o.found and o.found.cost.macs for o in found.pareto] == [4000, 7000, 7900]
+    errors = [
+        replace(one, found=one.found and replace(one.found, score_name=ERROR)) for one in OUTCOMES
+    ]
+    less = Comparison(replace(ORIGINAL, score=0.0, score_name=ERROR), errors)
+    assert [o.found and o.found.score for o in less.pareto] == [0.2]
+
+
+def test_the_last_comparison_of_a_file(tmp_path: Path) -> None:
+    original = Outcome(None, "first", ORIGINAL)
+    known = {one.key: one for one in (original, *OUTCOMES)}
+    wanted = ["first", OUTCOMES[0].key, OUTCOMES[1].key]
+    (tmp_path / "x.json").write_text(dump(known, wanted))
+    key, found = last(tmp_path / "x.json")
+    assert (key, found) == ("first", Comparison(ORIGINAL, list(OUTCOMES[:2])))
+    (tmp_path / "x.json").write_text(dump(known, wanted[1:]))
+    with pytest.raises(DarknetError, match=r"x\.json: is a damaged comparison of cuts"):
+        last(tmp_path / "x.json")
 
 
 def test_the_table_tells_all() -> None:

@@ -16,6 +16,7 @@ from pruning.proof.engines import darknet
 from pruning.proof.engines.base import EngineError
 from pruning.registry import FOLDS
 from pruning.run.prune import Result
+from pruning.run.verdict import LIMIT
 from yolo.errors import PlanError
 
 WITHOUT_SHORTCUTS = ("yolo-lite-coco", "yolo-lite-voc", "yolo-lite-voc-nobn")
@@ -75,6 +76,8 @@ def check_types(data: dict[str, object], types: dict[str, type]) -> None:
 def check_report(result: Result, job: Job) -> None:
     """The JSON report has the documented shape, and agrees with what was made."""
     data = json.loads(result.report.to_json(FILES))
+    judged = data.pop("verdict", {"energy": 1.0, "limit": LIMIT, "text": ""})
+    assert judged["energy"] >= judged["limit"] == LIMIT
     check_types(
         data,
         dict.fromkeys(("kind", "cfg", "weights", "strategy", "fold"), str)

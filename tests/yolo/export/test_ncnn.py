@@ -55,9 +55,7 @@ def test_what_it_cannot_do(tmp_path: Path) -> None:
             files(build(TEXT), options, tmp_path)
 
 
-def test_the_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: CommandLine
-) -> None:
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: CommandLine) -> None:
     monkeypatch.chdir(tmp_path)
     Path("x.cfg").write_text(TEXT)
     save_weights(build(TEXT), "x.weights")
