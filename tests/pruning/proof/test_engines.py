@@ -8,6 +8,7 @@ import pytest
 import torch
 from cfgs import HEAD, connected, conv, maxpool, net, plain, region, route, shortcut, upsample
 from networks import build
+from pruned_files import check_files, ours, written
 from trained_models import NAMES, trained_model
 
 from pruning.proof.engines import darknet
@@ -129,6 +130,29 @@ def test_every_section_is_reproduced(engine: Engine, name: str) -> None:
     text = SMALL[name]
     cfg, network = made(text.replace(REORG, "") if engine.name == "hank-ai's Darknet" else text)
     found = differences(engine, cfg, network, layers_of(network))
+    assert max(found.values()) < 5e-6, found
+
+
+@pytest.mark.parametrize(
+    ("name", "strategy", "amount"),
+    [
+        ("yolo-fastest-1.1", "shortcut", {}),
+        ("resnet18", "slim", {}),
+        ("resnet18", "layer", {"percent": None, "blocks": 2}),
+        ("yolov7-tiny", "regular", {}),
+        ("yolov4-tiny", "normal", {}),
+    ],
+)
+def test_pruned_files_run_in_darknet_5(
+    name: str, strategy: str, amount: dict[str, object], tmp_path: Path
+) -> None:
+    if "HANK_LIB" not in os.environ:
+        pytest.skip("needs a build of hank-ai's Darknet: HANK_LIB")
+    folder = tmp_path / "pruned"
+    result = written(ours(name, 64, tmp_path).job(strategy, **amount), folder)
+    network = check_files(result, folder)
+    engine = Darknet(os.environ["HANK_LIB"])
+    found = differences(engine, network.cfg, network, network.head_inputs)
     assert max(found.values()) < 5e-6, found
 
 
