@@ -16,7 +16,7 @@ Compare = Callable[[Network, Sequence[int]], float]
 
 @dataclass(frozen=True)
 class Detour:
-    """A network and the sections of it to compare; `where` ends a sentence about it."""
+    """A network and the sections of it to compare; `where` is part of a sentence."""
 
     network: Network
     sections: list[int]
@@ -25,7 +25,7 @@ class Detour:
 
 @runtime_checkable
 class Flawed(Protocol):
-    """An engine that is known to compute some sections wrongly; `flaw` follows its name."""
+    """An engine that is known to compute some sections wrongly; `flaw` is a sentence about them."""
 
     name: str
     flaw: str
@@ -70,7 +70,7 @@ def detours(engine: Flawed, networks: Sequence[Network]) -> list[Detour]:
         except CfgError:
             continue  # fully connected sections fix the size
         if not any(engine.flawed(network) for network in narrow):
-            where = f"for {width}x{image.height} images"
+            where = f"at {width}x{image.height}"
             return [Detour(network, network.head_inputs, where) for network in narrow]
     return [Detour(network, untouched(engine, network), "up to there") for network in networks]
 

@@ -293,18 +293,17 @@ def _prove_flawed(
     wrong = blamed(engine, suspect, partial(_difference, engine), ENGINE)
     if wrong is None:
         return None
-    where = suspect.layers[wrong].section.error("").args[0].strip()
-    reason = f"{engine.name} {engine.flaw} ({where})"
+    reason = f"{engine.flaw} (line {suspect.layers[wrong].section.line + 1})"
     first, second = detours(engine, [original, compact])
     if not (first.sections and second.sections):
         return Difference(None, f"{reason}: nothing comes before that")
     before = _difference(engine, first.network, first.sections)
     if not before <= ENGINE:
-        return Difference(None, f"{reason}, and differs by {before:.1e} {first.where}, too")
+        return Difference(None, f"{reason}, and it differs by {before:.1e} {first.where}, too")
     after = _after(engine, second.network, second.sections)
     if not after <= ENGINE:
         _fail(engine, compact, after)
-    return Difference(after, f"{reason}: compared {second.where}")
+    return Difference(after, f"in {engine.name} {second.where}: {reason}")
 
 
 def _fail(engine: Engine, compact: Network, after: float) -> NoReturn:

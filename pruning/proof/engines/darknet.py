@@ -35,7 +35,7 @@ EPSILON = 1e-6  # pjreddie's divides by sqrt(variance) + 1e-6
 class Darknet:
     """Runs a model in a Darknet library; raises EngineError for a file that isn't one."""
 
-    flaw = "computes wide max pools wrongly where it is built with AVX"
+    flaw = "AVX builds compute wide max pools wrongly"
 
     def __init__(self, path: str | None = None, limit: float = LIMIT) -> None:
         self.library, self.limit = find_darknet(path), limit

@@ -27,7 +27,7 @@ class Avx:
     """An engine that misses taps of pools wider than `widest`; sections `wrong` are off, too."""
 
     name = "Avx"
-    flaw = "computes wide max pools wrongly"
+    flaw = "it computes wide max pools wrongly"
 
     def __init__(self, wrong: Sequence[int] = (), widest: int = 40) -> None:
         self.wrong, self.widest = wrong, widest
@@ -59,25 +59,21 @@ def test_a_narrower_image_proves_all_sections() -> None:
     network = build(DETECTOR)
     found = prove_engine(Avx(), network, network)
     assert found.value == 0
-    assert found.note == (
-        "Avx computes wide max pools wrongly (x.cfg:29: [maxpool]): compared for 32x32 images"
-    )
+    assert found.note == "in Avx at 32x32: it computes wide max pools wrongly (line 29)"
 
 
 def test_sections_before_it_are_proven_where_the_size_is_fixed() -> None:
     network = build(net(64, 32) + conv(4) + HEAD + route(-3) + SPP + connected(8) + "[softmax]\n")
     found = prove_engine(Avx(), network, network)
     assert found.value == 0
-    assert found.note == (
-        "Avx computes wide max pools wrongly (x.cfg:29: [maxpool]): compared up to there"
-    )
+    assert found.note == "in Avx up to there: it computes wide max pools wrongly (line 29)"
 
 
 def test_nothing_before_it_is_no_proof() -> None:
     network = build(net(64, 32) + maxpool(3, 1) + connected(8) + "[softmax]\n")
     found = prove_engine(Avx(), network, network)
     assert found.value is None
-    assert found.note.endswith("(x.cfg:5: [maxpool]): nothing comes before that")
+    assert found.note.endswith("wrongly (line 5): nothing comes before that")
 
 
 def test_another_difference_is_not_blamed_on_it() -> None:
@@ -94,8 +90,8 @@ def test_what_differs_in_narrow_images_too_is_left_out() -> None:
     network = build(DETECTOR)
     found = prove_engine(Avx([network.head_inputs[-1]]), network, network)
     assert found.value is None
-    assert "wide max pools wrongly (x.cfg:29: [maxpool]), and differs by" in found.note
-    assert found.note.endswith("for 32x32 images, too")
+    assert "wide max pools wrongly (line 29), and it differs by" in found.note
+    assert found.note.endswith("at 32x32, too")
 
 
 def test_a_wrong_compact_network_is_still_found() -> None:
