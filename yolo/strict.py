@@ -80,9 +80,9 @@ def known_keys(kind: str, options: Mapping[str, str | None]) -> frozenset[str] |
     `options` are the section's own: what [net] may have depends on its policy.
     """
     if kind == "net":
-        adam = ADAM if (options.get("adam") or "0").strip() != "0" else ""
-        chosen = BY_POLICY.get((options.get("policy") or "constant").strip(), "")
-        return frozenset(f"{NET} {chosen} {adam}".split()) | NEEDED
+        policy, adam = (_bare(options.get(key)) for key in ("policy", "adam"))
+        chosen = f"{BY_POLICY.get(policy, '')} {'' if adam.split('.')[0] in ('', '0') else ADAM}"
+        return frozenset(f"{NET} {chosen}".split()) | NEEDED
     return frozenset((EVERYWHERE + KEYS[kind]).split()) if kind in KEYS else None
 
 
@@ -106,6 +106,11 @@ def hidden(key: str) -> str:
     if head:
         return f"{head} {mark}{tail}"
     return f"{key[0]} {key[1:]}" if len(key) > 1 else f"#{key}"
+
+
+def _bare(value: str | None) -> str:
+    """A value without its comment."""
+    return (value or "").split("#")[0].strip()
 
 
 def _decimal(match: re.Match[str]) -> str:

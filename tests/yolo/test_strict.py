@@ -116,6 +116,7 @@ def test_sections_that_it_lacks_stay_as_they_are() -> None:
         (None, ""),
         ("constant", ""),
         ("steps", "steps scales"),
+        ("steps # twice", "steps scales"),
         ("sgdr", "steps scales"),
         ("step", "step scale"),
         ("exp", "gamma"),
@@ -131,9 +132,10 @@ def test_a_policy_hides_the_keys_of_others(policy: str | None, kept: str) -> Non
     assert numbers(strict) == numbers(Cfg(text.encode()))
 
 
-def test_adam_has_its_keys() -> None:
-    strict = Cfg(net(adam=1, B1=0.5).encode()).strict()
-    assert seen(strict.to_bytes())[0][1]["B1"] == "0.5"
+@pytest.mark.parametrize(("adam", "kept"), [("1", True), ("0", False), ("0.0 # off", False)])
+def test_adam_has_its_keys(adam: str, kept: bool) -> None:
+    strict = Cfg(net(adam=adam, B1=0.5).encode()).strict()
+    assert ("B1" in seen(strict.to_bytes())[0][1]) == kept
 
 
 def test_keys_that_change_the_outputs_are_not_hidden() -> None:

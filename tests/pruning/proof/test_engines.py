@@ -156,6 +156,30 @@ def test_pruned_files_run_in_darknet_5(
     assert max(found.values()) < 5e-6, found
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (NET + conv(8) + REORG, "doesn't know the section reorg"),
+        (NET + conv(8) + "nobody_knows_it=1\n", "can't run it: config line #"),
+        (NET + "decay=4e-5\n" + conv(8), 'can\'t run it: key "decay" on line #'),
+    ],
+)
+def test_what_darknet_5_cannot_run(text: str, reason: str) -> None:
+    if "HANK_LIB" not in os.environ:
+        pytest.skip("needs a build of hank-ai's Darknet: HANK_LIB")
+    message = refusal(Darknet(os.environ["HANK_LIB"]), text)
+    assert message.startswith(f"hank-ai's Darknet {reason}")
+
+
+def test_keys_with_a_blank_are_read(engine: Engine) -> None:
+    """As those that are hidden from Darknet 5."""
+    if engine.name == "hank-ai's Darknet":
+        pytest.skip("they are hidden from it")
+    cfg, network = made(NET + conv(8))
+    blank = cfg.to_bytes().replace(b"batch_n", b"batch _n").replace(b"filters", b"f ilters")
+    assert max(differences(engine, Cfg(blank), network, [0]).values()) < 5e-6
+
+
 def test_dead_channels_are_reproduced(engine: Engine) -> None:
     """At variance 0 an epsilon decides everything: 316, 1000 or 1e6."""
     cfg, network = made(NET + conv(8) + conv(8, activation="linear"))
