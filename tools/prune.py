@@ -143,10 +143,11 @@ def main() -> int:
         comparison = comparison_of(args, inputs)
         result = prune(inputs, spec, proofs, runs, steps)
         exported, proof = _exported(result, args, folder / stem, steps)
+        sentence = f"{exported[0][0].name} {proof}" if exported else ""
         writers = [] if args.dry_run else [*result.writers(folder, stem), *exported]
         extra = _extra(result, outputs, args, folder, stem)
         if args.report:
-            made = document(result, inputs, args, folder / stem, writers, comparison, proof)
+            made = document(result, inputs, args, folder / stem, writers, comparison, sentence)
             extra[outputs["document"]] = made
         write_files([*writers, *((path, content_writer(text)) for path, text in extra.items())])
     finally:

@@ -22,8 +22,8 @@ class Format(Entry):
 FORMATS = registry(
     Format(
         "darknet",
-        "AlexeyAB's Darknet; [ssd], [l2norm], image_mean= and image_scale= become other sections, "
-        "or steps that OUT's .json describes",
+        "Darknet, also hank-ai's 5; [ssd], [l2norm], image_mean= and image_scale= become other "
+        "sections, or steps that OUT's .json describes",
         "yolo.export.darknet:writers",
     ),
     Format(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
@@ -33,7 +33,7 @@ class OnnxEngine:
 
     def __init__(self, threads: int = 1, limit: float = LIMIT) -> None:
         for package in ("onnx", "onnxruntime", *self.packages):
-            if find_spec(package) is None:
+            if importlib.util.find_spec(package) is None:
                 raise EngineError(f"{package} is not installed: pip install {self.install}")
         self.threads, self.limit = threads, limit
 
