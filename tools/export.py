@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.command import Parser, check_outputs, listed, run, size
-from common.exported import proven_files, with_names
+from common.exported import integer_files, proven_files, with_names
 
 from yolo.errors import DarknetError
 from yolo.export.formats import FORMATS, Format
-from yolo.export.options import BOXES, LAYOUTS
+from yolo.export.options import BOXES, INT8, LAYOUTS
 
 if TYPE_CHECKING:
     from yolo.export.options import OnnxOptions
@@ -21,6 +21,20 @@ if TYPE_CHECKING:
 
 KINDS = {(".pt", ".weights"), (".weights", ".pt")}
 MODELS = (".pt", ".weights")
+# options of .onnx files
+GIVEN = (
+    "boxes",
+    "layout",
+    "batch",
+    "thresh",
+    "names",
+    "data",
+    "calibrate",
+    "half",
+    "int8",
+    "map_drop",
+    "license",
+)
 
 
 def arguments() -> argparse.Namespace:
@@ -51,7 +65,23 @@ def arguments() -> argparse.Namespace:
     onnx.add_argument(
         "--calibrate",
         metavar="IMAGES",
-        help="pictures for the proof, a folder or a list; default: noise",
+        help="pictures for the proof and for --int8, a folder or a list; default: noise",
+    )
+    precision = onnx.add_mutually_exclusive_group()
+    precision.add_argument(
+        "--half", action="store_true", default=None, help="weights and sections in float16"
+    )
+    precision.add_argument(
+        "--int8",
+        action="store_true",
+        default=None,
+        help="weights and sections in 8 bits, as the images of --calibrate ask for",
+    )
+    onnx.add_argument(
+        "--map-drop",
+        type=float,
+        metavar="D",
+        help="of --int8: how much mAP on --data may go; sections that cost most stay in floats",
     )
     onnx.add_argument("--license", metavar="TEXT", help="of the model, for the metadata")
     return parser.parse_args()
@@ -72,7 +102,12 @@ def main() -> int:
     proof = ""
     if chosen and options:
         options = with_names(options, network, args.data, args.names)
-        writers, proof = proven_files(chosen, network, header, target, options, args.calibrate)
+        if options.precision == INT8:
+            writers, proof = integer_files(
+                network, header, target, options, args.calibrate, args.data, args.map_drop
+            )
+        else:
+            writers, proof = proven_files(chosen, network, header, target, options, args.calibrate)
     elif chosen:
         writers = chosen.load()(network, header, target)
     else:
@@ -108,12 +143,12 @@ def _options(args: argparse.Namespace, chosen: Format | None) -> OnnxOptions | N
     """What is asked for of an .onnx file; raises DarknetError where it has no effect."""
     from yolo.export.options import DECODED, NMS, OnnxOptions
 
-    given = ("boxes", "layout", "batch", "thresh", "names", "data", "calibrate", "license")
     if not (chosen and chosen.has_options):
-        for name in given:
+        for name in GIVEN:
             if getattr(args, name) is not None:
-                raise DarknetError(f"--{name}: only .onnx files have that")
+                raise DarknetError(f"--{name.replace('_', '-')}: only .onnx files have that")
         return None
+    precision = _precision(args, chosen)
     boxes = args.boxes or DECODED
     if args.layout and boxes != DECODED:
         raise DarknetError(f"--layout {args.layout}: only --boxes {DECODED} has layouts")
@@ -129,7 +164,29 @@ def _options(args: argparse.Namespace, chosen: Format | None) -> OnnxOptions | N
         batch,
         defaults.thresh if args.thresh is None else args.thresh,
         license=args.license or "",
+        precision=precision,
     )
+
+
+def _precision(args: argparse.Namespace, chosen: Format) -> str:
+    """That of --half and --int8; raises DarknetError where something is missing."""
+    from yolo.export.options import FLOAT, HALF, INT8
+
+    if not args.int8 and args.map_drop is not None:
+        raise DarknetError(f"--map-drop {args.map_drop:g}: only --int8 has that")
+    if not (args.half or args.int8):
+        return FLOAT
+    if chosen.suffix != ".onnx":
+        raise DarknetError(f"--{'half' if args.half else 'int8'}: only .onnx files have that")
+    if args.half:
+        return HALF
+    if not args.calibrate:
+        raise DarknetError("--int8 needs images: --calibrate FOLDER, pictures like those to come")
+    if args.map_drop is not None and not args.data:
+        raise DarknetError(f"--map-drop {args.map_drop:g}: needs labeled images: --data FILE")
+    if args.map_drop is not None and not 0 <= args.map_drop < 1:
+        raise DarknetError(f"--map-drop {args.map_drop:g}: expected at least 0, below 1")
+    return INT8
 
 
 def _batch(text: str | None) -> int | None:

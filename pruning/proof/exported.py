@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pruning.proof.coarse import COARSE, coarse_difference
 from pruning.proof.engines.ncnn import Ncnn
 from pruning.proof.verify import SINGLE, Difference, double_state, relative
 from yolo.detections import Candidates, Detections, suppression
 from yolo.errors import ProofError
 from yolo.export.onnx import exported, outputs_of
 from yolo.export.onnx_outputs import MOST
-from yolo.export.options import DECODED, NMS, RAW, OnnxOptions
+from yolo.export.options import DECODED, FLOAT, NMS, RAW, OnnxOptions
 from yolo.inference.onnx import OnnxRunner, OnnxRuntime, runner_of_content
 from yolo.models.randomize import noise_image
 from yolo.models.weights import Header
@@ -67,18 +68,28 @@ def _compared(
 ) -> Difference:
     """Difference of the outputs from torch's; raises ProofError."""
     expected = _in_torch(network, options, x)
+    if options.precision != FLOAT:
+        names = outputs_of(network, options).names
+        pair = (dict(zip(names, t.values(), strict=True)) for t in (actual, expected))
+        difference = coarse_difference(network, options, *pair)
+        _check(network, difference, COARSE[options.precision], engine)
+        return Difference(difference, f"in {engine}")
     measure, limit = (relative, SINGLE) if options.boxes == RAW else (_largest, ABSOLUTE)
     difference = measure(actual, expected)
     if not difference <= limit:
         exact = _in_torch(_double(network), options, x.double())
         limit = ROUNDING * measure(expected, exact)
         difference = measure(actual, exact)
+    _check(network, difference, limit, engine)
+    return Difference(difference, f"in {engine}")
+
+
+def _check(network: Network, difference: float, limit: float, engine: str) -> None:
     if not difference <= limit:
         raise ProofError(
             f"{network.cfg.path}: the exported file differs from the model by {difference:.1e} in "
             f"{engine} (allowed {limit:.0e})"
         )
-    return Difference(difference, f"in {engine}")
 
 
 def _prove_detections(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from yolo.network import Network
 
 PICTURES = 8  # of the proof
+CALIBRATION = 64  # pictures for 8-bit integers
 
 
 def proven_files(
@@ -42,6 +43,41 @@ def proven_files(
     images = calibration_images(pictures, network, PICTURES) if pictures else None
     proof = EXPORT_PROOFS[format.name].load()(network, options, contents, images)
     return writers, f"computes what the model does, to {proof.value:.1e} {proof.note}"
+
+
+def integer_files(
+    network: Network,
+    header: Header,
+    target: Path,
+    options: OnnxOptions,
+    calibrate: str,
+    data: str | None,
+    drop: float | None,
+) -> tuple[list[tuple[Path, Writer]], str]:
+    """The writer of an .onnx file in 8 bits, and what is to be said of it.
+
+    With a `drop`, of mAP on `data`, sections stay in floats until it is kept. Raises DarknetError,
+    ProofError.
+    """
+    from common.command import Steps
+    from pruning.calibration.images import calibration_images
+    from pruning.quantization.control import controlled
+    from pruning.quantization.quantize import Quantizer
+    from pruning.quantization.score import Score
+    from yolo.files import content_writer
+
+    score = Score(network, data) if data and drop is not None else None
+    images = calibration_images(calibrate, network, CALIBRATION)
+    steps = Steps()
+    quantizer = Quantizer(network, header, options, images, steps)
+    if score and drop is not None:
+        found = controlled(quantizer, score, drop, steps)
+        content, note = found.content, str(found)
+    else:
+        content, off = quantizer.content(), quantizer.deviation()
+        note = f"differs from the model's scores by {off:.1%} (L2) in onnxruntime"
+    steps.close()
+    return [(target, content_writer(content))], note
 
 
 def with_names(

@@ -37,6 +37,10 @@ class Darknet:
         found = [confident(head, part, thresh) for head, part in zip(heads, parts, strict=True)]
         return [Candidates.joined(image) for image in zip(*found, strict=True)]
 
+    def scores(self, arrays: Mapping[str, Tensor]) -> Tensor:
+        """Objectness and class probabilities (N, boxes, 1 + classes), from the graph's outputs."""
+        return arrays["boxes"][..., 4:]
+
 
 @dataclass(frozen=True)
 class ConfsBoxes:
@@ -59,6 +63,10 @@ class ConfsBoxes:
         first, second = arrays["boxes"].flatten(2).split(2, 2)
         boxes = torch.cat(((first + second) / 2, second - first), 2)
         return _above(boxes, arrays["confs"], thresh)
+
+    def scores(self, arrays: Mapping[str, Tensor]) -> Tensor:
+        """Confidences (N, boxes, classes), from the graph's outputs."""
+        return arrays["confs"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,10 @@ class Ultralytics:
         rows = arrays["output0"].transpose(1, 2)
         boxes = rows[..., :4] / _size(network.image, rows)
         return _above(boxes, rows[..., 4:], thresh)
+
+    def scores(self, arrays: Mapping[str, Tensor]) -> Tensor:
+        """Confidences (N, classes, boxes), from the graph's outputs."""
+        return arrays["output0"][:, 4:]
 
 
 def box_count(head: BoxHead) -> int:

@@ -8,9 +8,10 @@ from typing import Any
 from yolo.detections import gives_boxes
 from yolo.errors import DarknetError
 from yolo.export.onnx_graph import graph
+from yolo.export.onnx_half import in_half
 from yolo.export.onnx_metadata import Metadata
 from yolo.export.onnx_outputs import Decoded, Detections, Outputs, Raw, Scores, check_boxes
-from yolo.export.options import NMS, RAW, OnnxOptions
+from yolo.export.options import HALF, NMS, RAW, OnnxOptions
 from yolo.files import Writer, content_writer
 from yolo.models.weights import Header
 from yolo.network import Network
@@ -25,10 +26,14 @@ def writers(
 
 
 def exported(network: Network, header: Header, options: OnnxOptions) -> Any:
-    """The ModelProto of a network, a Bayesian one as its posterior means; raises DarknetError."""
+    """The ModelProto of a network, a Bayesian one as its posterior means; raises DarknetError.
+
+    Integers need images: pruning/quantization.
+    """
     plain = network.plain()
     outputs = outputs_of(network.fused(), options)
-    return graph(outputs, options.batch, Metadata.of(plain, header, options))
+    model = graph(outputs, options.batch, Metadata.of(plain, header, options))
+    return in_half(model, plain) if options.precision == HALF else model
 
 
 def outputs_of(network: Network, options: OnnxOptions) -> Outputs:

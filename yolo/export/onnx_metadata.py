@@ -23,8 +23,7 @@ class Metadata:
     """The metadata of an ONNX file.
 
     `cfg` is the text of the network without comments; `sha256` is that of the .weights file with
-    the same tensors; `boxes`, `layout`, `batch`, `thresh`, `names` and `license` are those of
-    OnnxOptions; `precision` is that of the weights.
+    the same tensors; the other fields are those of OnnxOptions.
     """
 
     cfg: str
@@ -35,7 +34,7 @@ class Metadata:
     thresh: float
     names: tuple[str, ...]
     license: str
-    precision: str = "float32"
+    precision: str
 
     @classmethod
     def of(cls, network: Network, header: Header, options: OnnxOptions) -> Metadata:

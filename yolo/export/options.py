@@ -29,6 +29,7 @@ LAYOUTS = registry(
         "yolo.export.layouts:Ultralytics",
     ),
 )
+FLOAT, HALF, INT8 = "float32", "float16", "int8"  # precisions
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class OnnxOptions:
     """Outputs and batch of an ONNX file, and what its metadata says.
 
     `batch` None lets the number of images vary; `thresh` is the least confidence of ready
-    detections, in [0, 1]; `names` are those of the classes.
+    detections, in [0, 1]; `names` are those of the classes; `precision` is that of the weights.
     """
 
     boxes: str = DECODED
@@ -45,3 +46,4 @@ class OnnxOptions:
     thresh: float = 0.25
     names: tuple[str, ...] = ()
     license: str = ""
+    precision: str = FLOAT
