@@ -14,6 +14,7 @@ from torch import Tensor
 from pruning.measure.head_error import batches
 from pruning.measure.progress import Progress
 from pruning.proof.verify import relative
+from pruning.quantization.brevity import drop_unused, shorten
 from pruning.quantization.equalization import equalize, largest
 from pruning.quantization.ranges import Floats, Range, histograms, ranges_of, session_of
 from pruning.quantization.rounding import Scales, rounded
@@ -96,6 +97,7 @@ class Quantizer:
     def content(self, floats: Collection[int] = ()) -> bytes:
         """The file with all sections in 8 bits but `floats`, heads and those of the image."""
         model = self._with(self._model, floats)
+        shorten(model)
         try:
             needed("onnx").checker.check_model(model, full_check=True)
         except Exception as error:  # its errors have no common class
@@ -182,20 +184,8 @@ def _put(model: Any, layers: Mapping[int, Convolutional], steps: Scales) -> dict
         del node.input[1:]
         node.input.extend(names)
         found[names[0]] = steps[section]
-    _drop_unused(model.graph)
+    drop_unused(model.graph)
     return found
-
-
-def _drop_unused(graph: Any) -> None:
-    used = {name for node in graph.node for name in node.input}
-    used |= {output.name for output in graph.output}
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):  # the body of a loop sees the tensors around it
-                used |= {name for inner in attribute.g.node for name in inner.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
 
 
 def _quantized(

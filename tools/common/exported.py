@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from yolo.network import Network
 
 PICTURES = 8  # of the proof
-CALIBRATION = 64  # pictures for 8-bit integers
+CALIBRATION = 32  # pictures for 8-bit integers
 
 
 def proven_files(

@@ -159,15 +159,17 @@ def _name(model: Any, outputs: Outputs) -> None:
         for number, output in enumerate(node.output):
             if output not in fixed:
                 names[output] = f"{node.name}:{number}"
-    _rename(model.graph, names)
+    rename(model.graph, names)
 
 
-def _rename(graph: Any, names: Mapping[str, str]) -> None:
+def rename(graph: Any, names: Mapping[str, str]) -> None:
     """Give the tensors of a graph other names, in the bodies of its loops, too."""
     del graph.value_info[:]  # of the old names
+    for tensor in graph.initializer:
+        tensor.name = names.get(tensor.name, tensor.name)
     for node in graph.node:
         for tensors in (node.input, node.output):
             tensors[:] = [names.get(tensor, tensor) for tensor in tensors]
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                _rename(attribute.g, names)
+                rename(attribute.g, names)

@@ -161,8 +161,8 @@ def test_the_file_computes_nearly_the_same(quantizer: Quantizer) -> None:
     content = quantizer.content()
     model = onnx.load_model_from_string(content)
     convs = [node for node in model.graph.node if node.op_type == "Conv"]
-    by_output = {output: node for node in model.graph.node for output in node.output}
-    in_integers = [by_output.get(node.input[1]) is not None for node in convs]
+    dequantized = {n.output[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
+    in_integers = [node.input[1] in dequantized for node in convs]
     assert in_integers == [False, True, True, True, True, True]
     assert 0 < quantizer.deviation() < 0.1
     x = images(quantizer.network, 3)
@@ -191,6 +191,14 @@ def test_nms_in_the_graph() -> None:
     assert len(runner.detect(images(network, 2), 0.2, None)) == 2
 
 
+def test_names_take_little(quantizer: Quantizer) -> None:
+    model = onnx.load_model_from_string(quantizer.content())
+    tensors = [name for node in model.graph.node for name in (*node.input, *node.output)]
+    ends = {value.name for value in (*model.graph.input, *model.graph.output)}
+    assert all(len(name) <= 4 for name in tensors if name not in ends)
+    assert {"1_convolutional/Conv", "4_convolutional/Conv"} < {n.name for n in model.graph.node}
+
+
 def test_the_network_isnt_changed() -> None:
     network = build(CHAIN)
     before = copy.deepcopy(network.state())
@@ -214,8 +222,10 @@ def test_control_puts_back_the_costliest(quantizer: Quantizer) -> None:
 
     def score(content: bytes) -> float:
         """Falls with every convolution in integers."""
-        convs = [n for n in onnx.load_model_from_string(content).graph.node if n.op_type == "Conv"]
-        return 1 - 0.1 * sum("Dequantize" in node.input[1] for node in convs)
+        weights = onnx.load_model_from_string(content).graph.initializer
+        return 1 - 0.1 * sum(
+            t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 4 for t in weights
+        )
 
     assert controlled(quantizer, score, 0.5).floats == ()
     for drop in (0.45, 0.25, 0.05):
