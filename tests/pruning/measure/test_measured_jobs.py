@@ -37,7 +37,7 @@ def test_a_job_for_milliseconds(here):
     result = prune(job)
     assert timed(result.cut.network).ms <= 0.5 * WHOLE * 1.001
     report = json.loads(result.report.to_json(FILES))
-    # what decided is what is told
+    # what decided is what is reported
     assert report["after"]["ms"]["opencv"] == timed(result.cut.network).ms
     times = report["sections_ms"]
     assert (times["engine"], times["threads"]) == ("Fake 1.0", 1)

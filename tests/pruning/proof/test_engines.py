@@ -115,15 +115,15 @@ def test_real_models_are_reproduced(engine: Engine, name: str) -> None:
     cfg = Cfg.load(path).edited({-1: {"width": 96, "height": 96}})
     network = Network(cfg)
     load_weights(network, weights)
-    found = differences(engine, cfg, network, network.head_inputs)
-    assert max(found.values()) < 5e-6, found
+    errors = differences(engine, cfg, network, network.head_inputs)
+    assert max(errors.values()) < 5e-6, errors
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_every_section_is_reproduced(engine: Engine, name: str) -> None:
     cfg, network = made(SMALL[name])
-    found = differences(engine, cfg, network, layers_of(network))
-    assert max(found.values()) < 5e-6, found
+    errors = differences(engine, cfg, network, layers_of(network))
+    assert max(errors.values()) < 5e-6, errors
 
 
 def test_dead_channels_are_reproduced(engine: Engine) -> None:
@@ -133,8 +133,8 @@ def test_dead_channels_are_reproduced(engine: Engine) -> None:
     for tensors in state.values():
         tensors["variance"][::2] = 0
     network.store(state)
-    found = differences(engine, cfg, network, [0, 1])
-    assert max(found.values()) < 5e-6, found
+    errors = differences(engine, cfg, network, [0, 1])
+    assert max(errors.values()) < 5e-6, errors
 
 
 def test_own_tensors_are_left_alone(engine: Engine) -> None:
@@ -147,9 +147,9 @@ def test_own_tensors_are_left_alone(engine: Engine) -> None:
 def test_detection_head_is_no_obstacle_for_darknet() -> None:
     detection = "[detection]\nclasses=1\ncoords=4\nside=1\nnum=3\nsoftmax=0\n"
     cfg, network = made(NET + conv(8) + connected(16) + detection)
-    found = differences(debian(), cfg, network, network.head_inputs)
-    assert list(found) == [1]
-    assert found[1] < 5e-6
+    errors = differences(debian(), cfg, network, network.head_inputs)
+    assert list(errors) == [1]
+    assert errors[1] < 5e-6
 
 
 @pytest.mark.parametrize(
@@ -254,11 +254,11 @@ def test_a_library_that_cannot_be_loaded(tmp_path: Path, symbol: bytes) -> None:
     assert "Darknet can't be loaded: " in refusal(Darknet(str(path)), NET + conv(8))
 
 
-@pytest.mark.parametrize("place", ["bin", "lib/darknet", "lib"])
+@pytest.mark.parametrize("folder", ["bin", "lib/darknet", "lib"])
 def test_the_library_of_a_program(
-    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program, library = tmp_path / "bin" / "darknet", tmp_path / place / "libdarknet.so"
+    program, library = tmp_path / "bin" / "darknet", tmp_path / folder / "libdarknet.so"
     for path in (program, library):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"detector")
@@ -295,12 +295,12 @@ def nothing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("nothing_installed")
 def test_missing_engines_are_left_out_and_say_why() -> None:
-    found = Proofs().engines()
-    assert found.keys() == ENGINES.keys()
-    for name, engine in found.items():
-        assert isinstance(engine, Difference)
-        assert engine.value is None
-        assert "not installed" in engine.note or "no Darknet library found" in engine.note, name
+    proofs = Proofs().engines()
+    assert proofs.keys() == ENGINES.keys()
+    for name, proof in proofs.items():
+        assert isinstance(proof, Difference)
+        assert proof.value is None
+        assert "not installed" in proof.note or "no Darknet library found" in proof.note, name
 
 
 @pytest.mark.usefixtures("nothing_installed")
@@ -318,7 +318,7 @@ def test_a_missing_library_that_is_named_is_an_error() -> None:
 
 @pytest.mark.usefixtures("nothing_installed")
 def test_an_engine_that_is_not_asked_for_is_not_looked_for() -> None:
-    given = {"darknet": "nowhere/libdarknet.so"}
+    paths = {"darknet": "nowhere/libdarknet.so"}
     for names in ((), (TORCH,)):
-        assert Proofs(names, given).engines() == dict.fromkeys(ENGINES, NOT_RUN)
+        assert Proofs(names, paths).engines() == dict.fromkeys(ENGINES, NOT_RUN)
     assert all(Proofs().makes(name) for name in PROOFS)
