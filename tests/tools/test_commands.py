@@ -188,7 +188,7 @@ def test_it_writes_what_it_says(here: Path, command: CommandLine) -> None:
     assert Path("report.json").read_bytes() == Path("out/y.json").read_bytes()
 
 
-def test_files_are_named_for_the_wish(here: Path, command: CommandLine) -> None:
+def test_files_are_named_after_the_cut(here: Path, command: CommandLine) -> None:
     prune(command, "--strategy", "shortcut", "--percent", "0.25")
     assert {p.name for p in Path("out").iterdir()} == {
         f"x-shortcut-0.25.{kind}" for kind in ("cfg", "weights", "json")
@@ -236,8 +236,8 @@ def test_bad_weights(here: Path, command: CommandLine, name: str, tool: str) -> 
     if tool == "prune":
         check_refused(prune(command), message)
     else:
-        given = ("--cfg", "x.cfg", "--weights", "x.weights", "--json", "x.json")
-        check_refused(command.run("info", *given), message)
+        arguments = ("--cfg", "x.cfg", "--weights", "x.weights", "--json", "x.json")
+        check_refused(command.run("info", *arguments), message)
     assert content(here) == before
 
 
