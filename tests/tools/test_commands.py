@@ -195,12 +195,12 @@ def test_files_are_named_after_the_cut(here: Path, command: CommandLine) -> None
     }
 
 
-def test_made_up_weights_are_said_to_be(here: Path, command: CommandLine) -> None:
+def test_made_up_weights_are_reported(here: Path, command: CommandLine) -> None:
     assert "weights are random" in prune(command, "--weights", "random:3").out
     assert "are random" not in prune(command).out
 
 
-def test_nothing_to_cut_is_said(here: Path, command: CommandLine) -> None:
+def test_nothing_to_cut_is_reported(here: Path, command: CommandLine) -> None:
     assert prune(command, "--percent", "0").out.startswith("Nothing is cut.\n")
 
 

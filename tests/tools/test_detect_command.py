@@ -101,9 +101,9 @@ def test_opencv_finds_the_same(here: Path, command: CommandLine) -> None:
         assert (ended.code, ended.err) == (0, "")
     (ours,), (theirs,) = entries("torch.json"), entries("opencv.json")
     assert len(ours["objects"]) == len(theirs["objects"]) > 0
-    for mine, other in zip(ours["objects"], theirs["objects"], strict=True):
-        assert mine["class"] == other["class"]
-        assert mine["confidence"] == pytest.approx(other["confidence"], abs=1e-3)
+    for detected, expected in zip(ours["objects"], theirs["objects"], strict=True):
+        assert detected["class"] == expected["class"]
+        assert detected["confidence"] == pytest.approx(expected["confidence"], abs=1e-3)
 
 
 def test_grey_networks(here: Path, command: CommandLine) -> None:

@@ -21,7 +21,7 @@ def arguments(stem: str = "x") -> tuple[str, ...]:
     return (*model, "--workers", "0")
 
 
-def test_it_tells_mean_average_precision(here: Path, command: CommandLine) -> None:
+def test_mean_average_precision_is_reported(here: Path, command: CommandLine) -> None:
     ended = command.run("test", *arguments(), "--json", "out.json", "--coco", "--points", "11")
     assert (ended.code, ended.err) == (0, "")
     data = json.loads(Path("out.json").read_text())
@@ -128,7 +128,7 @@ def test_data_of_other_classes(here: Path, command: CommandLine, stem: str, tool
         ("c", "top1", "0", "top-1"),
     ],
 )
-def test_prune_tells_the_accuracy(
+def test_prune_reports_the_accuracy(
     here: Path, command: CommandLine, stem: str, key: str, points: str, title: str
 ) -> None:
     light = ("--verify", "torch", "--runs", "0", "--json", "out.json", "--points", points)
@@ -147,7 +147,7 @@ def test_prune_tells_the_accuracy(
     assert re.search(row, ended.out)
 
 
-def test_prune_without_data_tells_none(here: Path, command: CommandLine) -> None:
+def test_prune_without_data_reports_no_accuracy(here: Path, command: CommandLine) -> None:
     light = ("--verify", "none", "--runs", "0", "--json", "out.json")
     ended = command.run("prune", "--cfg", "x.cfg", "--weights", "x.weights", *light)
     report = json.loads(Path("out.json").read_text())

@@ -66,12 +66,12 @@ def test_the_rule_of_average_precision_can_be_chosen(command, folder):
     ended = command.run("train", *asked(folder, "--points", 11))
     assert ended.code == 0, ended.err
     options = ["--weights", folder / "out" / "last.pt", "--data", folder / "x.data", "--workers", 0]
-    map_of = {}
+    maps = {}
     for points in (0, 11):
         command.run("test", *options, "--points", points, "--json", folder / "x.json")
-        map_of[points] = json.loads((folder / "x.json").read_text())["map"]
-    assert map_of[0] != pytest.approx(map_of[11], rel=1e-3)
-    assert float(history(folder)[-1]["map"]) == pytest.approx(map_of[11], rel=1e-5)
+        maps[points] = json.loads((folder / "x.json").read_text())["map"]
+    assert maps[0] != pytest.approx(maps[11], rel=1e-3)
+    assert float(history(folder)[-1]["map"]) == pytest.approx(maps[11], rel=1e-5)
 
 
 def test_a_finished_training_says_how_to_go_on(command, folder):
@@ -116,8 +116,8 @@ sys.path.insert(0, os.path.dirname(sys.argv[0]))
 from common import command
 from yolo.training.trainer import Trainer
 update = Trainer._update
-def interrupted(self, *given):
-    update(self, *given)
+def interrupted(self, *arguments):
+    update(self, *arguments)
     if self.done == 4:
         os.kill(os.getpid(), signal.SIGINT)
 Trainer._update = interrupted
@@ -397,7 +397,7 @@ def test_boxes_that_had_to_be_corrected_are_counted(command, folder):
     )
 
 
-def test_what_is_wrong_with_the_validation_is_said_before_the_training(command, folder):
+def test_what_is_wrong_with_the_validation_is_reported_before_the_training(command, folder):
     (folder / "valid.txt").unlink()
     ended = command.run("train", *asked(folder))
     assert (ended.code, ended.out) == (2, "")

@@ -81,7 +81,7 @@ def test_blocks_until_the_milliseconds_are_met(here):
         (("--target", "ms=1", "--latencies", "garbage"), "garbage: is not a table of latencies"),
     ],
 )
-def test_what_cant_be_done_is_said_in_a_line(here, command, options, message):
+def test_what_cant_be_done_is_reported_in_a_line(here, command, options, message):
     Path("garbage").write_text("something else")
     model = ("--cfg", "x.cfg", "--weights", "x.weights", "--out", "out", "--strategy", "shortcut")
     ended = command.run("prune", *model, "--verify", "none", "--runs", 0, *options)

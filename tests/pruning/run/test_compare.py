@@ -283,10 +283,10 @@ def test_keys_change_with_what_matters(here: Path) -> None:
 
 def test_outcomes_survive_their_file(tmp_path: Path) -> None:
     slim = Combination("slim", "bn", "macs=0.5", "fold")
-    cost = replace(ORIGINAL, score=None, ms=2.5, original_ms=5.0)
+    scored = replace(ORIGINAL, score=None, ms=2.5, original_ms=5.0)
     outcomes = [
         Outcome(None, "a", ORIGINAL),
-        Outcome(slim, "b", cost, "said"),
+        Outcome(slim, "b", scored, "said"),
         Outcome(replace(slim, strategy="tiny"), "c", None, "no"),
     ]
     known = {outcome.key: outcome for outcome in outcomes}
