@@ -154,3 +154,31 @@ def test_prune_without_data_reports_no_accuracy(here: Path, command: CommandLine
     assert report["before"]["map"] is None
     assert "top1" not in report["before"]
     assert "mAP" not in ended.out
+
+
+@pytest.mark.parametrize("stem", ["x", "c"])
+def test_engines_give_the_same(here: Path, command: CommandLine, stem: str) -> None:
+    """Of a detector and of a classifier, of weights and of the .onnx file that is deployed."""
+    pytest.importorskip("onnxruntime")
+    model = arguments(stem)[:4]
+    exported = command.run("export", f"{stem}.weights", "m.onnx", "--cfg", f"{stem}.cfg")
+    assert exported.code == 0, exported.err
+    wanted = command.run("test", *arguments(stem)).out
+    rest = ("--data", "x.data", "--workers", "0")
+    for words in (
+        (*model, "--engine", "onnxruntime"),
+        (*model, "--engine", "opencv"),
+        ("--weights", "m.onnx"),
+        ("--weights", "m.onnx", "--engine", "opencv"),
+    ):
+        ended = command.run("test", *words, *rest)
+        assert (ended.code, ended.out) == (0, wanted), words
+
+
+def test_ready_detections_are_no_measure(here: Path, command: CommandLine) -> None:
+    pytest.importorskip("onnxruntime")
+    command.run("export", "x.weights", "m.onnx", "--cfg", "x.cfg", "--boxes", "nms")
+    ended = command.run("test", "--weights", "m.onnx", "--data", "x.data", "--workers", "0")
+    assert ended.code == 2
+    assert "export it with --thresh 0.005" in ended.err
+    assert ended.err.count("\n") == 1
