@@ -94,6 +94,7 @@ def main() -> int:
     if source.suffix == ".weights" and not args.cfg:
         raise DarknetError(f"{source}: --cfg is needed to read weights")
     options = _options(args, chosen)
+    check_outputs([target], [args.source, args.cfg])
     from yolo.files import write_files
     from yolo.models.load import load_model
 

@@ -187,8 +187,8 @@ def test_dead_channels_are_reproduced(engine: Engine) -> None:
     for tensors in state.values():
         tensors["variance"][::2] = 0
     network.store(state)
-    found = differences(engine, cfg, network, [0, 1])
-    assert max(found.values()) < 5e-6, found
+    errors = differences(engine, cfg, network, [0, 1])
+    assert max(errors.values()) < 5e-6, errors
 
 
 def test_own_tensors_are_left_alone(engine: Engine) -> None:
@@ -201,9 +201,9 @@ def test_own_tensors_are_left_alone(engine: Engine) -> None:
 def test_detection_head_is_no_obstacle_for_darknet() -> None:
     detection = "[detection]\nclasses=1\ncoords=4\nside=1\nnum=3\nsoftmax=0\n"
     cfg, network = made(NET + conv(8) + connected(16) + detection)
-    found = differences(debian(), cfg, network, network.head_inputs)
-    assert list(found) == [1]
-    assert found[1] < 5e-6
+    errors = differences(debian(), cfg, network, network.head_inputs)
+    assert list(errors) == [1]
+    assert errors[1] < 5e-6
 
 
 @pytest.mark.parametrize(
@@ -308,11 +308,11 @@ def test_a_library_that_cannot_be_loaded(tmp_path: Path, symbol: bytes) -> None:
     assert "Darknet can't be loaded: " in refusal(Darknet(str(path)), NET + conv(8))
 
 
-@pytest.mark.parametrize("place", ["bin", "lib/darknet", "lib"])
+@pytest.mark.parametrize("folder", ["bin", "lib/darknet", "lib"])
 def test_the_library_of_a_program(
-    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program, library = tmp_path / "bin" / "darknet", tmp_path / place / "libdarknet.so"
+    program, library = tmp_path / "bin" / "darknet", tmp_path / folder / "libdarknet.so"
     for path in (program, library):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"detector")
@@ -374,7 +374,7 @@ def test_a_missing_library_that_is_named_is_an_error() -> None:
 
 @pytest.mark.usefixtures("nothing_installed")
 def test_an_engine_that_is_not_asked_for_is_not_looked_for() -> None:
-    given = {"darknet": "nowhere/libdarknet.so"}
+    paths = {"darknet": "nowhere/libdarknet.so"}
     for names in ((), (TORCH,)):
-        assert Proofs(names, given).engines() == dict.fromkeys(DEFAULT, NOT_RUN)
+        assert Proofs(names, paths).engines() == dict.fromkeys(DEFAULT, NOT_RUN)
     assert all(Proofs().makes(name) for name in PROOFS)

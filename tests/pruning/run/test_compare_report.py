@@ -28,17 +28,18 @@ OUTCOMES = (
 
 
 def test_the_best_of_every_target() -> None:
-    found = Comparison(ORIGINAL, OUTCOMES)
-    best = {target: one.names["strategy"] for target, one in found.best.items()}
+    comparison = Comparison(ORIGINAL, OUTCOMES)
+    best = {target: outcome.names["strategy"] for target, outcome in comparison.best.items()}
     assert best == {"macs=0.8": "slim", "macs=0.5": "shortcut"}
     errors = [
-        replace(one, found=one.found and replace(one.found, score_name=ERROR)) for one in OUTCOMES
+        replace(outcome, found=outcome.found and replace(outcome.found, score_name=ERROR))
+        for outcome in OUTCOMES
     ]
     original = replace(ORIGINAL, score=0.0, score_name=ERROR)
-    found = Comparison(original, errors)
-    assert {one.names["strategy"] for one in found.best.values()} == {"shortcut"}
-    assert found.score_share(errors[0].found or ORIGINAL) is None
-    assert "of original" not in found.tables()
+    comparison = Comparison(original, errors)
+    assert {outcome.names["strategy"] for outcome in comparison.best.values()} == {"shortcut"}
+    assert comparison.score_share(errors[0].found or ORIGINAL) is None
+    assert "of original" not in comparison.tables()
 
 
 def test_the_pareto_line() -> None:
@@ -85,7 +86,7 @@ def test_the_table_tells_all() -> None:
 def test_the_rows_for_machines() -> None:
     first, *rows = csv.DictReader(Comparison(ORIGINAL, OUTCOMES).to_csv().splitlines())
     assert (first["strategy"], first["score"], first["macs_share"]) == ("", "0.8", "1.0")
-    assert [row["strategy"] for row in rows] == [one.names["strategy"] for one in OUTCOMES]
+    assert [row["strategy"] for row in rows] == [outcome.names["strategy"] for outcome in OUTCOMES]
     assert (rows[1]["macs"], rows[1]["note"]) == ("", "out of reach")
     assert (rows[5]["parameters_share"], rows[5]["score_share"]) == ("0.25", "0.25")
     assert [row["best"] for row in rows] == ["", "", "best", "", "", "best"]
@@ -94,10 +95,11 @@ def test_the_rows_for_machines() -> None:
 def test_the_picture_has_a_line_for_every_combination() -> None:
     timed = [
         replace(
-            one,
-            found=one.found and replace(one.found, ms=one.found.cost.macs / 2e3, original_ms=5.0),
+            outcome,
+            found=outcome.found
+            and replace(outcome.found, ms=outcome.found.cost.macs / 2e3, original_ms=5.0),
         )
-        for one in OUTCOMES
+        for outcome in OUTCOMES
     ]
     figure = compared_cuts(Comparison(ORIGINAL, timed), "x")
     left, right = figure.axes

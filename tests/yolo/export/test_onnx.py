@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -238,4 +239,26 @@ def test_wrong_files(command: CommandLine) -> None:
         ended = command.run("detect", "p.png", *options)
         assert ended.code == 2
         assert message in ended.err, ended.err
+        assert ended.err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_a_missing_package(
+    command: CommandLine, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    ended = command.run("export", "x.weights", "x.onnx", "--cfg", "x.cfg")
+    assert ended.code == 2
+    assert f"{package} is not installed: pip install" in ended.err
+    assert ended.err.count("\n") == 1
+    assert not Path("x.onnx").exists()
+
+
+@pytest.mark.usefixtures("model")
+def test_an_output_that_cannot_be_written(command: CommandLine) -> None:
+    Path("folder.onnx").mkdir()
+    for target in ("folder.onnx", "/proc/x.onnx"):
+        ended = command.run("export", "x.weights", target, "--cfg", "x.cfg")
+        assert ended.code == 2
         assert ended.err.count("\n") == 1
