@@ -21,20 +21,8 @@ if TYPE_CHECKING:
 
 KINDS = {(".pt", ".weights"), (".weights", ".pt")}
 MODELS = (".pt", ".weights")
-# options of .onnx files
-GIVEN = (
-    "boxes",
-    "layout",
-    "batch",
-    "thresh",
-    "names",
-    "data",
-    "calibrate",
-    "half",
-    "int8",
-    "map_drop",
-    "license",
-)
+OUTPUTS = ("boxes", "layout", "batch", "thresh", "names", "data", "license")
+PRECISIONS = ("calibrate", "half", "int8", "map_drop")
 
 
 def arguments() -> argparse.Namespace:
@@ -65,23 +53,21 @@ def arguments() -> argparse.Namespace:
     onnx.add_argument(
         "--calibrate",
         metavar="IMAGES",
-        help="pictures for the proof and for --int8, a folder or a list; default: noise",
+        help="pictures for --int8 and the proof, default: noise",
     )
     precision = onnx.add_mutually_exclusive_group()
-    precision.add_argument(
-        "--half", action="store_true", default=None, help="weights and sections in float16"
-    )
+    precision.add_argument("--half", action="store_true", default=None, help="in float16")
     precision.add_argument(
         "--int8",
         action="store_true",
         default=None,
-        help="weights and sections in 8 bits, as the images of --calibrate ask for",
+        help="in 8-bit integers",
     )
     onnx.add_argument(
         "--map-drop",
         type=float,
         metavar="D",
-        help="of --int8: how much mAP on --data may go; sections that cost most stay in floats",
+        help="--int8 leaves sections in floats until mAP on --data falls by no more",
     )
     onnx.add_argument("--license", metavar="TEXT", help="of the model, for the metadata")
     return parser.parse_args()
@@ -145,7 +131,7 @@ def _options(args: argparse.Namespace, chosen: Format | None) -> OnnxOptions | N
     from yolo.export.options import DECODED, NMS, OnnxOptions
 
     if not (chosen and chosen.has_options):
-        for name in GIVEN:
+        for name in OUTPUTS + PRECISIONS:
             if getattr(args, name) is not None:
                 raise DarknetError(f"--{name.replace('_', '-')}: only .onnx files have that")
         return None

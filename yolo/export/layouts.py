@@ -38,8 +38,9 @@ class Darknet:
         return [Candidates.joined(image) for image in zip(*found, strict=True)]
 
     def scores(self, arrays: Mapping[str, Tensor]) -> Tensor:
-        """Objectness and class probabilities (N, boxes, 1 + classes), from the graph's outputs."""
-        return arrays["boxes"][..., 4:]
+        """Objectness · probability (N, boxes, classes), from the graph's outputs."""
+        rows = arrays["boxes"]
+        return rows[..., 4:5] * rows[..., 5:]
 
 
 @dataclass(frozen=True)
