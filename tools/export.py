@@ -28,8 +28,8 @@ PRECISIONS = ("calibrate", "half", "int8", "map_drop")
 def arguments() -> argparse.Namespace:
     parser = Parser(
         description=__doc__,
-        epilog="An .onnx file is compared with the model in onnxruntime before it is written. "
-        "Exit codes: 0 done, 1 a proof failed, 2 wrong input.",
+        epilog="An .onnx file is first compared with the model in onnxruntime. "
+        "Exit codes: 0 done, 1 proof failed, 2 wrong input.",
     )
     parser.add_argument("source", metavar="IN", help="a .pt, or a .weights with --cfg")
     parser.add_argument(
@@ -38,12 +38,18 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cfg", help="the network of a .weights file")
     parser.add_argument("--size", type=size, metavar="WxH", help="of the input; default: [net]'s")
     parser.add_argument(
-        "--engine", choices=FORMATS, help=f"in a form for an engine. {listed(FORMATS)}"
+        "--engine",
+        choices=FORMATS,
+        metavar="NAME",
+        help=f"in a form for an engine. {listed(FORMATS)}",
     )
     onnx = parser.add_argument_group("of .onnx files")
     onnx.add_argument("--boxes", choices=BOXES, help=f"default: decoded; {listed(BOXES)}")
     onnx.add_argument(
-        "--layout", choices=LAYOUTS, help=f"of decoded boxes, default: darknet; {listed(LAYOUTS)}"
+        "--layout",
+        choices=LAYOUTS,
+        metavar="NAME",
+        help=f"of decoded boxes, default: darknet; {listed(LAYOUTS)}",
     )
     onnx.add_argument("--batch", metavar="N", help="images at once, or dynamic; default: 1")
     onnx.add_argument("--thresh", type=float, metavar="T", help="of nms; default: 0.25")
