@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,9 +22,12 @@ from yolo.errors import DarknetError
 from yolo.export.onnx import outputs_of
 from yolo.export.onnx_graph import INPUT, graph, needed, section_of
 from yolo.export.onnx_metadata import Metadata
-from yolo.export.options import DECODED, OnnxOptions
-from yolo.layers import IMAGE
+from yolo.export.options import DECODED, RAW, OnnxOptions
+from yolo.heads.common.base import BoxHead
+from yolo.layers import IMAGE, Layer
+from yolo.layers.connected import Connected
 from yolo.layers.convolutional import Convolutional
+from yolo.layers.pooling import MaxPool
 from yolo.models.weights import Header
 from yolo.network import Network
 
@@ -33,8 +36,10 @@ OPERATORS = (
     "Add", "AveragePool", "Clip", "Concat", "Conv", "GlobalAveragePool", "LeakyRelu", "MaxPool",
     "Mul", "Relu", "Resize",
 )  # fmt: skip
+OF_WEIGHTS = "Clip", "Conv", "LeakyRelu", "Relu"
 RANGE_IMAGES = 32  # more hardly move a range
 CLIPPED = (1.0, 0.5, 0.0)  # least shares of the extremes that are tried as ends of ranges
+LAYOUT, SCORES = "confs-boxes", "confs"
 COMPARED = 16  # images on which sections are compared
 
 
@@ -62,7 +67,8 @@ class Quantizer:
         equalize(fused, largest(fused, parts))
         self._model = self._graph(fused, header, options)
         # what scores become says more of detections than what enters the heads
-        scores = replace(options, boxes=DECODED, layout="confs-boxes", batch=1)
+        boxes = _scored(self.network)
+        scores = replace(options, boxes=boxes, layout=LAYOUT, batch=1)
         self._scoring = self._graph(fused, header, scores)
         self._compared = images[:COMPARED].numpy()
         self._expected = self._scores(self._scoring)
@@ -121,18 +127,22 @@ class Quantizer:
         chosen = {i for i in self.sections if i not in floats}
         layers = {i: layer for i, layer in self._weights.items() if i in chosen}
         steps = _put(model, layers, self._steps)
-        names = [
-            node.name
+        ranges = _renamed(self._ranges, self._scoring, model)
+        kinds = {i: _operators(self.network.layers[i]) for i in chosen}
+        nodes = [
+            node
             for node in model.graph.node
-            if node.op_type in OPERATORS and section_of(node.name) in chosen
+            if (section := section_of(node.name)) in kinds and node.op_type in kinds[section]
         ]
-        return _quantized(model, names, self._ranges, steps) if names else model
+        names = _computable(model, nodes, ranges)
+        return _quantized(model, names, ranges, steps) if names else model
 
     def _scores(self, model: Any) -> dict[int, Tensor]:
-        """The first output of a graph for the images that are compared."""
+        """The scores that a graph gives for the images that are compared, or all outputs."""
         session = session_of(model.SerializeToString())
-        first = session.get_outputs()[0].name
-        found = [session.run([first], {INPUT: image[None]}) for image in self._compared]
+        given = [output.name for output in session.get_outputs()]
+        wanted = [SCORES] if SCORES in given else given
+        found = [session.run(wanted, {INPUT: image[None]}) for image in self._compared]
         return {
             k: torch.from_numpy(np.stack(tensors))
             for k, tensors in enumerate(zip(*found, strict=True))
@@ -140,10 +150,9 @@ class Quantizer:
 
 
 def _quantizable(network: Network) -> list[int]:
-    """The sections that can be computed in integers: no heads, and none that sees the image.
+    """The sections that can be computed in integers: no heads, and not always the first one.
 
-    The first convolution has few inputs for a large map: integers make it slower, and it is where
-    they lose most. A section that shares its tensors with others stays in floats.
+    A section that shares its tensors with others stays in floats.
     """
     owners = {layer.owner.section.index for layer in network.layers if layer.owner}
     return [
@@ -151,10 +160,19 @@ def _quantizable(network: Network) -> list[int]:
         for i, layer in enumerate(network.layers)
         if layer.computes
         and not layer.is_head
-        and IMAGE not in layer.sources
+        and not _is_slow(network, layer)
         and not layer.owner
         and i not in owners
     ]
+
+
+def _is_slow(network: Network, layer: Layer) -> bool:
+    """True for a section that sees the image, few channels of a large map, as integers are slow.
+
+    Not so where a pool takes its output: making integers of the large map would be slower still.
+    """
+    takers = [network.layers[i] for i in network.consumers[layer.section.index]]
+    return IMAGE in layer.sources and not all(isinstance(taker, MaxPool) for taker in takers)
 
 
 def _of_sections(model: Any, ranges: Mapping[str, Range]) -> dict[int, Range]:
@@ -165,6 +183,38 @@ def _of_sections(model: Any, ranges: Mapping[str, Range]) -> dict[int, Range]:
         if section is not None and node.output[0] in ranges:
             found[section] = ranges[node.output[0]]
     return found
+
+
+def _operators(layer: Layer) -> Collection[str]:
+    """Those of a section that integers compute; not the parts of a mish or a gelu."""
+    return OF_WEIGHTS if isinstance(layer, Convolutional | Connected) else OPERATORS
+
+
+def _scored(network: Network) -> str:
+    """The outputs that tell how good a network still is: scores where all heads give them."""
+    of_boxes = {isinstance(network.layers[i], BoxHead) for i in network.heads}
+    return RAW if len(of_boxes) > 1 else DECODED
+
+
+def _renamed(ranges: Mapping[str, Range], measured: Any, model: Any) -> dict[str, Range]:
+    """Ranges of a graph's tensors from those of another graph with the same sections."""
+    of_node = {node.name: node.output for node in measured.graph.node}
+    found = {INPUT: ranges[INPUT]}
+    for node in model.graph.node:
+        pairs = zip(node.output, of_node.get(node.name, ()), strict=False)
+        found |= {mine: ranges[other] for mine, other in pairs if other in ranges}
+    return found
+
+
+def _computable(model: Any, nodes: Iterable[Any], ranges: Mapping[str, Range]) -> list[str]:
+    """The names of nodes that can be computed in integers: all that they take has a range."""
+    known = {*ranges, "", *(tensor.name for tensor in model.graph.initializer)}
+    return [
+        node.name
+        for node in nodes
+        if known.issuperset((*node.input, *node.output))
+        and any(name in ranges for name in node.input)
+    ]
 
 
 def _put(model: Any, layers: Mapping[int, Convolutional], steps: Scales) -> dict[str, Tensor]:

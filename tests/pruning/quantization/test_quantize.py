@@ -16,8 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import build
 from paths import ROOT
+from random_cfg import BLOCKS, head
+from random_cfg import sample as sample_of
+from random_cfg import write as write_cfg
 
 from pruning.calibration.reconstruct import Moments
+from pruning.proof.verify import relative
 from pruning.quantization.control import controlled
 from pruning.quantization.equalization import equalize, largest, pairs
 from pruning.quantization.quantize import Quantizer
@@ -26,8 +30,9 @@ from pruning.quantization.rounding import TOP, on_levels, rounded_weights
 from yolo.datasets.formats.layout import Destination, write
 from yolo.datasets.formats.sample import sample
 from yolo.errors import DarknetError, ProofError
-from yolo.export.options import INT8, NMS, OnnxOptions
+from yolo.export.options import INT8, NMS, RAW, OnnxOptions
 from yolo.inference.onnx import OnnxRuntime, runner_of_content
+from yolo.layers import Shape
 from yolo.models.weights import Header
 from yolo.network import Network
 
@@ -189,6 +194,21 @@ def test_nms_in_the_graph() -> None:
     content = Quantizer(network, Header(), options, images(network)).content()
     runner = runner_of_content(content, "x", OnnxRuntime)
     assert len(runner.detect(images(network, 2), 0.2, None)) == 2
+
+
+@pytest.mark.parametrize("block", sorted(set(BLOCKS), key=lambda block: block.__name__))
+def test_every_section(block) -> None:
+    """What integers can't compute stays in floats; batches may vary, raw names be outputs."""
+    drawn = sample_of(write_cfg(Shape(3, 8, 8), [(BLOCKS[0], 0), (block, 0), (head, 3)]), 0)
+    state = {i: {n: t.float() for n, t in ts.items()} for i, ts in drawn.state.items()}
+    network = Network.with_state(drawn.network.cfg, state)
+    options = OnnxOptions(RAW, batch=None, precision=INT8)
+    found = Quantizer(network, Header(), options, images(network, 128))
+    x = images(network, 3)
+    arrays = runner_of_content(found.content(), "x", OnnxRuntime).arrays(x)
+    with torch.no_grad():
+        expected = network(x, network.head_inputs)
+    assert relative(dict(enumerate(arrays.values())), dict(enumerate(expected.values()))) < 0.15
 
 
 def test_names_take_little(quantizer: Quantizer) -> None:
