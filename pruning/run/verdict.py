@@ -67,8 +67,9 @@ def lost_energy(graph: ChannelGraph, state: State, fold: Fold) -> float:
     coupled channels the largest counts.
     """
     energy = group_scores(graph, channel_scores(graph, state), "max") ** 2
-    shares = [
-        float((energy * ~fold.alive)[f.groups].sum() / max(energy[f.groups].sum(), 1e-30))
-        for f in graph.families
-    ]
+    gone = np.where(fold.alive, 0.0, energy)
+    with np.errstate(invalid="ignore"):  # of a damaged model, whose γ may be infinite
+        shares = [
+            float(gone[f.groups].sum() / max(energy[f.groups].sum(), 1e-30)) for f in graph.families
+        ]
     return float(np.mean(shares)) if shares else 0.0

@@ -145,4 +145,4 @@ def test_the_command_says_it_in_one_line(command: CommandLine, here: Path) -> No
 
 def test_a_network_that_cannot_be_cut_has_no_energy() -> None:
     trial = Trial(sample(GOOD.replace("filters=8", "filters=1")), percent=0.0)
-    assert lost_energy(trial.graph, trial.found.state, trial.fold()) == 0.0
+    assert lost_energy(trial.graph, trial.sample.state, trial.fold()) == 0.0
