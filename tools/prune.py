@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from common.command import Parser, Steps, check_outputs, listed, run
 from common.document import add_document_arguments, check_document, comparison_of, document
-from common.exported import proven_files, with_names
+from common.exported import EXPORTS, export_path, exported_files
 from common.gradual import add_step_arguments, finetuning_of, prune_in_steps
 from common.spec import (
     add_image_arguments,
@@ -23,7 +23,6 @@ from common.spec import (
 
 from pruning.registry import ENGINES, PROOFS
 from yolo.errors import DarknetError
-from yolo.export.formats import FORMATS
 
 if TYPE_CHECKING:
     from pruning.proof.verify import Proofs
@@ -101,8 +100,9 @@ def _add_outputs(out: argparse._ArgumentGroup) -> None:
     )
     out.add_argument(
         "--export",
-        choices=[name for name, entry in FORMATS.items() if entry.has_options],
-        help="write the result in this format, too, and prove it; export.py has more options",
+        choices=EXPORTS,
+        help="write the result in this format, too, and prove it; half and int8 are ONNX in "
+        "float16 and, with --calibrate, in 8-bit integers; export.py has more options",
     )
     out.add_argument("--save-plan", metavar="FILE", help="write the plan")
     out.add_argument("--json", metavar="FILE", help="write the report there, too")
@@ -127,6 +127,8 @@ def main() -> int:
     if args.export and (finetuning or args.dry_run):
         other = "--steps" if finetuning else "--dry-run"
         raise DarknetError(f"--export {args.export} has no effect with {other}: use export.py")
+    if args.export == "int8" and not args.calibrate:
+        raise DarknetError("--export int8 needs --calibrate IMAGES")
     steps = Steps()
     steps("starting")
     folder, stem = Path(args.out), args.name or stem_of(args, spec)
@@ -162,13 +164,9 @@ def _exported(result: Result, args: argparse.Namespace, stem: Path, steps: Steps
     """The files of --export beside the result, and what their proof says."""
     if not args.export:
         return [], ""
-    from yolo.export.options import OnnxOptions
-
     steps(f"exporting {args.export}")
-    format, network = FORMATS[args.export], result.cut.network
-    options = with_names(OnnxOptions(), network, args.data, None)
-    target = stem.with_name(stem.name + format.suffix)
-    return proven_files(format, network, result.header, target, options, args.calibrate)
+    network = result.cut.network
+    return exported_files(args.export, network, result.header, stem, args.calibrate, args.data)
 
 
 def _print(result: Result, args: argparse.Namespace, stem: Path) -> None:
@@ -206,7 +204,7 @@ def _outputs(args: argparse.Namespace, folder: Path, stem: str) -> dict[str, Pat
             outputs["latency"] = Path(args.figures) / f"{stem}-latency.png"
     kinds = () if args.dry_run else ("cfg", "weights", "json")
     if args.export:
-        outputs["export"] = folder / f"{stem}{FORMATS[args.export].suffix}"
+        outputs["export"] = export_path(args.export, folder / stem)
     result = [folder / f"{stem}.{kind}" for kind in kinds]
     if args.scan:
         check_writable(Path(args.scan))

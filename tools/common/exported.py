@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from pruning.registry import EXPORT_PROOFS
 from yolo.errors import DarknetError
-from yolo.export.formats import Format
+from yolo.export.formats import FORMATS, Format
+from yolo.export.options import FLOAT, HALF, INT8
 
 if TYPE_CHECKING:
     from yolo.export.options import OnnxOptions
@@ -19,6 +20,36 @@ if TYPE_CHECKING:
 
 PICTURES = 8  # of the proof
 CALIBRATION = 32  # pictures for 8-bit integers
+# what prune.py --export takes: a format, the precision, and what the name of the file ends with
+EXPORTS = {
+    **{name: (name, FLOAT, "") for name, entry in FORMATS.items() if entry.has_options},
+    "half": ("onnx", HALF, "-half"),
+    "int8": ("onnx", INT8, "-int8"),
+}
+
+
+def export_path(kind: str, stem: Path) -> Path:
+    """The file that `kind` of EXPORTS makes beside a result."""
+    name, _, ending = EXPORTS[kind]
+    return stem.with_name(f"{stem.name}{ending}{FORMATS[name].suffix}")
+
+
+def exported_files(
+    kind: str, network: Network, header: Header, stem: Path, pictures: str | None, data: str | None
+) -> tuple[list[tuple[Path, Writer]], str]:
+    """Writers of what `kind` of EXPORTS makes of a result, and what their proof says.
+
+    `data` gives the names of the classes. Raises DarknetError, ProofError.
+    """
+    from yolo.export.options import OnnxOptions
+
+    name, precision, _ = EXPORTS[kind]
+    target = export_path(kind, stem)
+    options = with_names(OnnxOptions(precision=precision), network, data, None)
+    if precision == INT8:
+        assert pictures
+        return integer_files(network, header, target, options, pictures, None, None)
+    return proven_files(FORMATS[name], network, header, target, options, pictures)
 
 
 def proven_files(
