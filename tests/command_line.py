@@ -10,6 +10,8 @@ import pytest
 from paths import ROOT
 
 TOOLS = ROOT / "tools"
+# for good: a path that is restored after each test loses what packages add to it while they load
+sys.path.append(str(TOOLS))
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,6 @@ class CommandLine:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self.monkeypatch, self.capsys = monkeypatch, capsys
-        monkeypatch.syspath_prepend(str(TOOLS))
 
     def run(self, tool: str, *arguments: object) -> Ended:
         path = str(TOOLS / f"{tool}.py")
