@@ -8,7 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pruning.proof.engines.base import LIMIT, EngineError, Profile, outputs, run_program
+from pruning.proof.engines.base import (
+    LIMIT,
+    EngineError,
+    Profile,
+    imported_version,
+    outputs,
+    run_program,
+)
 from yolo.cfg import Cfg
 from yolo.errors import DarknetError
 from yolo.export.onnx_graph import graph, section_of
@@ -31,6 +38,11 @@ class OnnxRuntime:
                     f"{package} is not installed: pip install 'darknet-pruning[onnx]'"
                 )
         self.threads, self.limit = threads, limit
+
+    @property
+    def version(self) -> str:
+        """The package's version; raises EngineError."""
+        return imported_version(self.name, "onnxruntime")
 
     def run(
         self, cfg: Cfg, network: Network, x: np.ndarray, layers: Sequence[int]
