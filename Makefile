@@ -23,12 +23,13 @@ INSTALLED      = $(VENV)/.installed-$(CHECKOUT)
 INSTALLED_TEST = $(VENV)/.installed-test-$(CHECKOUT)
 PIP_INSTALL    = $(RUN) -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: help prune data test lint types format bench clean
+.PHONY: help prune data test test-long lint types format bench clean
 
 help:
 	@echo "make prune    prune $(CFG) by $(PERCENT) into $(OUT)/, print the tables, detect something"
 	@echo "make data     make the sample data, data/digits.data"
 	@echo "make test     run the tests"
+	@echo "make test-long  run those that take minutes each"
 	@echo "make lint     check style and formatting"
 	@echo "make types    check types"
 	@echo "make format   format the sources"
@@ -52,6 +53,10 @@ data/digits.data: | $(INSTALLED)
 # One thread a worker: the workers share the cores already.
 test: $(INSTALLED_TEST)
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(RUN) -m pytest $(PYTESTARGS)
+
+# What takes minutes each: every cfg as ONNX, OpenCV 5 in an environment of its own.
+test-long: $(INSTALLED_TEST)
+	$(RUN) -m pytest -m long
 
 lint: $(INSTALLED_TEST)
 	$(RUN) -m ruff check .

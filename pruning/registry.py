@@ -222,13 +222,15 @@ class EngineEntry(Entry):
     """`where` is a proof.engines.base.Engine, `title` its row in a report's table of proofs.
 
     `profiles`: it is a proof.engines.base.ProfilingEngine, too, which takes times. `path` says
-    what the option --NAME takes, which the class is made with; "" for no such option.
-    Every engine is run by default; one that is missing is named in the report.
+    what the option --NAME takes, which the class is made with; "" for no such option. Every engine
+    is run by default; one that is missing is named in the report, unless it is `optional`: those
+    only run where --verify names them.
     """
 
     title: str = ""
     path: str = ""
     profiles: bool = False
+    optional: bool = False
 
 
 TORCH = "torch"
@@ -248,6 +250,20 @@ ENGINES = registry(
         profiles=True,
     ),
     EngineEntry(
+        "openvino",
+        "the ONNX file in OpenVINO, where it is named",
+        "pruning.proof.engines.openvino:OpenVino",
+        "compact network as ONNX in OpenVINO",
+        optional=True,
+    ),
+    EngineEntry(
+        "ncnn",
+        "the network converted for ncnn, where it is named",
+        "pruning.proof.engines.ncnn:Ncnn",
+        "compact network in ncnn",
+        optional=True,
+    ),
+    EngineEntry(
         "darknet",
         "the written files in a Darknet library",
         "pruning.proof.engines.darknet:Darknet",
@@ -259,6 +275,11 @@ ENGINES = registry(
 TIMED = registry(
     *(engine for engine in ENGINES.values() if engine.profiles),
     Entry(TORCH, "here, BN folded", "pruning.measure.latency:torch_profile"),
+)
+# of files in export formats, by the format's name: (Network, OnnxOptions, contents, images)
+EXPORT_PROOFS = registry(
+    Entry("onnx", "in onnxruntime", "pruning.proof.exported:prove_onnx"),
+    Entry("ncnn", "in ncnn", "pruning.proof.exported:prove_ncnn"),
 )
 PROOFS = registry(Entry(TORCH, "the masked against the compact network"), *ENGINES.values())
 
@@ -278,5 +299,9 @@ SCHEDULES = registry(
 PRIORS = registry(
     Entry("gnj", "group normal-Jeffreys", "yolo.layers.priors:NormalJeffreys"),
     Entry("ghs", "group horseshoe", "yolo.layers.priors:Horseshoe"),
+)
+DOCUMENTS = registry(
+    Entry("html", "a page with pictures, in one file", "pruning.run.documents.page:page"),
+    Entry("md", "a model card in Markdown", "pruning.run.documents.card:card"),
 )
 CALIBRATION_IMAGES = 64

@@ -33,23 +33,23 @@ def silent(network: Network, shortcuts: tuple[int, ...], x: torch.Tensor) -> lis
     blocks = [b for b in residual_blocks(network) if b.shortcut in shortcuts]
     heads = network.head_inputs
     with torch.no_grad():
-        found = silenced(network, network.state(), blocks)(x, collect=heads)
-    return [found[i] for i in heads]
+        inputs = silenced(network, network.state(), blocks)(x, collect=heads)
+    return [inputs[i] for i in heads]
 
 
 def entering(network: Network, x: torch.Tensor) -> list[torch.Tensor]:
     heads = network.head_inputs
     with torch.no_grad():
-        found = network(x, collect=heads)
-    return [found[i] for i in heads]
+        inputs = network(x, collect=heads)
+    return [inputs[i] for i in heads]
 
 
-def differ(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
-    return relative(dict(enumerate(found)), dict(enumerate(expected)))
+def differ(outputs: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
+    return relative(dict(enumerate(outputs)), dict(enumerate(expected)))
 
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    found = Network(Cfg.load(DIGITS[0]))
-    load_weights(found, DIGITS[1])
-    return found
+    network = Network(Cfg.load(DIGITS[0]))
+    load_weights(network, DIGITS[1])
+    return network

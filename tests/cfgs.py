@@ -16,8 +16,8 @@ def net(width: int = 8, height: int = 8, channels: int = 3, **options: object) -
 
 def conv(filters: int = 4, size: int = 3, **options: object) -> str:
     """A normalised convolution that keeps height and width, as most are."""
-    given = {"batch_normalize": 1, "filters": filters, "size": size, "pad": 1}
-    return section("convolutional", **given | {"activation": "leaky"} | options)
+    defaults = {"batch_normalize": 1, "filters": filters, "size": size, "pad": 1}
+    return section("convolutional", **defaults | {"activation": "leaky"} | options)
 
 
 def plain(filters: int, size: int = 1, **options: object) -> str:
@@ -48,8 +48,8 @@ def upsample(stride: int = 2, **options: object) -> str:
 def yolo(classes: int = 1, mask: str = "0", anchors: str = "4,4", **options: object) -> str:
     """Its `num` is that of the anchors; plain(len(mask) * (5 + classes)) feeds it."""
     num = anchors.count(",") // 2 + 1
-    given = {"mask": mask, "anchors": anchors, "classes": classes, "num": num}
-    return section("yolo", **given | options)
+    defaults = {"mask": mask, "anchors": anchors, "classes": classes, "num": num}
+    return section("yolo", **defaults | options)
 
 
 def region(classes: int = 1, anchors: str = "1,1, 2,2", **options: object) -> str:

@@ -74,8 +74,8 @@ def content(folder: Path) -> dict[str, bytes | None]:
 
 def prune(command: CommandLine, *arguments: object) -> Ended:
     """Options given twice count as given last."""
-    given = ("--cfg", "x.cfg", "--weights", "x.weights", "--out", "out", *LIGHT)
-    return command.run("prune", *given, *arguments)
+    defaults = ("--cfg", "x.cfg", "--weights", "x.weights", "--out", "out", *LIGHT)
+    return command.run("prune", *defaults, *arguments)
 
 
 def check_refused(ended: Ended, message: str, code: int = 2, kind: str = "error") -> None:

@@ -46,8 +46,8 @@ def make_job(
         saved = Plan.load(plan)
         spec = Spec(saved.strategy, Saved(saved), fold=spec.fold, recover=spec.recover)
     proofs = Proofs(verify, {"darknet": darknet} if darknet else {})
-    given = Inputs(cfg, weights, **inputs)  # type: ignore[arg-type]
-    return Job(given, spec, proofs, runs, progress)
+    all_inputs = Inputs(cfg, weights, **inputs)  # type: ignore[arg-type]
+    return Job(all_inputs, spec, proofs, runs, progress)
 
 
 def prune(job: Job) -> Result:

@@ -12,8 +12,8 @@ ORIGINAL = ScoredCost(Cost(100, 1000, 10000, 4000), "mAP at IoU 0.5", 0.8)
 
 def outcome(strategy: str, target: str, score: float | None, **costs: int) -> Outcome:
     """A cut that was found; `costs` are those that differ from the original's."""
-    found = replace(ORIGINAL, cost=replace(ORIGINAL.cost, **costs), score=score)
-    return Outcome(Combination(strategy, "bn", target, "fold"), f"{strategy} {target}", found)
+    scored = replace(ORIGINAL, cost=replace(ORIGINAL.cost, **costs), score=score)
+    return Outcome(Combination(strategy, "bn", target, "fold"), f"{strategy} {target}", scored)
 
 
 def missing(strategy: str, target: str) -> Outcome:

@@ -70,10 +70,10 @@ def check_files(result: Result, folder: Path, stem: str = "x") -> Network:
     assert weights.stat().st_size == result.report.after.cost.bytes
     assert load_weights(network, weights) == result.header
     assert cfg.read_bytes() == result.cut.network.cfg.to_bytes()
-    found, expected = network.state(), result.cut.network.state()
-    assert found.keys() == expected.keys()
+    state, expected = network.state(), result.cut.network.state()
+    assert state.keys() == expected.keys()
     for index, tensors in expected.items():
-        assert found[index].keys() == tensors.keys()
+        assert state[index].keys() == tensors.keys()
         for name, tensor in tensors.items():
-            assert torch.equal(found[index][name], tensor), (index, name)
+            assert torch.equal(state[index][name], tensor), (index, name)
     return network

@@ -13,7 +13,7 @@ from pruning.proof.verify import relative
 from yolo.network import Network
 
 
-def rest_of(w, least=1, most=3):
+def branch(w, least=1, most=3):
     """Sections that keep the shape, a branch but for its last convolution."""
     for _ in range(least + w.below(most)):
         w.one_of(*INSIDE)(w)
@@ -49,7 +49,7 @@ def residual(w):
     if not w.layers:
         return
     start, shape = len(w.layers) - 1, w.shape
-    rest_of(w)
+    branch(w)
     if not w.conv(shape.channels, size=w.one_of(1, 3), pad=1) or w.shape != shape:
         return
     if w.chance(4):
@@ -121,8 +121,8 @@ class Removing:
 @st.composite
 def removals(draw):
     sample = random_cfg.sample(draw(cfg_texts()), draw(st.integers(0, 2**16)))
-    found = [block for block in residual_blocks(sample.network) if not block.reason]
-    chosen = tuple(block for block in found if draw(st.integers(0, 2)))
+    removable = [block for block in residual_blocks(sample.network) if not block.reason]
+    chosen = tuple(block for block in removable if draw(st.integers(0, 2)))
     return Removing(sample, chosen, remove(sample.network, sample.state, chosen))
 
 
@@ -131,9 +131,9 @@ def difference(network, state, blocks, removal, x):
     wanted = network.head_inputs
     with torch.no_grad():
         smaller = Network.with_state(removal.cfg, removal.state)
-        found = smaller(x, collect=[removal.index_map[i] for i in wanted])
+        outputs = smaller(x, collect=[removal.index_map[i] for i in wanted])
         expected = silenced(network, state, blocks)(x, collect=wanted)
     if not all(out.isfinite().all() for out in expected.values()):
         reject()
     assert {removal.index_map[i] for i in wanted} == set(smaller.head_inputs)
-    return relative({i: found[removal.index_map[i]] for i in wanted}, expected)
+    return relative({i: outputs[removal.index_map[i]] for i in wanted}, expected)

@@ -15,7 +15,7 @@ from yolo.network import Network, State
 
 SCALAR = sorted(set(ACTIVATIONS) - ACROSS_CHANNELS)
 WIDTHS = (4, 4, 4, 8, 8, 6, 2, 12, 1, 5)
-MOST_CHANNELS, MOST_PLACES = 24, 300
+MOST_CHANNELS, MOST_POSITIONS = 24, 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class Writer:
         except CfgError:
             return False
         shape = layer.out_shape
-        if shape.channels > MOST_CHANNELS or shape.area > MOST_PLACES:
+        if shape.channels > MOST_CHANNELS or shape.area > MOST_POSITIONS:
             return False
         self.text += text
         self.layers.append(layer)
@@ -80,10 +80,10 @@ class Writer:
     def earlier(self, same=None) -> int | None:
         """An earlier section, as an index that may be relative, whose shape `same` accepts."""
         last = len(self.layers)
-        found = [i for i in range(last) if same is None or same(self.layers[i].out_shape)]
-        if not found:
+        indices = [i for i in range(last) if same is None or same(self.layers[i].out_shape)]
+        if not indices:
             return None
-        index = found[-1 - self.below(len(found))]
+        index = indices[-1 - self.below(len(indices))]
         return index - last if self.chance(2) else index
 
 
@@ -186,10 +186,10 @@ def route(w):
     first = w.earlier()
     if first is None:
         return
-    place = w.layers[first].out_shape
+    shape = w.layers[first].out_shape
     sources = [first]
     for _ in range(w.below(3)):
-        sources.append(w.earlier(lambda s: (s.height, s.width) == (place.height, place.width)))
+        sources.append(w.earlier(lambda s: (s.height, s.width) == (shape.height, shape.width)))
     groups = w.one_of(None, None, 2, 4)
     group_id = None if groups is None else w.below(groups)
     w.add("route", layers=",".join(map(str, sources)), groups=groups, group_id=group_id)
@@ -237,7 +237,7 @@ def squeeze(w):
 
 
 def attention(w):
-    """One factor a place: for all channels, or for each."""
+    """One factor a position: for all channels, or for each."""
     filters, start = w.shape.channels, len(w.layers) - 1
     if start < 0:
         return

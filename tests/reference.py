@@ -19,7 +19,7 @@ def stair(x: float) -> float:
 
 
 def middle(x: float, low: float, high: float, slope: float, line: Callable) -> float:
-    """A line between two places, beyond them what goes on with another slope."""
+    """A line between two points, beyond them what goes on with another slope."""
     return slope * (x - low) if x < low else slope * (x - high) + 1 if x > high else line(x)
 
 
@@ -68,7 +68,7 @@ def normalised(t, x):
 
 
 def convolve(x, weights, stride=(1, 1), pad=0, dilation=1, groups=1):
-    """(N, C, H, W) → (N, F, H', W'), place by place."""
+    """(N, C, H, W) → (N, F, H', W'), position by position."""
     filters, per_group, size = weights.shape[:3]
     reach = dilation * (size - 1) + 1
     x = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
@@ -158,17 +158,17 @@ def local(activation, size, stride, pad):
         x = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
         height, width = ((n - size) // stride + 1 for n in x.shape[2:])
         out = t["biases"].reshape(1, -1, height, width).repeat(len(x), 0).astype(float)
-        for place, weights in enumerate(t["weights"]):
-            i, j = (stride * k for k in divmod(place, width))
+        for position, weights in enumerate(t["weights"]):
+            i, j = (stride * k for k in divmod(position, width))
             window = x[:, :, i : i + size, j : j + size].reshape(len(x), -1)
-            out[:, :, place // width, place % width] += window @ weights.T
+            out[:, :, position // width, position % width] += window @ weights.T
         return activated(activation, out)
 
     return expected
 
 
 def sphere(eps):
-    """The channels of every place over their norm, times their factors."""
+    """The channels of every position over their norm, times their factors."""
 
     def expected(t, x):
         norm = np.sqrt((x**2).sum(1, keepdims=True) + eps)

@@ -52,11 +52,11 @@ def spec(
 class Trial:
     """One spec for one network."""
 
-    def __init__(self, found, mode="auto", strategy="shortcut", percent=None, **more):
-        self.found, self.graph = found, ChannelGraph(found.network)
-        self.folding = Folding(self.graph, found.state, mode)
+    def __init__(self, sample, mode="auto", strategy="shortcut", percent=None, **more):
+        self.sample, self.graph = sample, ChannelGraph(sample.network)
+        self.folding = Folding(self.graph, sample.state, mode)
         self.spec = spec(strategy, percent, **more)
-        self.model = Model(self.graph, found.state, seed=self.spec.ranking.seed)
+        self.model = Model(self.graph, sample.state, seed=self.spec.ranking.seed)
         self.costs = Costs(self.graph)
 
     def candidates(self):
@@ -66,7 +66,7 @@ class Trial:
         return sum(family.cost * family.slots for family in self.candidates())
 
     def reach(self):
-        return reachable(self.graph, self.found.state, self.spec, self.folding)
+        return reachable(self.graph, self.sample.state, self.spec, self.folding)
 
     def plan(self, **more):
         return select(self.model, self.spec, self.folding, **more)
@@ -82,7 +82,7 @@ class Trial:
         return self.costs.of(fold.kept)
 
     def built(self, plan):
-        return Network.with_state(*operate(self.graph, self.found.state, self.fold(plan)))
+        return Network.with_state(*operate(self.graph, self.sample.state, self.fold(plan)))
 
     def cut(self, fold):
         """Channels that are gone, of all sections with filters."""

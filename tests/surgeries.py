@@ -67,10 +67,10 @@ def cuts(draw, modes=tuple(FOLDS)):
 
 def outputs(network, x, wanted):
     with torch.no_grad():
-        found = network(x, wanted)
-    if not all(torch.isfinite(out).all() and out.norm() < 1e30 for out in found.values()):
+        collected = network(x, wanted)
+    if not all(torch.isfinite(out).all() and out.norm() < 1e30 for out in collected.values()):
         reject()
-    return found
+    return collected
 
 
 def distance(a, b):

@@ -21,8 +21,8 @@ def imported(path: Path) -> set[str]:
 
 def test_no_file_imports_a_test() -> None:
     tests = {path.stem for path in FILES if path.stem.startswith("test_")} | {"conftest"}
-    found = {path.name: imported(path) & tests for path in FILES}
-    assert not {name: modules for name, modules in found.items() if modules}
+    imports = {path.name: imported(path) & tests for path in FILES}
+    assert not {name: modules for name, modules in imports.items() if modules}
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=str)

@@ -22,9 +22,9 @@ TIMED = (
 
 def ready(text):
     """A network of a cfg text, with trained-looking tensors."""
-    found = sample(text)
-    state = {i: {n: t.float() for n, t in tensors.items()} for i, tensors in found.state.items()}
-    return Network.with_state(found.network.cfg, state)
+    trained = sample(text)
+    state = {i: {n: t.float() for n, t in tensors.items()} for i, tensors in trained.state.items()}
+    return Network.with_state(trained.network.cfg, state)
 
 
 def timed(network, runs=0, seconds=0.0):

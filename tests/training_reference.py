@@ -48,9 +48,9 @@ def slopes(pred, truth, kind):
     if kind == "giou":
         term = [(c * (dx - di) - u * dc) / c**2 for di, dx, dc in zip(d_i, d_x, d_c, strict=True)]
         d = term if iw <= 0 or ih <= 0 else [a + b for a, b in zip(d, term, strict=True)]
-    found = np.array([d[2] + d[3], d[0] + d[1], d[3] - d[2], d[1] - d[0]])
+    gradient = np.array([d[2] + d[3], d[0] + d[1], d[3] - d[2], d[1] - d[0]])
     if kind in ("iou", "giou"):
-        return found
+        return gradient
     diagonal, s = cw**2 + ch**2, (pred[0] - truth[0]) ** 2 + (pred[1] - truth[1]) ** 2
     dcw_x, dch_y = (pr > tr) * 1 - (pl < tl) * 1, (pb > tb) * 1 - (pt < tt) * 1
     dcw_w, dch_h = ((pr > tr) * 1 + (pl < tl) * 1) / 2, ((pb > tb) * 1 + (pt < tt) * 1) / 2
@@ -68,7 +68,7 @@ def slopes(pred, truth, kind):
         v = 4 / math.pi**2 * angle**2
         alpha = v / (1 - i / u + v + 1e-6)
         term[2:] += alpha * 8 / math.pi**2 * angle * np.array([pred[3], -pred[2]])
-    return term if iw <= 0 or ih <= 0 else found + term
+    return term if iw <= 0 or ih <= 0 else gradient + term
 
 
 class Options:
@@ -178,8 +178,8 @@ def anchor_delta(o, out, truths):
     boxes = [(int(kind), list(box)) for kind, *box in truths]
     for slot, row, column in np.ndindex(len(out), height, width):
         x, d = out[slot, :, row, column], delta[slot, :, row, column]
-        place = (row, column, height, width)
-        box = decoded(o, x, o.mask[slot], *place)
+        cell = (row, column, height, width)
+        box = decoded(o, x, o.mask[slot], *cell)
         overlaps = [overlap(box, truth) for _, truth in boxes]
         best = max(overlaps, default=0)
         d[f] = o.obj_normalizer * -x[f]
@@ -200,7 +200,7 @@ def anchor_delta(o, out, truths):
             set_class(o, x[f + 1 :], d[f + 1 :], kind)
             if smooth:
                 d[f + 1 + kind] = o.multiplier(kind) * (best**2 - x[f + 1 + kind])
-            add_box(o, x, d, truth, o.mask[slot], kind, *place)
+            add_box(o, x, d, truth, o.mask[slot], kind, *cell)
     for kind, truth in boxes:
         column = min(max(int((truth[0] - o.point * truth[2]) * width), 0), width - 1)
         row = min(max(int((truth[1] - o.point * truth[3]) * height), 0), height - 1)
@@ -234,7 +234,7 @@ def region_delta(section, out, truths, seen):
     boxes = [(int(kind), list(box)) for kind, *box in truths]
     fix = section.integer("classfix", 0, -1)
 
-    def place(x, slot, row, column):
+    def box_at(x, slot, row, column):
         size = np.exp(x[2:4]) * anchors[slot] / (width, height)
         return [(column + sigmoid(x[0])) / width, (row + sigmoid(x[1])) / height, *size]
 
@@ -252,7 +252,7 @@ def region_delta(section, out, truths, seen):
 
     for slot, row, column in np.ndindex(len(out), height, width):
         x, d = out[slot, :, row, column], delta[slot, :, row, column]
-        overlaps = [overlap(place(x, slot, row, column), truth) for _, truth in boxes]
+        overlaps = [overlap(box_at(x, slot, row, column), truth) for _, truth in boxes]
         best, slope = max(overlaps, default=0), x[4] * (1 - x[4])
         d[4] = number("noobject_scale", 1.0) * ((best if fix == -1 else 0) - x[4]) * slope
         if fix != -1 and best > number("thresh", 0.5):
@@ -267,14 +267,14 @@ def region_delta(section, out, truths, seen):
         column, row = int(truth[0] * width), int(truth[1] * height)
         fits = []
         for slot in range(len(out)):
-            size = place(out[slot, :, row, column], slot, row, column)[2:]
+            size = box_at(out[slot, :, row, column], slot, row, column)[2:]
             if section.flag("bias_match"):
                 size = anchors[slot] / (width, height)
             fits.append(overlap([0, 0, *size], [0, 0, *truth[2:]]))
         slot = fits.index(max(fits))
         x, d = out[slot, :, row, column], delta[slot, :, row, column]
         pull(x, d, truth, slot, row, column, number("coord_scale", 1.0))
-        iou = overlap(place(x, slot, row, column), truth) if section.flag("rescore") else 1
+        iou = overlap(box_at(x, slot, row, column), truth) if section.flag("rescore") else 1
         d[4] = number("object_scale", 1.0) * (iou - x[4]) * x[4] * (1 - x[4])
         classes(x, d, kind, number("class_scale", 1.0))
     return delta

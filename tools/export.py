@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.command import Parser, check_outputs, listed, run, size
-from common.onnx_files import proven_files, with_names
+from common.exported import proven_files, with_names
 
 from yolo.errors import DarknetError
 from yolo.export.formats import FORMATS, Format
@@ -64,6 +64,7 @@ def main() -> int:
     if source.suffix == ".weights" and not args.cfg:
         raise DarknetError(f"{source}: --cfg is needed to read weights")
     options = _options(args, chosen)
+    check_outputs([target], [args.source, args.cfg])
     from yolo.files import write_files
     from yolo.models.load import load_model
 
@@ -80,9 +81,7 @@ def main() -> int:
     written = [path for path, _ in writers]
     check_outputs(written, [args.source, args.cfg])
     write_files(writers)
-    print(f"Written: {', '.join(map(str, written))}")
-    if proof:
-        print(proof)
+    print(f"Written: {', '.join(map(str, written))}{f': {proof}' if proof else ''}")
     return 0
 
 

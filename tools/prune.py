@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.command import Parser, Steps, check_outputs, listed, run
+from common.document import add_document_arguments, check_document, comparison_of, document
+from common.exported import proven_files, with_names
 from common.gradual import add_step_arguments, finetuning_of, prune_in_steps
-from common.onnx_files import proven_files, with_names
 from common.spec import (
     add_image_arguments,
     add_model_arguments,
@@ -50,6 +51,7 @@ EVERYDAY = {
     "dry_run": "show the plan, write no model",
     "darknet": "prove with this Darknet library or program, too",
     "figures": "draw what is kept, and how long it takes",
+    "report": "a page about the cut, report.html, or a model card, report.md",
     "out": "folder of the results; default: pruned",
     "name": "name of the results without suffix",
 }
@@ -116,12 +118,14 @@ def _add_outputs(out: argparse._ArgumentGroup) -> None:
         metavar="DIR",
         help="draw what is kept of every section and its latency, and the scores that decided",
     )
+    add_document_arguments(out)
     out.add_argument("--dry-run", action="store_true", help="show the plan, write no model")
 
 
 def main() -> int:
     args = parser().parse_args()
     check_images(args)
+    check_document(args)
     if args.runs < 0:
         raise DarknetError(f"--runs {args.runs}: expected at least 0")
     verify = _names(args.verify)
@@ -137,23 +141,32 @@ def main() -> int:
         return prune_in_steps(args, spec, _proofs(args, verify), finetuning, stem, steps)
     outputs = _outputs(args, folder, stem)
     from pruning.run.prune import prune
+    from yolo.files import content_writer, write_files
 
     try:
         proofs = _proofs(args, () if args.dry_run else verify)
         runs = 0 if args.dry_run else args.runs
-        result = prune(inputs_of(args), spec, proofs, runs, steps)
+        inputs = inputs_of(args)
+        comparison = comparison_of(args, inputs)
+        result = prune(inputs, spec, proofs, runs, steps)
         exported, proof = _exported(result, args, folder / stem, steps)
-        _write(result, outputs, args, folder, stem, exported)
+        sentence = f"{exported[0][0].name} {proof}" if exported else ""
+        writers = [] if args.dry_run else [*result.writers(folder, stem), *exported]
+        extra = _extra(result, outputs, args, folder, stem)
+        if args.report:
+            made = document(result, inputs, args, folder / stem, writers, comparison, sentence)
+            extra[outputs["document"]] = made
+        write_files([*writers, *((path, content_writer(text)) for path, text in extra.items())])
     finally:
         steps.close()
     _print(result, args, folder / stem)
     if proof:
-        print(proof)
+        print(f"Written: {', '.join(str(path) for path, _ in exported)}: {proof}")
     return 0
 
 
 def _exported(result: Result, args: argparse.Namespace, stem: Path, steps: Steps) -> Exported:
-    """The file of --export beside the result, and a sentence on its proof."""
+    """The files of --export beside the result, and what their proof says."""
     if not args.export:
         return [], ""
     from yolo.export.options import OnnxOptions
@@ -174,8 +187,9 @@ def _print(result: Result, args: argparse.Namespace, stem: Path) -> None:
     if args.dry_run:
         print("Dry run: no model is written.")
     else:
-        more = f", {FORMATS[args.export].suffix}" if args.export else ""
-        print(f"Written: {stem}.cfg, .weights{more} and .json")
+        print(f"Written: {stem}.cfg, .weights and .json")
+    if args.report:
+        print(f"Report: {args.report}")
 
 
 def _proofs(args: argparse.Namespace, names: tuple[str, ...] | None) -> Proofs:
@@ -190,6 +204,7 @@ def _outputs(args: argparse.Namespace, folder: Path, stem: str) -> dict[str, Pat
     from yolo.files import check_writable
 
     extra = {"plan": args.save_plan, "report": None if args.dry_run else args.json}
+    extra["document"] = args.report
     outputs = {kind: Path(path) for kind, path in extra.items() if path}
     if args.figures:
         outputs["channels"] = Path(args.figures) / f"{stem}-channels.png"
@@ -204,23 +219,16 @@ def _outputs(args: argparse.Namespace, folder: Path, stem: str) -> dict[str, Pat
         check_writable(Path(args.scan))
         outputs["scan"] = Path(args.scan).with_suffix(".png")
     kept = [Path(path) for path in (args.latencies, args.scan) if path]
-    check_outputs(
-        [*result, *outputs.values(), *kept], [args.cfg, args.weights, args.plan, args.data]
-    )
+    inputs = [args.cfg, args.weights, args.plan, args.data, args.comparison]
+    check_outputs([*result, *outputs.values(), *kept], inputs)
     return outputs
 
 
-def _write(
-    result: Result,
-    outputs: dict[str, Path],
-    args: argparse.Namespace,
-    folder: Path,
-    stem: str,
-    exported: Sequence[tuple[Path, Writer]],
-) -> None:
-    """Write the model, unless it is a dry run, and all that was asked for beside it."""
+def _extra(
+    result: Result, outputs: dict[str, Path], args: argparse.Namespace, folder: Path, stem: str
+) -> dict[Path, bytes]:
+    """The files that were asked for beside the model, but for a document."""
     from pruning.run.prune import result_files
-    from yolo.files import content_writer, write_files
 
     makers: dict[str, Callable[[], bytes]] = {
         "plan": lambda: result.cut.plan.to_json().encode(),
@@ -230,10 +238,7 @@ def _write(
     contents = {path: makers[kind]() for kind, path in outputs.items() if kind in makers}
     if args.figures:
         contents |= _histograms(result, Path(args.figures), stem)
-    writers = [] if args.dry_run else result.writers(folder, stem)
-    write_files(
-        [*writers, *((path, content_writer(content)) for path, content in contents.items())]
-    )
+    return contents
 
 
 def _pictures(result: Result, args: argparse.Namespace) -> dict[str, Callable[[], bytes]]:

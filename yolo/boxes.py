@@ -5,9 +5,6 @@ import math
 import torch
 from torch import Tensor
 
-# of an image in a network's input: x, y of the corner and width, height, relative to the input
-Placement = tuple[float, float, float, float]
-WHOLE: Placement = (0.0, 0.0, 1.0, 1.0)
 KINDS = ("iou", "giou", "diou", "ciou")
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from yolo.errors import CfgError
 from yolo.files import read_bytes, write_file
+from yolo.strict import hidden, known_keys, strict_value
 
 # Darknet reads a section by any of its names.
 ALIASES = {
@@ -235,23 +236,39 @@ class Cfg:
         return self._with([*self._lines, *text.split("\n")])
 
     def strict(self) -> Cfg:
-        """A copy for parsers stricter than Darknet: `key=value`, LF, no key twice.
+        """A copy for parsers stricter than Darknet, such as hank-ai's (see strict.py).
 
-        Comments, blank lines, order and the bytes of the values stay as they are.
+        `key=value`, LF, no key twice, numbers without exponents, comments behind #. A key that
+        Darknet 5 doesn't know gets a blank, which other parsers drop. Comments, blank lines and
+        order stay as they are.
         """
-        used = {option.line for section in self.sections for option in section.options.values()}
+        strict = dict(self._strict_options())
         lines = []
         for number, raw in enumerate(self._lines):
             line = raw.rstrip("\r")
             bare = line.translate(BLANKS)
-            if number in used and "=" in line:
-                key, value = line.split("=", 1)
-                lines.append(f"{key.translate(BLANKS)}={value.strip()}")
-            elif not bare or bare[0] in "#;":
+            if number in strict:
+                lines.append(strict[number])
+            elif not bare or bare[0] == "#":
                 lines.append(line)
+            elif bare[0] == ";":
+                lines.append(line.replace(";", "#", 1))
             elif bare[0] == "[":
                 lines.append(bare)
         return self._with(lines)
+
+    def _strict_options(self) -> Iterator[tuple[int, str]]:
+        """Line numbers of the options that count, and what strict parsers get there."""
+        for section in self.sections:
+            values = {key: option.value for key, option in section.options.items()}
+            known = known_keys(section.type, values)
+            for key, option in section.options.items():
+                if option.value is not None:
+                    value = self._lines[option.line].split("=", 1)[1].strip()
+                    if known is not None:
+                        value = strict_value(key, value)
+                    shown = key if known is None or key in known else hidden(key)
+                    yield option.line, f"{shown}={value}"
 
     def _range(self, section: Section) -> range:
         """The lines from a section's header up to the next one's."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from yolo.boxes import Placement
+from yolo.datasets.images import Placement
 from yolo.errors import DarknetError
 from yolo.heads.common.base import BoxHead, box_heads
 from yolo.network import Network

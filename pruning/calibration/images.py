@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from yolo.datasets import sources
+from yolo.datasets.data import Split
 from yolo.datasets.images import Floats, Pixels, read_image
 from yolo.datasets.resize import center_crop_darknet, letterbox_darknet, resize_darknet
 from yolo.detections import gives_boxes
@@ -14,6 +18,7 @@ from yolo.errors import DataError
 from yolo.inference.sources import find_sources
 from yolo.network import Network
 
+OwnPicture = tuple[str, Callable[[], Pixels]]  # the name of an image, and what reads it (H, W, C)
 DATA = (".data", ".yaml", ".yml")
 HELD_OUT = 8  # every so many-th image is held out, to evaluate what the others gain
 
@@ -24,18 +29,24 @@ def calibration_images(path: str, network: Network, count: int) -> Tensor:
     `path` is a folder, a .txt list or an image, or a .data or .yaml file, of which it takes images
     to train on; they are prepared as for an evaluation. Raises DataError.
     """
-    channels = network.image.channels
-    if path.endswith(DATA):
-        items = sources.items(sources.load(path), "train")
-        read, total = items.reader(channels), len(items)
-        pictures = (read(i) for i in _spread(total, count))
-    else:
-        paths = [source.path for source in find_sources([path]) if not source.is_video]
-        if not paths:
-            raise DataError(f"{path}: no pictures there")
-        pictures = (read_image(paths[i], channels) for i in _spread(len(paths), count))
-    prepared = [_prepared(picture, network) for picture in pictures]
+    pictures = own_pictures(path, "train", network.image.channels, count)
+    prepared = [_prepared(read(), network) for _, read in pictures]
     return torch.from_numpy(np.stack(prepared)).permute(0, 3, 1, 2).contiguous()
+
+
+def own_pictures(path: str, part: Split, channels: int, count: int) -> list[OwnPicture]:
+    """Up to `count` images, evenly spread over all; they are read later, and may fail then.
+
+    `path` is as for calibration_images; of a data set they are those of `part`. Raises DataError.
+    """
+    if path.endswith(DATA):
+        items = sources.items(sources.load(path), part)
+        read = items.reader(channels)
+        return [(items.names[i], partial(read, i)) for i in _spread(len(items), count)]
+    paths = [source.path for source in find_sources([path]) if not source.is_video]
+    if not paths:
+        raise DataError(f"{path}: no pictures there")
+    return [(paths[i], partial(read_image, paths[i], channels)) for i in _spread(len(paths), count)]
 
 
 def split(images: Tensor) -> tuple[Tensor, Tensor]:

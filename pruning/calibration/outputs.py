@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from yolo.held import Held
 from yolo.layers import IMAGE
-from yolo.network import Network
+from yolo.network import Held, Network
 
 MEMORY = 2**31  # bytes of outputs that are held at a time; more of them lie in files
 

@@ -138,10 +138,11 @@ def section_times(
 def machine(profile: Profile) -> str:
     """The machine that latencies are of: processor, threads, engine."""
     threads = f"{profile.threads} thread{'' if profile.threads == 1 else 's'}"
-    return f"{_processor()}, {threads}, {profile.engine}"
+    return f"{processor()}, {threads}, {profile.engine}"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     except OSError:

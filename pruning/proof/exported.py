@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from pruning.proof.engines.ncnn import Ncnn
 from pruning.proof.verify import SINGLE, Difference, double_state, relative
 from yolo.detections import Candidates, Detections, suppression
 from yolo.errors import ProofError
@@ -22,13 +24,13 @@ from yolo.network import Network
 ABSOLUTE = 1e-4  # of decoded boxes and scores, relative to what is larger than 1
 ROUNDING = 4.0  # times the error of torch in float32 is what another engine's may be
 SAME = 1e-5  # of detections that come from the same boxes
-ENGINE = "in onnxruntime"
 
 Arrays = Mapping[int, Tensor]
+Files = Mapping[str, bytes]  # contents by suffix
 
 
 def prove_onnx(
-    network: Network, options: OnnxOptions, content: bytes, images: Tensor | None = None
+    network: Network, options: OnnxOptions, files: Files, images: Tensor | None = None
 ) -> Difference:
     """The difference of an ONNX file from its network, on images (N, C, H, W) or on noise.
 
@@ -37,10 +39,33 @@ def prove_onnx(
     1e-5 and 1e-4, four times torch's own rounding error is allowed. Raises ProofError.
     """
     x = _noise(network, options.batch) if images is None else images
-    runner = runner_of_content(content, network.cfg.path, OnnxRuntime)
+    runner = runner_of_content(files[".onnx"], network.cfg.path, OnnxRuntime)
     if options.boxes == NMS:
         return _prove_detections(network, options, runner, x)
     actual = dict(enumerate(runner.arrays(x).values()))
+    return _compared(network, options, x, actual, "onnxruntime")
+
+
+def prove_ncnn(
+    network: Network, options: OnnxOptions, files: Files, images: Tensor | None = None
+) -> Difference:
+    """The difference of ncnn's files from their network, as prove_onnx; raises EngineError, too."""
+    x = _noise(network, options.batch) if images is None else images
+    outputs = outputs_of(network.fused(), options)
+    engine = Ncnn()
+    found = [engine.blobs(network, files, image.numpy()[None], outputs.names) for image in x]
+    expected = _in_torch(network, options, x)
+    actual = {
+        i: torch.from_numpy(np.stack([blobs[name] for blobs in found])).reshape(expected[i].shape)
+        for i, name in enumerate(outputs.names)
+    }
+    return _compared(network, options, x, actual, engine.name)
+
+
+def _compared(
+    network: Network, options: OnnxOptions, x: Tensor, actual: Arrays, engine: str
+) -> Difference:
+    """Difference of the outputs from torch's; raises ProofError."""
     expected = _in_torch(network, options, x)
     measure, limit = (relative, SINGLE) if options.boxes == RAW else (_largest, ABSOLUTE)
     difference = measure(actual, expected)
@@ -50,10 +75,10 @@ def prove_onnx(
         difference = measure(actual, exact)
     if not difference <= limit:
         raise ProofError(
-            f"{network.cfg.path}: the ONNX file differs from the model by {difference:.1e} in "
-            f"onnxruntime (allowed {limit:.0e})"
+            f"{network.cfg.path}: the exported file differs from the model by {difference:.1e} in "
+            f"{engine} (allowed {limit:.0e})"
         )
-    return Difference(difference, ENGINE)
+    return Difference(difference, f"in {engine}")
 
 
 def _prove_detections(
@@ -62,7 +87,7 @@ def _prove_detections(
     """The boxes before NMS are proven, then NMS by our own on the same boxes."""
     before = replace(options, boxes=DECODED, layout="darknet")
     content = exported(network, Header(), before).SerializeToString()
-    difference = prove_onnx(network, before, content, x)
+    difference = prove_onnx(network, before, {".onnx": content}, x)
     decoded = runner_of_content(content, network.cfg.path, OnnxRuntime)
     nms = suppression(network)
     limit = None if nms.exponent is None else MOST
@@ -75,7 +100,7 @@ def _prove_detections(
                 f"{len(expected)}, or others, in the same image"
             )
     count = sum(map(len, found))
-    return Difference(difference.value, f"{ENGINE}, {count} detections alike")
+    return Difference(difference.value, f"{difference.note}, {count} detections alike")
 
 
 def _noise(network: Network, batch: int | None) -> Tensor:

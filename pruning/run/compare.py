@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from pruning.measure.progress import Progress
 from pruning.proof.engines.base import EngineError
 from pruning.proof.engines.opencv import OpenCV
 from pruning.registry import IMAGES, POSTERIOR, SCAN, STRATEGIES
-from pruning.run.comparison import Combination, Outcome, ScoredCost
+from pruning.run.comparison import Combination, Comparison, Outcome, ScoredCost, last
 from pruning.session import Inputs, Session
 from pruning.spec import (
     COUNTED,
@@ -91,11 +92,8 @@ class Request:
         It changes with the settings that matter to it, and with names, sizes and times of the cfg,
         the weights and the lists or folders of images. Raises DarknetError for missing files.
         """
-        inputs = self.inputs
-        weights = inputs.weights if is_random(inputs.weights) else stamps(inputs.weights)
-        images = [inputs.calibration_images, *stamps(inputs.calibrate)]
-        metric = [inputs.points, *stamps(inputs.data)] if inputs.data else images
-        shared = [stamps(inputs.cfg), weights, metric]
+        images = _images(self.inputs)
+        shared = _shared(self.inputs)
         keys: dict[Combination | None, str] = {None: digest_of(shared)}
         for combination, spec in self.specs().items():
             own = images if needs_images(spec) else None
@@ -108,6 +106,29 @@ def _rounding(combination: Combination) -> int | None:
     check_name("strategy", combination.strategy, STRATEGIES)
     amount = Targets.parse(combination.target)
     return default_rounding(STRATEGIES[combination.strategy], amount)
+
+
+def comparison_for(inputs: Inputs, path: Path) -> Comparison:
+    """The comparison of a file; raises DarknetError where it isn't of these inputs."""
+    key, comparison = last(path)
+    if key != digest_of(_shared(inputs)):
+        raise PlanError(
+            f"{path}: compares no cuts of this model by the same images: make it with compare.py, "
+            "with the same --cfg, --weights, --data and --points"
+        )
+    return comparison
+
+
+def _shared(inputs: Inputs) -> list[object]:
+    """What all outcomes of the inputs depend on."""
+    weights = inputs.weights if is_random(inputs.weights) else stamps(inputs.weights)
+    metric = [inputs.points, *stamps(inputs.data)] if inputs.data else _images(inputs)
+    return [stamps(inputs.cfg), weights, metric]
+
+
+def _images(inputs: Inputs) -> list[object]:
+    """The images that calibrate."""
+    return [inputs.calibration_images, *stamps(inputs.calibrate)]
 
 
 def needs_images(spec: Spec) -> bool:

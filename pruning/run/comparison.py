@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -134,6 +135,22 @@ class Comparison:
         return self.original.score_name
 
     @cached_property
+    def pareto(self) -> Sequence[Outcome]:
+        """The cuts that none beats in both score and MACs, by MACs; of equals the first."""
+        sign = 1 if self.score_name == ERROR else -1
+        scored = [
+            (outcome.found.cost.macs, sign * outcome.found.score, number)
+            for number, outcome in enumerate(self.outcomes)
+            if outcome.found and outcome.found.score is not None
+        ]
+        found, least = [], math.inf
+        for _, score, number in sorted(scored):
+            if score < least:
+                found.append(self.outcomes[number])
+                least = score
+        return found
+
+    @cached_property
     def original_ms(self) -> float | None:
         """Median milliseconds of the original, over all times that cuts were compared with."""
         times = [o.found.original_ms for o in self.outcomes if o.found and o.found.original_ms]
@@ -257,6 +274,21 @@ def load(path: Path) -> dict[str, Outcome]:
         return {}
     outcomes = read_record(path, KIND, SCHEMA, _parsed)
     return {outcome.key: outcome for outcome in outcomes}
+
+
+def last(path: Path) -> tuple[str, Comparison]:
+    """The comparison that a file was written for, and the original's key.
+
+    Raises DarknetError for another file.
+    """
+    return read_record(path, KIND, SCHEMA, _last)
+
+
+def _last(data: Mapping[str, Any]) -> tuple[str, Comparison]:
+    outcomes = [Outcome.from_json(part) for part in data["cuts"]]
+    (original,) = (outcome for outcome in outcomes if outcome.combination is None)
+    assert original.found  # Outcome.from_json sees to it
+    return original.key, Comparison(original.found, [o for o in outcomes if o.combination])
 
 
 def _parsed(data: Mapping[str, Any]) -> list[Outcome]:

@@ -28,11 +28,12 @@ from yolo.network import Network
 
 @dataclass(frozen=True)
 class Result:
-    """A proven cut, and the files that it fills."""
+    """A proven cut of a session's network, and the files that it fills."""
 
     cut: Cut
     header: Header
     report: Report
+    session: Session
 
     def writers(self, folder: Path, stem: str) -> list[tuple[Path, Writer]]:
         """Writers of STEM.cfg, .weights and .json."""
@@ -61,7 +62,8 @@ def prune(
     session = Session.open(inputs, progress, computes)
     cut = session.cut(spec)
     proof = proof_of(session, cut, proofs)
-    return Result(cut, session.header, report_of(session, inputs, cut, proof, runs))
+    report = report_of(session, inputs, cut, proof, runs)
+    return Result(cut, session.header, report, session)
 
 
 def proof_of(session: Session, cut: Cut, proofs: Proofs) -> Proof:

@@ -24,14 +24,17 @@ from pruning.measure.width_step import UNKNOWN
 from pruning.proof.verify import Proof
 from pruning.registry import AUTO, ENGINES
 from pruning.run.measured import Measured, both_measured, slower
+from pruning.run.verdict import Verdict, verdict
 from pruning.selection.blocks import block_scores, spec_without_blocks
 from pruning.selection.families import prunable
 from pruning.session import Cut, Inputs, Session
+from yolo.models.load import is_random
 from yolo.network import Network
 from yolo.records import record
 from yolo.tables import table
 
 KIND, SCHEMA = "report of a cut", 2
+BLOCK_HEADER = "shortcut", "its sections", "skip", "score", "parameters", "MACs", "stays"
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ class Report:
     recovery: Recovered | None = None
     blocks: Sequence[BlockChange] = ()
     times: SectionTimes | None = None
+    verdict: Verdict | None = None
     width_steps: Mapping[str, int] | None = None
 
     @property
@@ -145,6 +149,8 @@ class Report:
             data["recovery"] = self.recovery.to_json()
         if self.bayesian:
             data["bayesian"] = self.bayesian.to_json()
+        if self.verdict:
+            data["verdict"] = self.verdict.to_json()
         return record(KIND, SCHEMA, data)
 
     def tables(self, proof: bool = True) -> str:
@@ -156,8 +162,10 @@ class Report:
             tables.insert(0, self.bayesian.tables())
         if self.recovery:
             tables.append(str(self.recovery))
+        if proof:
+            tables.append(self._proof_table())
         warnings = [f"warning: {text}" for text in self.warnings]
-        return "\n".join([*warnings, *tables, *([self._proof_table()] if proof else [])])
+        return "\n".join([*warnings, *tables, *([self.verdict.text] if self.verdict else [])])
 
     def _layer_table(self) -> str:
         if not self.layers:
@@ -169,19 +177,25 @@ class Report:
         found = table(rows, "channels of every section that is cut", numbers=(0, 2, 3))
         return found if self.width_steps is None else f"{found}\n{suited(self.width_steps)}"
 
-    def _block_table(self) -> str:
-        rows = [["shortcut", "its sections", "skip", "score", "parameters", "MACs", "stays"]]
+    def block_rows(self) -> list[list[str]]:
+        """The blocks that are gone, in the columns of BLOCK_HEADER."""
+        rows = []
         for block in self.blocks:
             score = "-" if block.score is None else f"{block.score:.3g}"
             spent = f"{block.parameters:,}", f"{block.macs:,}"
             replacement = "a depthwise 1x1" if block.stays else ""
             where = str(block.shortcut), _ranges(block.sections), str(block.skip)
             rows.append([*where, score, *spent, replacement])
+        return rows
+
+    def _block_table(self) -> str:
+        rows = [list(BLOCK_HEADER), *self.block_rows()]
         return table(rows, "blocks that are gone", numbers=(0, 2, 3, 4, 5))
 
-    def _cost_table(self) -> str:
+    def cost_rows(self) -> list[list[str]]:
+        """What the network costs and how good it is: name, before, after, share that is left."""
         b, a = self.before, self.after
-        rows = [["", "before", "after", "left"]]
+        rows = []
         pool = (("channels that may go", *self.in_question),) if self.in_question else ()
         for name, x, y in (
             *pool,
@@ -200,15 +214,24 @@ class Report:
             before, after = b.score.value, a.score.value
             share = f"{after / before:.1%}" if before else "-"
             rows.append([b.score.title, f"{before:.4f}", f"{after:.4f}", share])
+        return rows
+
+    def _cost_table(self) -> str:
+        rows = [["", "before", "after", "left"], *self.cost_rows()]
         share = "" if self.bayesian else f", {self.asked}"
         return table(rows, f"{self.strategy}{share}", numbers=(1, 2, 3))
 
-    def _proof_table(self) -> str:
-        rows = [["proof, at the tensors that enter the heads", "relative L2", ""]]
+    def proof_rows(self) -> list[list[str]]:
+        """What was compared, the relative L2 or "-", and a note."""
+        rows = []
         for name, difference in self.proof.all.items():
             value = "-" if difference.value is None else f"{difference.value:.1e}"
             rows.append([TITLES[name], value, difference.note])
-        return table(rows, "", numbers=(1,))
+        return rows
+
+    def _proof_table(self) -> str:
+        header = ["proof, at the tensors that enter the heads", "relative L2", ""]
+        return table([header, *self.proof_rows()], "", numbers=(1,))
 
 
 TITLES = {
@@ -287,6 +310,7 @@ def report_of(session: Session, inputs: Inputs, cut: Cut, proof: Proof, runs: in
         cut.recovery,
         block_changes(cut.shortened),
         section_times(session.original, before.profile, after.profile, origins),
+        None if is_random(inputs.weights) else verdict(session, cut, before, after),
         session.width_steps if cut.spec.limits.round_to == AUTO else None,
     )
 

@@ -1,4 +1,4 @@
-"""Jobs for targets, from a wish to the files."""
+"""Jobs for targets, from a spec to the files."""
 
 import json
 from pathlib import Path
@@ -62,14 +62,14 @@ def test_the_header_counts_among_the_bytes(here):
     size = least.report.after.cost.bytes
     for target, same in ((f"bytes={size}", True), (f"bytes={size - 1}", False)):
         job = make_job("x.cfg", "x.weights", spec("shortcut", target=target), verify=(), runs=0)
-        found = prune(job).report.after.cost.bytes
-        assert (found == size) is same
-        assert found <= size
+        reached = prune(job).report.after.cost.bytes
+        assert (reached == size) is same
+        assert reached <= size
 
 
 def run(command, *options):
-    given_ = ("--cfg", "x.cfg", "--weights", "x.weights", "--out", "out", "--verify", "torch")
-    return command.run("prune", *given_, "--runs", 0, "--strategy", "shortcut", *options)
+    defaults = ("--cfg", "x.cfg", "--weights", "x.weights", "--out", "out", "--verify", "torch")
+    return command.run("prune", *defaults, "--runs", 0, "--strategy", "shortcut", *options)
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,9 @@ from yolo.errors import PlanError
     ],
 )
 def test_targets_that_are_no_shares(text, limits):
-    found = Targets.parse(text).all
-    assert [(t.name, t.limit) for t in found] == limits
-    assert not any(t.share for t in found)
+    targets = Targets.parse(text).all
+    assert [(t.name, t.limit) for t in targets] == limits
+    assert not any(t.share for t in targets)
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def test_targets_that_cant_be_meant(text, message):
     ],
 )
 def test_targets_as_they_are_written(text, limits):
-    found = Targets.parse(text).all
-    assert [(t.name, t.limit, t.share) for t in found] == limits
-    assert Targets.parse(",".join(map(str, found))).all == found
+    targets = Targets.parse(text).all
+    assert [(t.name, t.limit, t.share) for t in targets] == limits
+    assert Targets.parse(",".join(map(str, targets))).all == targets
 
 
 BAD_TARGETS = {
@@ -92,7 +92,7 @@ def test_bad_targets(text):
 @given(st.text(max_size=12) | st.from_regex(r"macs=[0-9.kMGe+-]{0,9}", fullmatch=True))
 def test_other_text_is_refused_or_means_something(text):
     try:
-        found = Targets.parse(text).all
+        targets = Targets.parse(text).all
     except PlanError:
         return
-    assert all(0 < t.limit < (1 if t.share else math.inf) for t in found)
+    assert all(0 < t.limit < (1 if t.share else math.inf) for t in targets)

@@ -29,24 +29,24 @@ def command(command, tmp_path, monkeypatch):
 
 
 def prune(command, *options):
-    given = ("--cfg", "x.cfg", "--weights", "random:3", "--out", "out", "--runs", 0)
-    return command.run("prune", *given, "--strategy", "shortcut", *options)
+    defaults = ("--cfg", "x.cfg", "--weights", "random:3", "--out", "out", "--runs", 0)
+    return command.run("prune", *defaults, "--strategy", "shortcut", *options)
 
 
 def data_file(folder):
-    (found,) = Path(folder).glob("*.data")
-    return str(found)
+    (path,) = Path(folder).glob("*.data")
+    return str(path)
 
 
 def test_weights_are_solved_anew_and_run_in_opencv(command):
     options = ("--target", "macs=0.5", "--calibrate", data_file("shapes"))
     ended = prune(command, *options, "--verify", "torch,opencv", "--json", "r.json")
     assert ended.code == 0, ended.err
-    found = json.loads(Path("r.json").read_text())["recovery"]
-    assert (found["method"], found["kept"]) == ("reconstruct", True)
-    assert (found["images"], found["held_out"]) == (14, 2)
-    assert found["after"] < 0.8 * found["before"]
-    assert f"{found['before']:.3f} to {found['after']:.3f}" in ended.out
+    recovery = json.loads(Path("r.json").read_text())["recovery"]
+    assert (recovery["method"], recovery["kept"]) == ("reconstruct", True)
+    assert (recovery["images"], recovery["held_out"]) == (14, 2)
+    assert recovery["after"] < 0.8 * recovery["before"]
+    assert f"{recovery['before']:.3f} to {recovery['after']:.3f}" in ended.out
     stem = "out/x-shortcut-macs0.5"
     network, _ = load_model(f"{stem}.cfg", f"{stem}.weights")
     x = noise_image(network)
@@ -101,9 +101,9 @@ def test_pictures_of_a_folder_are_evenly_spread(tmp_path, count):
         picture = np.full((20, 30, 3), 20 * number, np.uint8)
         cv2.imwrite(str(tmp_path / f"{number}.png"), picture)
     network = Network(Cfg(DETECTOR.encode()))
-    found = calibration_images(str(tmp_path), network, count)
-    assert found.shape == (min(count, 10), 3, 32, 32)
-    values = (found.amax((1, 2, 3)) * 255 / 20).round().int().tolist()
+    images = calibration_images(str(tmp_path), network, count)
+    assert images.shape == (min(count, 10), 3, 32, 32)
+    values = (images.amax((1, 2, 3)) * 255 / 20).round().int().tolist()
     assert values == {1: [0], 5: [0, 2, 4, 7, 9], 40: list(range(10))}[count]
     (tmp_path / "some.txt").write_text("3.png\n5.png\n")
     listed = calibration_images(str(tmp_path / "some.txt"), network, count)
@@ -113,9 +113,9 @@ def test_pictures_of_a_folder_are_evenly_spread(tmp_path, count):
 def test_classifiers_see_the_middle(tmp_path):
     data = make_classification_data(tmp_path, train=6)
     network = Network(Cfg(CLASSIFIER.encode()))
-    found = calibration_images(str(data), network, 64)
-    assert found.shape == (6, 3, 32, 32)
-    assert 0 <= found.min() < found.max() <= 1
+    images = calibration_images(str(data), network, 64)
+    assert images.shape == (6, 3, 32, 32)
+    assert 0 <= images.min() < images.max() <= 1
 
 
 def test_a_video_is_no_picture(tmp_path):

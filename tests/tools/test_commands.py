@@ -139,7 +139,7 @@ BAD_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "unknown fold": (("--fold", "twice"), "--fold: invalid choice: 'twice'"),
     "unknown engine": (("--verify", "torch,caffe"), "--verify torch,caffe: expected some of torch"),
-    "no engine": (("--verify", ""), "expected some of torch,opencv,darknet, or none"),
+    "no engine": (("--verify", ""), "expected some of torch,opencv,onnxruntime"),
     "no Darknet there": (
         ("--verify", "torch,darknet", "--darknet", "/no/such/libdarknet.so"),
         "/no/such/libdarknet.so: no such file",
@@ -188,19 +188,19 @@ def test_it_writes_what_it_says(here: Path, command: CommandLine) -> None:
     assert Path("report.json").read_bytes() == Path("out/y.json").read_bytes()
 
 
-def test_files_are_named_for_the_wish(here: Path, command: CommandLine) -> None:
+def test_files_are_named_after_the_cut(here: Path, command: CommandLine) -> None:
     prune(command, "--strategy", "shortcut", "--percent", "0.25")
     assert {p.name for p in Path("out").iterdir()} == {
         f"x-shortcut-0.25.{kind}" for kind in ("cfg", "weights", "json")
     }
 
 
-def test_made_up_weights_are_said_to_be(here: Path, command: CommandLine) -> None:
+def test_made_up_weights_are_reported(here: Path, command: CommandLine) -> None:
     assert "weights are random" in prune(command, "--weights", "random:3").out
     assert "are random" not in prune(command).out
 
 
-def test_nothing_to_cut_is_said(here: Path, command: CommandLine) -> None:
+def test_nothing_to_cut_is_reported(here: Path, command: CommandLine) -> None:
     assert prune(command, "--percent", "0").out.startswith("Nothing is cut.\n")
 
 
@@ -236,8 +236,8 @@ def test_bad_weights(here: Path, command: CommandLine, name: str, tool: str) -> 
     if tool == "prune":
         check_refused(prune(command), message)
     else:
-        given = ("--cfg", "x.cfg", "--weights", "x.weights", "--json", "x.json")
-        check_refused(command.run("info", *given), message)
+        arguments = ("--cfg", "x.cfg", "--weights", "x.weights", "--json", "x.json")
+        check_refused(command.run("info", *arguments), message)
     assert content(here) == before
 
 

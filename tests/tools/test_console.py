@@ -64,8 +64,8 @@ def test_a_model_is_pruned_outside_the_checkout(installed, tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "pruned" / "digits-normal-0.5.cfg").exists()
     where = "import pruning; print(pruning.__file__)"
-    found = run(installed.with_name("python"), "-c", where, cwd=tmp_path).stdout
-    assert Path(found.strip()).is_relative_to(installed.parents[1])
+    module = run(installed.with_name("python"), "-c", where, cwd=tmp_path).stdout
+    assert Path(module.strip()).is_relative_to(installed.parents[1])
 
 
 @pytest.mark.parametrize(

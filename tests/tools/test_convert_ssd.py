@@ -41,11 +41,11 @@ def vgg(narrow: int) -> list[nn.Module]:
 
 def extras(narrow: int) -> list[nn.Module]:
     before, layers = 1024 // narrow, []
-    for one, three, stride in ((256, 512, 2), (128, 256, 2), (128, 256, 1), (128, 256, 1)):
-        one, three = one // narrow, three // narrow
-        layers.append(nn.Conv2d(before, one, 1))
-        layers.append(nn.Conv2d(one, three, 3, stride, padding=stride - 1))
-        before = three
+    for filters1, filters3, stride in ((256, 512, 2), (128, 256, 2), (128, 256, 1), (128, 256, 1)):
+        filters1, filters3 = filters1 // narrow, filters3 // narrow
+        layers.append(nn.Conv2d(before, filters1, 1))
+        layers.append(nn.Conv2d(filters1, filters3, 3, stride, padding=stride - 1))
+        before = filters3
     return layers
 
 
@@ -88,8 +88,8 @@ class Ssd300(nn.Module):
         """An image without its mean → what loc and conf give of every map"""
         conv4, x = self.body(x)
         maps = [self.L2Norm(conv4), x]
-        for one, three in zip(self.extras[::2], self.extras[1::2], strict=True):
-            x = F.relu(three(F.relu(one(x))))
+        for conv1, conv3 in zip(self.extras[::2], self.extras[1::2], strict=True):
+            x = F.relu(conv3(F.relu(conv1(x))))
             maps.append(x)
         loc = [conv(m) for conv, m in zip(self.loc, maps, strict=True)]
         return loc, [conv(m) for conv, m in zip(self.conf, maps, strict=True)]
@@ -145,9 +145,9 @@ def convert(command, narrow, tmp_path):
 
     def run(content, *options, cfg=narrow, out="out.weights"):
         torch.save(content, tmp_path / "given.pth")
-        given = ("--cfg", cfg) if cfg else ()
+        model = ("--cfg", cfg) if cfg else ()
         ended = command.run(
-            "convert", "ssd-torch", tmp_path / "given.pth", tmp_path / out, *given, *options
+            "convert", "ssd-torch", tmp_path / "given.pth", tmp_path / out, *model, *options
         )
         return ended, tmp_path / out
 
@@ -237,8 +237,8 @@ def test_backbones_of_other_lengths(convert, narrow, convolutions):
     kinds = [section.type for section in Cfg.load(narrow).layers[:cutoff]]
     assert (kinds.count("convolutional"), kinds[-1]) == (convolutions, "convolutional")
     network, *_ = Start(str(narrow), str(path), cutoff).network()
-    given = [section["weights"] for section in network.state().values() if "weights" in section]
-    for name, weights in zip(trunk[::2], given, strict=False):
+    stored = [section["weights"] for section in network.state().values() if "weights" in section]
+    for name, weights in zip(trunk[::2], stored, strict=False):
         assert torch.equal(weights, STATE[name])
 
 
@@ -352,14 +352,14 @@ def test_files_of_other_kinds(command, convert, tmp_path):
     torch.save(STATE, tmp_path / "whole.pth")
     whole = (tmp_path / "whole.pth").read_bytes()
     half = whole[: len(whole) // 2]
-    given, out = tmp_path / "given.pth", tmp_path / "out.weights"
+    path, out = tmp_path / "given.pth", tmp_path / "out.weights"
     for content in (b"", b"\0" * 99, b"junk" * 9, half, CFG.read_bytes(), pickle.dumps([1], 4)):
-        given.write_bytes(content)
-        ended = command.run("convert", "ssd-torch", given, out)
+        path.write_bytes(content)
+        ended = command.run("convert", "ssd-torch", path, out)
         assert_refused(ended, out, "is not a state dict")
-    given.unlink()
-    ended = command.run("convert", "ssd-torch", given, out)
+    path.unlink()
+    ended = command.run("convert", "ssd-torch", path, out)
     assert_refused(ended, out, "can't read the state dict: no such file")
-    ended, path = convert(STATE, out="out.pt")
-    assert (ended.code, path.exists()) == (2, False)
+    ended, converted = convert(STATE, out="out.pt")
+    assert (ended.code, converted.exists()) == (2, False)
     assert "expected a name that ends in .weights" in ended.err

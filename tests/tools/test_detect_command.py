@@ -38,10 +38,12 @@ def test_a_picture(here: Path, command: CommandLine) -> None:
     (entry,) = entries()
     assert (entry["file"], entry["width"], entry["height"]) == ("cat0.png", 60, 40)
     network, _ = load_model("x.cfg", "x.weights")
-    found = Detector(TorchRunner(network), thresh=0.1)(read_image("cat0.png"))
-    assert [o["class"] for o in entry["objects"]] == found.classes.tolist()
-    assert [o["confidence"] for o in entry["objects"]] == pytest.approx(found.confidences.tolist())
-    for thing, (x, y, w, h) in zip(entry["objects"], found.boxes.tolist(), strict=True):
+    detections = Detector(TorchRunner(network), thresh=0.1)(read_image("cat0.png"))
+    assert [o["class"] for o in entry["objects"]] == detections.classes.tolist()
+    assert [o["confidence"] for o in entry["objects"]] == pytest.approx(
+        detections.confidences.tolist()
+    )
+    for thing, (x, y, w, h) in zip(entry["objects"], detections.boxes.tolist(), strict=True):
         assert thing["name"] == ("cat", "dog")[thing["class"]]
         assert list(thing["relative"].values()) == pytest.approx([x, y, w, h])
         box = [(x - w / 2) * 60, (y - h / 2) * 40, w * 60, h * 40]
@@ -99,9 +101,9 @@ def test_opencv_finds_the_same(here: Path, command: CommandLine) -> None:
         assert (ended.code, ended.err) == (0, "")
     (ours,), (theirs,) = entries("torch.json"), entries("opencv.json")
     assert len(ours["objects"]) == len(theirs["objects"]) > 0
-    for one, other in zip(ours["objects"], theirs["objects"], strict=True):
-        assert one["class"] == other["class"]
-        assert one["confidence"] == pytest.approx(other["confidence"], abs=1e-3)
+    for detected, expected in zip(ours["objects"], theirs["objects"], strict=True):
+        assert detected["class"] == expected["class"]
+        assert detected["confidence"] == pytest.approx(expected["confidence"], abs=1e-3)
 
 
 def test_grey_networks(here: Path, command: CommandLine) -> None:
@@ -151,12 +153,21 @@ def test_a_frame_lies_around_its_box() -> None:
     assert not picture[720:].any()
 
 
+@pytest.mark.parametrize("share", [0.02, 0.05])
+def test_text_is_as_high_as_asked(share: float) -> None:
+    """It stands on the upper edge of a box, on a ground of that height."""
+    picture = draw(np.zeros((1000, 1500, 3), np.uint8), ONE, ["cat", "dog"], share)
+    above = picture[:300].any((1, 2))
+    assert above.sum() == pytest.approx(1500 * share, abs=4)  # with the line of the frame
+    assert above[-1]
+
+
 @pytest.mark.parametrize("shape", [(40, 60, 3), (1, 1, 3), (9, 700, 3), (3000, 4000, 3)])
 def test_text_fits_any_picture(shape: tuple[int, int, int]) -> None:
     boxes = torch.tensor([[0.0, 0.0, 0.1, 0.1], [1.0, 1.0, 3.0, 3.0], [0.5, 0.5, torch.inf, 1.0]])
-    found = Detections(boxes, torch.tensor([0, 1, 1]), torch.tensor([0.5, 0.7, 0.9]))
+    detections = Detections(boxes, torch.tensor([0, 1, 1]), torch.tensor([0.5, 0.7, 0.9]))
     picture = np.zeros(shape, np.uint8)
-    assert draw(picture, found, ["cat", "dog"]).any()
+    assert draw(picture, detections, ["cat", "dog"]).any()
     assert not picture.any()
 
 

@@ -40,11 +40,11 @@ def test_half_of_the_channels_can_go(command, sample, tmp_path):
     cut = ["--strategy", "shortcut", "--percent", 0.5, "--runs", 0, "--json", report]
     ended = command.run("prune", *model, *cut)
     assert ended.code == 0, ended.err
-    found = json.loads(report.read_text())
-    assert found["before"]["map"] >= 0.9
-    assert found["after"]["parameters"] < 0.4 * found["before"]["parameters"]
-    assert found["proof"]["masked"] < 1e-5
-    assert found["proof"]["opencv"] < 1e-4
+    data = json.loads(report.read_text())
+    assert data["before"]["map"] >= 0.9
+    assert data["after"]["parameters"] < 0.4 * data["before"]["parameters"]
+    assert data["proof"]["masked"] < 1e-5
+    assert data["proof"]["opencv"] < 1e-4
 
 
 def test_a_few_steps_of_training(command, sample, tmp_path):

@@ -96,20 +96,20 @@ KEYS = sorted(set(re.findall(r"^(\w+) ?=", "".join(BASES.values()), re.M)) | {"p
 
 
 def change_number(text: str, some: random.Random) -> str:
-    places = list(re.finditer(r"-?[0-9.]+", text))
-    if not places:
+    matches = list(re.finditer(r"-?[0-9.]+", text))
+    if not matches:
         return text
-    place = some.choice(places)
-    return text[: place.start()] + some.choice(BAD_NUMBERS) + text[place.end() :]
+    match = some.choice(matches)
+    return text[: match.start()] + some.choice(BAD_NUMBERS) + text[match.end() :]
 
 
 def change_name(text: str, some: random.Random) -> str:
     pattern, names = some.choice(((r"(?<=\[)\w+(?=\])", SECTIONS), (r"(?m)^\w+(?= ?=)", KEYS)))
-    places = list(re.finditer(pattern, text))
-    if not places:
+    matches = list(re.finditer(pattern, text))
+    if not matches:
         return text
-    place = some.choice(places)
-    return text[: place.start()] + some.choice(names) + text[place.end() :]
+    match = some.choice(matches)
+    return text[: match.start()] + some.choice(names) + text[match.end() :]
 
 
 def on_lines(change: Callable[[list[str], int, random.Random], None]):
@@ -125,8 +125,8 @@ def cut_off(text: str, some: random.Random) -> str:
     return text[: some.randrange(len(text) + 1)]
 
 
-def add_option(lines: list[str], place: int, some: random.Random) -> None:
-    lines.insert(place, f"{some.choice(KEYS)}={some.choice(BAD_NUMBERS)}")
+def add_option(lines: list[str], index: int, some: random.Random) -> None:
+    lines.insert(index, f"{some.choice(KEYS)}={some.choice(BAD_NUMBERS)}")
 
 
 def double_section(text: str, some: random.Random) -> str:
@@ -138,8 +138,8 @@ def double_section(text: str, some: random.Random) -> str:
 CHANGES = (
     *(change_number,) * 5,
     change_name,
-    on_lines(lambda lines, place, some: lines.pop(place)),
-    on_lines(lambda lines, place, some: lines.insert(place, some.choice(lines))),
+    on_lines(lambda lines, index, some: lines.pop(index)),
+    on_lines(lambda lines, index, some: lines.insert(index, some.choice(lines))),
     on_lines(add_option),
     double_section,
     cut_off,
@@ -148,11 +148,11 @@ CHANGES = (
 
 def flipped(content: bytes, some: random.Random, least: int = 0) -> bytes:
     """One to four bits flipped behind the first `least` bytes."""
-    found = bytearray(content)
+    damaged = bytearray(content)
     for _ in range(some.randint(1, 4)):
-        if len(found) > least:
-            found[some.randrange(least, len(found))] ^= 1 << some.randrange(8)
-    return bytes(found)
+        if len(damaged) > least:
+            damaged[some.randrange(least, len(damaged))] ^= 1 << some.randrange(8)
+    return bytes(damaged)
 
 
 def damaged_cfg(text: str, some: random.Random) -> bytes:
@@ -171,13 +171,13 @@ def damaged_weights(content: bytes, some: random.Random) -> bytes:
     if kind == 2:
         return flipped(content[:20], some) + content[20:]
     if kind == 3:  # the exponents of a few floats
-        found = bytearray(content)
+        damaged = bytearray(content)
         for _ in range(some.randint(1, 4)):
-            found[20 + 4 * some.randrange((len(found) - 20) // 4) + 3] = some.randrange(256)
-        return bytes(found)
+            damaged[20 + 4 * some.randrange((len(damaged) - 20) // 4) + 3] = some.randrange(256)
+        return bytes(damaged)
     if kind == 4:
-        place = 20 + 4 * some.randrange((len(content) - 20) // 4)
-        return content[:place] + some.randbytes(4) + content[place + 4 :]
+        start = 20 + 4 * some.randrange((len(content) - 20) // 4)
+        return content[:start] + some.randbytes(4) + content[start + 4 :]
     return flipped(content, some, 20)
 
 
@@ -223,13 +223,13 @@ def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, bytes]]:
     """The cfg text and the weights of every base."""
-    folder, found = tmp_path_factory.mktemp("bases"), {}
+    folder, bases = tmp_path_factory.mktemp("bases"), {}
     for name, text in BASES.items():
         network = Network(Cfg(text.encode(), name))
         randomize.randomize(network, 0)
         save_weights(network, folder / name)
-        found[name] = text, (folder / name).read_bytes()
-    return found
+        bases[name] = text, (folder / name).read_bytes()
+    return bases
 
 
 @pytest.mark.parametrize("share", range(SHARES))

@@ -71,7 +71,7 @@ def test_without_it_select_says_so(command, detector, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("options", "message"),
     [
         ((), "peers: needs --weights and --data"),
         (("--targets", "1.5"), "'1.5': expected shares between 0 and 1"),
@@ -79,8 +79,8 @@ def test_without_it_select_says_so(command, detector, monkeypatch):
         (("--targets", ","), "',': expected shares between 0 and 1"),
     ],
 )
-def test_wrong_wishes_are_one_line(command, given, message):
-    ended = command.run("bench", "peers", *given)
+def test_wrong_options_are_one_line(command, options, message):
+    ended = command.run("bench", "peers", *options)
     assert ended.code == 2
     assert message in ended.err
     assert ended.err.count("\n") == 1
@@ -131,7 +131,7 @@ def test_the_command_judges_its_cuts(command, peers, detector, tmp_path):
         assert all(0 <= float(row[0]) <= 1 for row in left)
 
 
-def test_what_it_cannot_do_is_told_in_its_row(command, peers, detector, monkeypatch):
+def test_what_it_cannot_do_is_reported_in_its_row(command, peers, detector, monkeypatch):
     def broken(peer: object, macs: float) -> None:
         raise RuntimeError("Given groups=1,\nexpected 23 channels")
 

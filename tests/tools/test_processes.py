@@ -58,8 +58,8 @@ def test_an_interrupt_from_outside(here: Path) -> None:
     """It measures for minutes, so it is at work when the signal comes."""
     Path("x.cfg").write_text(GOOD.replace("=16", "=512"))
     before = content(here)
-    given = [word if word != "0" else "100000" for word in GIVEN]
-    process = start(*given, start_new_session=True)
+    arguments = [word if word != "0" else "100000" for word in GIVEN]
+    process = start(*arguments, start_new_session=True)
     wait_at_work(process)
     process.send_signal(signal.SIGINT)
     try:
@@ -99,10 +99,10 @@ def test_nobody_reads_the_table(here: Path, closed: str) -> None:
 def test_terminals_that_know_few_letters(here: Path, encoding: str) -> None:
     os.rename("x.cfg", "α.cfg")
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
-    for given in (("--help",), (*GIVEN[2:], "--cfg", "no-α.cfg")):
-        process = start(*given, env=environment)
+    for arguments in (("--help",), (*GIVEN[2:], "--cfg", "no-α.cfg")):
+        process = start(*arguments, env=environment)
         out, err = process.communicate(timeout=120)
-        assert process.returncode == (0 if given == ("--help",) else 2), err
+        assert process.returncode == (0 if arguments == ("--help",) else 2), err
         assert "Traceback" not in out + err
 
 
@@ -115,7 +115,7 @@ def options_of(path: Path) -> set[str]:
     return set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', path.read_text()))
 
 
-def help_of(path: Path, place: Path, *words: str) -> tuple[str, float]:
+def help_of(path: Path, folder: Path, *words: str) -> tuple[str, float]:
     """What a help says, and the seconds that it takes; torch must not be imported for it."""
     script = (
         "import atexit, runpy, sys; "
@@ -125,7 +125,7 @@ def help_of(path: Path, place: Path, *words: str) -> tuple[str, float]:
     )
     start, usage = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=place
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=folder
     )
     now = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = now.ru_utime + now.ru_stime - usage.ru_utime - usage.ru_stime

@@ -57,17 +57,17 @@ def test_digits_are_scanned_by_their_map(command: CommandLine, tmp_path: Path) -
     model = ("--cfg", DIGITS[0], "--weights", DIGITS[1])
     data = ("--data", "digits.data", "--calibrate", "digits.data", "--recover", "fold")
     data += ("--calibration-images", 2)
-    wish = ("--strategy", "shortcut", "--only", "6,18", "--percent", 0.5, "--verify", "none")
+    cut = ("--strategy", "shortcut", "--only", "6,18", "--percent", 0.5, "--verify", "none")
     out = ("--runs", 0, "--scan", "scan.json", "--json", "r.json")
-    ended = command.run("prune", *model, *data, *wish, *out)
+    ended = command.run("prune", *model, *data, *cut, *out)
     assert (ended.code, ended.err) == (0, "")
-    found = Scan.load(Path("scan.json"))
-    assert found
-    assert found.score == json.loads(Path("r.json").read_text())["before"]["map"] > 0.8
-    assert found.key["importance"] == "least-squares"
-    couples, narrow = found.curves.values()
+    scan = Scan.load(Path("scan.json"))
+    assert scan
+    assert scan.score == json.loads(Path("r.json").read_text())["before"]["map"] > 0.8
+    assert scan.key["importance"] == "least-squares"
+    couples, narrow = scan.curves.values()
     assert couples.at(1) > 0.5 > narrow.at(0.5) + 0.1
-    ended = command.run("prune", *model, *wish, *out)
+    ended = command.run("prune", *model, *cut, *out)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith(
         "error: scan.json: a scan, but not with these images, importance bn"
@@ -75,7 +75,7 @@ def test_digits_are_scanned_by_their_map(command: CommandLine, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("given_", "says"),
+    ("options", "says"),
     [
         (("--importance", SENSITIVITY), "--importance sensitivity: needs a scan: --scan FILE"),
         (
@@ -96,9 +96,9 @@ def test_digits_are_scanned_by_their_map(command: CommandLine, tmp_path: Path) -
         (("--scan", "x.cfg/s.json"), "x.cfg is not a directory"),
     ],
 )
-def test_wrong_input_is_one_line(command: CommandLine, given_: tuple, says: str) -> None:
+def test_wrong_input_is_one_line(command: CommandLine, options: tuple, says: str) -> None:
     Path("mine.json").write_text("mine")
-    ended = command.run("prune", *GIVEN, *given_)
+    ended = command.run("prune", *GIVEN, *options)
     assert (ended.code, ended.out) == (2, "")
     assert says in ended.err
     assert ended.err.count("\n") == 1
@@ -106,7 +106,7 @@ def test_wrong_input_is_one_line(command: CommandLine, given_: tuple, says: str)
 
 
 def test_scans_are_not_compared(command: CommandLine) -> None:
-    given_ = (*GIVEN[:6], "--targets", "macs=0.5", "--importances", f"bn,{SENSITIVITY}")
-    ended = command.run("compare", *given_)
+    arguments = (*GIVEN[:6], "--targets", "macs=0.5", "--importances", f"bn,{SENSITIVITY}")
+    ended = command.run("compare", *arguments)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == "error: importance sensitivity: use prune.py --scan for a single cut\n"

@@ -39,67 +39,69 @@ SSD = (
 
 
 @pytest.fixture
-def place(tmp_path):
+def folder(tmp_path):
     make_detection_data(tmp_path, train=40, valid=10)
     (tmp_path / "x.cfg").write_text(SSD)
     return tmp_path
 
 
-def train(command, place, out, *more):
-    (data,) = place.glob("*.data")
+def train(command, folder, out, *more):
+    (data,) = folder.glob("*.data")
     options = ["--data", data, "--epochs", 8, "--workers", 0, "--ema", 0.9, "--eval-every", 8]
-    ended = command.run("train", *options, "--out", place / out, *more)
+    ended = command.run("train", *options, "--out", folder / out, *more)
     assert ended.code == 0, ended.err
     return ended
 
 
-def prune(command, place, *arguments, proofs="torch,opencv"):
-    (data,) = place.glob("*.data")
-    out = ["--out", place / "cut", "--name", "c", "--data", data, "--runs", 0]
+def prune(command, folder, *arguments, proofs="torch,opencv"):
+    (data,) = folder.glob("*.data")
+    out = ["--out", folder / "cut", "--name", "c", "--data", data, "--runs", 0]
     ended = command.run("prune", *arguments, *out, "--verify", proofs)
     assert ended.code == 0, ended.err
-    report = json.loads((place / "cut" / "c.json").read_text())
+    report = json.loads((folder / "cut" / "c.json").read_text())
     assert report["proof"]["masked"] < 1e-5
     assert report["proof"]["opencv"] < 1e-4
     return report
 
 
-def test_the_whole_way(command, place):
+def test_the_whole_way(command, folder):
     """Both maps learn, a sparse training's cut keeps most of it, OpenCV finds the same boxes."""
-    ended = train(command, place, "sparse", "--cfg", place / "x.cfg", "-sr", "--s", 0.02)
+    ended = train(command, folder, "sparse", "--cfg", folder / "x.cfg", "-sr", "--s", 0.02)
     assert "box" in ended.out
-    weights = place / "sparse" / "x_last.weights"
-    model = ["--cfg", place / "x.cfg", "--weights", weights]
+    weights = folder / "sparse" / "x_last.weights"
+    model = ["--cfg", folder / "x.cfg", "--weights", weights]
     for strategy in ("regular", "shortcut"):
-        report = prune(command, place, *model, "--strategy", strategy, "--percent", 0.3)
+        report = prune(command, folder, *model, "--strategy", strategy, "--percent", 0.3)
         assert report["after"]["parameters"] < 0.85 * report["before"]["parameters"]
         assert report["before"]["map"] > 0.3
-    cut = ["--cfg", place / "cut" / "c.cfg", "--weights", place / "cut" / "c.weights"]
-    kinds = {section.type for section in Cfg.load(place / "cut" / "c.cfg").layers}
+    cut = ["--cfg", folder / "cut" / "c.cfg", "--weights", folder / "cut" / "c.weights"]
+    kinds = {section.type for section in Cfg.load(folder / "cut" / "c.cfg").layers}
     assert kinds >= {"ssd", "l2norm"}
-    train(command, place, "tuned", *cut, "--lr", 0.005)
-    (data,) = place.glob("*.data")
-    pictures = [str(path) for path in sorted((place / "images").glob("valid*"))]
-    found = []
+    train(command, folder, "tuned", *cut, "--lr", 0.005)
+    (data,) = folder.glob("*.data")
+    pictures = [str(path) for path in sorted((folder / "images").glob("valid*"))]
+    detections = []
     for engine in ("torch", "opencv"):
-        options = ["--data", data, "--engine", engine, "--thresh", 0.3, "--out", place / engine]
-        ended = command.run("detect", *pictures, *cut, *options, "--json", place / f"{engine}.json")
+        options = ["--data", data, "--engine", engine, "--thresh", 0.3, "--out", folder / engine]
+        ended = command.run(
+            "detect", *pictures, *cut, *options, "--json", folder / f"{engine}.json"
+        )
         assert ended.code == 0, ended.err
-        found.append(json.loads((place / f"{engine}.json").read_text()))
-    names = [[[o["class"] for o in picture["objects"]] for picture in run] for run in found]
+        detections.append(json.loads((folder / f"{engine}.json").read_text()))
+    names = [[[o["class"] for o in picture["objects"]] for picture in run] for run in detections]
     assert names[0] == names[1]
     assert any(names[0])
 
 
-def test_the_bayesian_way(command, place):
-    made = command.run("convert", "bayesian", place / "x.cfg", place / "b.cfg")
+def test_the_bayesian_way(command, folder):
+    made = command.run("convert", "bayesian", folder / "x.cfg", folder / "b.cfg")
     assert made.out.endswith("with 4 Bayesian sections\n")
     train(
-        command, place, "b", "--cfg", place / "b.cfg", "--kl-weight", 0.001, "--optimizer", "adam"
+        command, folder, "b", "--cfg", folder / "b.cfg", "--kl-weight", 0.001, "--optimizer", "adam"
     )
-    asked = ["--weights", place / "b" / "last.pt", "--strategy", "bayesian", "--thresholds=0"]
-    report = prune(command, place, *asked)
+    asked = ["--weights", folder / "b" / "last.pt", "--strategy", "bayesian", "--thresholds=0"]
+    report = prune(command, folder, *asked)
     assert report["proof"]["posterior"] < 1e-5
-    smaller, _ = load_model(str(place / "cut" / "c.cfg"), str(place / "cut" / "c.weights"))
+    smaller, _ = load_model(str(folder / "cut" / "c.cfg"), str(folder / "cut" / "c.weights"))
     assert {"ssd", "l2norm", "convolutional"} <= {s.type for s in smaller.cfg.layers}
     assert not any(layer.plain_type for layer in smaller.layers)

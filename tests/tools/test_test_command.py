@@ -17,25 +17,25 @@ __all__ = ["here"]  # a fixture
 
 
 def arguments(stem: str = "x") -> tuple[str, ...]:
-    given = ("--cfg", f"{stem}.cfg", "--weights", f"{stem}.weights", "--data", "x.data")
-    return (*given, "--workers", "0")
+    model = ("--cfg", f"{stem}.cfg", "--weights", f"{stem}.weights", "--data", "x.data")
+    return (*model, "--workers", "0")
 
 
-def test_it_tells_mean_average_precision(here: Path, command: CommandLine) -> None:
+def test_mean_average_precision_is_reported(here: Path, command: CommandLine) -> None:
     ended = command.run("test", *arguments(), "--json", "out.json", "--coco", "--points", "11")
     assert (ended.code, ended.err) == (0, "")
-    told = json.loads(Path("out.json").read_text())
-    assert f"{told['map']:.6f}" in ended.out
-    assert (told["images"], told["points"], told["skipped"]) == (5, 11, [])
-    assert [c["name"] for c in told["per_class"]] == ["cat", "dog"]
-    assert [c["truths"] for c in told["per_class"]] == [3, 2]
-    assert told["tp"] + told["fn"] == 5
-    assert {"precision", "recall", "f1", "iou"} <= told.keys()
-    assert told["coco"].keys() == {"AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge"}
+    data = json.loads(Path("out.json").read_text())
+    assert f"{data['map']:.6f}" in ended.out
+    assert (data["images"], data["points"], data["skipped"]) == (5, 11, [])
+    assert [c["name"] for c in data["per_class"]] == ["cat", "dog"]
+    assert [c["truths"] for c in data["per_class"]] == [3, 2]
+    assert data["tp"] + data["fn"] == 5
+    assert {"precision", "recall", "f1", "iou"} <= data.keys()
+    assert data["coco"].keys() == {"AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge"}
 
 
 def test_thresholds_and_sizes_count(here: Path, command: CommandLine) -> None:
-    found = {}
+    results = {}
     for option in (
         "--iou-thresh=0",
         "--conf-thresh=0.01",
@@ -44,10 +44,10 @@ def test_thresholds_and_sizes_count(here: Path, command: CommandLine) -> None:
         "--batch=1",
     ):
         command.run("test", *arguments(), option, "--json", "out.json")
-        found[option] = json.loads(Path("out.json").read_text())
-    positives = {option: told["tp"] + told["fp"] for option, told in found.items()}
+        results[option] = json.loads(Path("out.json").read_text())
+    positives = {option: result["tp"] + result["fp"] for option, result in results.items()}
     assert positives["--conf-thresh=0.01"] > positives["--iou-thresh=0"]
-    assert found["--iou-thresh=0"]["map"] > found["--batch=1"]["map"]
+    assert results["--iou-thresh=0"]["map"] > results["--batch=1"]["map"]
     # a larger input has more cells
     assert positives["--size=64x48"] != positives["--batch=1"] != positives["--letterbox"]
 
@@ -55,9 +55,9 @@ def test_thresholds_and_sizes_count(here: Path, command: CommandLine) -> None:
 def test_classifiers(here: Path, command: CommandLine) -> None:
     ended = command.run("test", *arguments("c"), "--json", "out.json")
     assert ended.code == 0, ended
-    told = json.loads(Path("out.json").read_text())
-    assert (told["top2"], told["images"]) == (1, 5)
-    assert re.search(rf"top-1 +\| +{told['top1']:.4f}", ended.out)
+    data = json.loads(Path("out.json").read_text())
+    assert (data["top2"], data["images"]) == (1, 5)
+    assert re.search(rf"top-1 +\| +{data['top1']:.4f}", ended.out)
 
 
 def test_a_checkpoint_brings_its_cfg(here: Path, command: CommandLine) -> None:
@@ -74,9 +74,9 @@ def test_unreadable_images_are_named(here: Path, command: CommandLine) -> None:
     ended = command.run("test", *arguments(), "--json", "out.json")
     assert ended.code == 0, ended
     assert re.search(r"Left out: .*dog1\.png: not an image", ended.out)
-    told = json.loads(Path("out.json").read_text())
-    assert told["images"] == 4
-    assert [Path(path).name for path, _ in told["skipped"]] == ["dog1.png"]
+    data = json.loads(Path("out.json").read_text())
+    assert data["images"] == 4
+    assert [Path(path).name for path, _ in data["skipped"]] == ["dog1.png"]
 
 
 @pytest.mark.parametrize(
@@ -113,8 +113,8 @@ def test_bad_arguments(
 def test_data_of_other_classes(here: Path, command: CommandLine, stem: str, tool: str) -> None:
     Path("x.names").write_text("cat\ndog\ncow\n")
     Path("x.data").write_text("valid=valid.txt\nnames=x.names\n")
-    given = arguments(stem) if tool == "test" else arguments(stem)[:-2]
-    ended = command.run(tool, *given)
+    options = arguments(stem) if tool == "test" else arguments(stem)[:-2]
+    ended = command.run(tool, *options)
     assert ended.code == 2
     assert f"{stem}.cfg: has 2 classes, but x.data names 3" in ended.err
     assert not Path("pruned").exists()
@@ -128,29 +128,57 @@ def test_data_of_other_classes(here: Path, command: CommandLine, stem: str, tool
         ("c", "top1", "0", "top-1"),
     ],
 )
-def test_prune_tells_the_accuracy(
+def test_prune_reports_the_accuracy(
     here: Path, command: CommandLine, stem: str, key: str, points: str, title: str
 ) -> None:
     light = ("--verify", "torch", "--runs", "0", "--json", "out.json", "--points", points)
     ended = command.run("prune", *arguments(stem)[:-2], "--percent", "0.5", *light)
     assert ended.code == 0, ended
-    told = json.loads(Path("out.json").read_text())
+    report = json.loads(Path("out.json").read_text())
     for cut, cfg, weights in (
         ("before", f"{stem}.cfg", f"{stem}.weights"),
-        ("after", told["files"]["cfg"], told["files"]["weights"]),
+        ("after", report["files"]["cfg"], report["files"]["weights"]),
     ):
-        given = ("--cfg", cfg, "--weights", weights, "--points", points)
-        command.run("test", *arguments(), *given, "--json", "test.json")
+        options = ("--cfg", cfg, "--weights", weights, "--points", points)
+        command.run("test", *arguments(), *options, "--json", "test.json")
         measured = json.loads(Path("test.json").read_text())[key]
-        assert told[cut][key] == pytest.approx(measured, abs=1e-3)
-    row = f"{title} +\\| +{told['before'][key]:.4f} +\\| +{told['after'][key]:.4f}"
+        assert report[cut][key] == pytest.approx(measured, abs=1e-3)
+    row = f"{title} +\\| +{report['before'][key]:.4f} +\\| +{report['after'][key]:.4f}"
     assert re.search(row, ended.out)
 
 
-def test_prune_without_data_tells_none(here: Path, command: CommandLine) -> None:
+def test_prune_without_data_reports_no_accuracy(here: Path, command: CommandLine) -> None:
     light = ("--verify", "none", "--runs", "0", "--json", "out.json")
     ended = command.run("prune", "--cfg", "x.cfg", "--weights", "x.weights", *light)
-    told = json.loads(Path("out.json").read_text())
-    assert told["before"]["map"] is None
-    assert "top1" not in told["before"]
+    report = json.loads(Path("out.json").read_text())
+    assert report["before"]["map"] is None
+    assert "top1" not in report["before"]
     assert "mAP" not in ended.out
+
+
+@pytest.mark.parametrize("stem", ["x", "c"])
+def test_engines_give_the_same(here: Path, command: CommandLine, stem: str) -> None:
+    """Of a detector and of a classifier, of weights and of the .onnx file that is deployed."""
+    pytest.importorskip("onnxruntime")
+    model = arguments(stem)[:4]
+    exported = command.run("export", f"{stem}.weights", "m.onnx", "--cfg", f"{stem}.cfg")
+    assert exported.code == 0, exported.err
+    wanted = command.run("test", *arguments(stem)).out
+    rest = ("--data", "x.data", "--workers", "0")
+    for words in (
+        (*model, "--engine", "onnxruntime"),
+        (*model, "--engine", "opencv"),
+        ("--weights", "m.onnx"),
+        ("--weights", "m.onnx", "--engine", "opencv"),
+    ):
+        ended = command.run("test", *words, *rest)
+        assert (ended.code, ended.out) == (0, wanted), words
+
+
+def test_ready_detections_are_no_measure(here: Path, command: CommandLine) -> None:
+    pytest.importorskip("onnxruntime")
+    command.run("export", "x.weights", "m.onnx", "--cfg", "x.cfg", "--boxes", "nms")
+    ended = command.run("test", "--weights", "m.onnx", "--data", "x.data", "--workers", "0")
+    assert ended.code == 2
+    assert "export it with --thresh 0.005" in ended.err
+    assert ended.err.count("\n") == 1

@@ -8,9 +8,8 @@ from hypothesis import given
 from networks import build, random_input
 from random_cfg import Sample, samples
 
-from yolo.held import Held
 from yolo.layers import IMAGE, Layer
-from yolo.network import Network
+from yolo.network import Held, Network
 
 
 def one_by_one(network: Network, x: torch.Tensor) -> dict[int, torch.Tensor]:

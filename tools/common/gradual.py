@@ -33,7 +33,7 @@ OURS = (
     "cutoff",
     "pretrained",
 )
-USELESS = ("plan", "save_plan", "figures", "scan", "dry_run")
+USELESS = ("plan", "save_plan", "figures", "report", "scan", "dry_run")
 
 
 @dataclass(frozen=True)

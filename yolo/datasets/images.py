@@ -4,11 +4,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from yolo.boxes import Placement
 from yolo.errors import DataError
 
 Pixels = NDArray[np.uint8]  # (H, W, C), RGB or grey
 Floats = NDArray[np.float32]  # (H, W, C) in [0, 1]
+# x, y of the corner and width, height, relative to the network's input
+Placement = tuple[float, float, float, float]
+WHOLE: Placement = (0.0, 0.0, 1.0, 1.0)
 ROWS = 100_000  # of one PNG; decoders have limits
 JPEG, END_OF_JPEG = b"\xff\xd8", b"\xff\xd9"
 

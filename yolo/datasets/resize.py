@@ -5,8 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from yolo.boxes import Placement
-from yolo.datasets.images import Floats, Pixels, inner_size, letterbox_placement
+from yolo.datasets.images import Floats, Pixels, Placement, inner_size, letterbox_placement
 
 
 def resize_darknet(image: Pixels, width: int, height: int) -> Floats:

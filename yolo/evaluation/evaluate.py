@@ -8,10 +8,9 @@ from typing import Protocol
 
 from torch import Tensor
 
-from yolo.boxes import Placement
 from yolo.datasets.batch import Batch
 from yolo.datasets.data import Data
-from yolo.datasets.images import letterbox_placement
+from yolo.datasets.images import Placement, letterbox_placement
 from yolo.detections import (
     Detections,
     class_count,

@@ -22,8 +22,8 @@ class Format(Entry):
 FORMATS = registry(
     Format(
         "darknet",
-        "AlexeyAB's Darknet; [ssd], [l2norm], image_mean= and image_scale= become other sections, "
-        "or steps that OUT's .json describes",
+        "Darknet, also hank-ai's 5; [ssd], [l2norm], image_mean= and image_scale= become other "
+        "sections, or steps that OUT's .json describes",
         "yolo.export.darknet:writers",
     ),
     Format(
@@ -36,6 +36,13 @@ FORMATS = registry(
         "what onnxruntime, OpenCV 5, OpenVINO and TensorRT read",
         "yolo.export.onnx:writers",
         ".onnx",
+        has_options=True,
+    ),
+    Format(
+        "ncnn",
+        "a .param and its .bin, converted from ONNX by pnnx (pip install pnnx ncnn)",
+        "yolo.export.ncnn:writers",
+        ".param",
         has_options=True,
     ),
 )

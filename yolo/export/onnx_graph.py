@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from yolo.errors import DarknetError
@@ -30,6 +31,7 @@ def graph(outputs: Outputs, batch: int | None, metadata: Metadata) -> Any:
     onnx = needed("onnx")
     with tempfile.TemporaryDirectory(prefix="onnx-") as folder:
         model = _simplified(_traced(outputs, batch, Path(folder)), Path(folder))
+    _merge_padding(model)
     del model.metadata_props[:]
     for key, value in metadata.properties(outputs.network).items():
         model.metadata_props.add(key=key, value=value)
@@ -48,14 +50,12 @@ def graph(outputs: Outputs, batch: int | None, metadata: Metadata) -> Any:
     return model
 
 
-def needed(name: str) -> Any:
+def needed(name: str, packages: str = "'darknet-pruning[onnx]', or onnx onnxruntime") -> Any:
     """An optional package; raises DarknetError that names the command which installs it."""
     try:
         return import_module(name)
     except ImportError as error:
-        raise DarknetError(
-            f"{name} is not installed: pip install 'darknet-pruning[onnx]', or onnx onnxruntime"
-        ) from error
+        raise DarknetError(f"{name} is not installed: pip install {packages}") from error
 
 
 def section_of(node: str) -> int | None:
@@ -110,6 +110,36 @@ def _simplified(traced: Path, folder: Path) -> Any:
     options.optimized_model_filepath = path
     runtime.InferenceSession(str(traced), options, providers=["CPUExecutionProvider"])
     return onnx.load(path)
+
+
+def _merge_padding(model: Any) -> None:
+    """Let maxpools pad by themselves: it is faster.
+
+    Padding that they can't do is with the lowest number, as ncnn knows no -inf; pnnx misreads
+    maxpools with more padding before the map than after it.
+    """
+    onnx, graph = needed("onnx"), model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    uses = Counter(name for node in graph.node for name in node.input)
+    pads = {node.output[0]: node for node in graph.node if node.op_type == "Pad"}
+    for pool in [node for node in graph.node if node.op_type == "MaxPool"]:
+        pad = pads.get(pool.input[0])
+        if pad is None or uses[pool.input[0]] > 1:
+            continue
+        margins, value = (onnx.numpy_helper.to_array(constants[name]) for name in pad.input[1:3])
+        own = {attribute.name: attribute.ints for attribute in pool.attribute}
+        before, after = margins[2:4], margins[6:8]
+        if value != -np.inf or any(own["pads"]) or min(margins) < 0:
+            continue
+        if (before <= after).all() and max(after) < min(own["kernel_shape"]):
+            own["pads"][:] = [*before, *after]
+            pool.input[0] = pad.input[0]
+            graph.node.remove(pad)
+            for name in {name for name in pad.input[1:] if uses[name] == 1}:
+                graph.initializer.remove(constants[name])
+        else:
+            lowest = np.array(np.finfo(np.float32).min)
+            constants[pad.input[2]].CopyFrom(onnx.numpy_helper.from_array(lowest, pad.input[2]))
 
 
 def _name(model: Any, outputs: Outputs) -> None:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from yolo.boxes import WHOLE
-from yolo.datasets.images import Pixels
+from yolo.datasets.images import WHOLE, Pixels
 from yolo.datasets.resize import letterbox_darknet, resize_darknet
 from yolo.detections import Detections, suppression
 from yolo.inference.runner import Runner

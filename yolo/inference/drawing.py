@@ -19,10 +19,10 @@ LEAST_TEXT, TEXT = 10, 1 / 35  # least height of text in pixels; height over the
 LINE = 1 / 300  # width of lines over the longer side
 
 
-def draw(image: Pixels, detections: Detections, names: Sequence[str]) -> Pixels:
+def draw(image: Pixels, detections: Detections, names: Sequence[str], text: float = TEXT) -> Pixels:
     """A copy with a frame around every box, the most confident on top, and its class above it.
 
-    Lines and text grow with the picture.
+    Lines and text grow with the picture; `text` is the height of text over its longer side.
     """
     picture = np.ascontiguousarray(image).copy()
     line = max(1, round(max(image.shape[:2]) * LINE))
@@ -32,8 +32,9 @@ def draw(image: Pixels, detections: Detections, names: Sequence[str]) -> Pixels:
         left, top, right, bottom = corners(detections.boxes[index].tolist(), image.shape)
         cv2.rectangle(picture, (left, top), (right, bottom), color(number), line)
         labels.append((f"{plain(names[number])} {confidence:.2f}", (left, top), color(number)))
-    for text, corner, background in labels:  # last, so that no frame crosses a text
-        _label(picture, text, corner, background)
+    size = max(LEAST_TEXT, round(max(image.shape[:2]) * text))
+    for label, corner, background in labels:  # last, so that no frame crosses a text
+        _label(picture, label, corner, background, size)
     return picture
 
 
@@ -61,10 +62,9 @@ def plain(text: str) -> str:
     return kept.encode("ascii", "replace").decode()
 
 
-def _label(picture: Pixels, text: str, corner: tuple[int, int], background: Rgb) -> None:
-    """Draw text on a filled box above a corner, or below it at the upper edge."""
+def _label(picture: Pixels, text: str, corner: tuple[int, int], background: Rgb, size: int) -> None:
+    """Draw text of this height on a filled box above a corner, or below it at the upper edge."""
     height, width = picture.shape[:2]
-    size = max(LEAST_TEXT, round(max(height, width) * TEXT))
     thickness = max(1, size // 14)
     scale = cv2.getFontScaleFromHeight(FONT, round(size * 0.7), thickness)
     (text_width, _), _ = cv2.getTextSize(text, FONT, scale, thickness)

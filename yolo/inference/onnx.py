@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from yolo.boxes import Placement
 from yolo.cfg import Cfg
+from yolo.datasets.images import Placement
 from yolo.detections import Candidates, Detections
 from yolo.errors import DarknetError
 from yolo.export.onnx import exported

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from yolo.boxes import Placement
+from yolo.datasets.images import Placement
 from yolo.detections import Detections, detect
 from yolo.network import Network
 from yolo.nms import Nms

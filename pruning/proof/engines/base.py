@@ -31,7 +31,11 @@ LIMIT = 600.0  # seconds for one run
 UNKNOWN = {
     r"Type not recognized: (\S+)": "the section",
     r"Couldn't find activation function (\S+),": "the activation",
+    r'layer name "(\S+)" is not supported': "the section",
+    r'activation name "(\S+)" is not supported': "the activation",
 }
+# hank-ai's Darknet prints it in colour
+FATAL = re.compile(r"Error message: *(?:\x1b\[[\d;]*m)?([^\x1b\n]+)")
 SYSTEM_ERRORS = frozenset(map(os.strerror, (0, *errno.errorcode)))
 
 
@@ -188,11 +192,13 @@ def _outcome(name: str, folder: Path, limit: float) -> dict[str, np.ndarray]:
         )
     except subprocess.TimeoutExpired as error:
         raise EngineError(f"{name} needs more than {limit:g} s") from error
-    log = done.stderr.decode(errors="replace")
+    log, printed = (text.decode(errors="replace") for text in (done.stderr, done.stdout))
     result, reason = folder / "result.npz", folder / "error.txt"
     for pattern, kind in UNKNOWN.items():
-        if match := re.search(pattern, log):
+        if match := re.search(pattern, log + printed):
             raise EngineError(f"{name} doesn't know {kind} {match[1]}")
+    if match := FATAL.search(printed):
+        raise EngineError(f"{name} can't run it: {match[1].strip()}")
     if reason.exists():
         raise EngineError(f"{name} {reason.read_text()}")
     if not result.exists():

@@ -20,17 +20,22 @@ from pruning.proof.engines.base import (
 from yolo.cfg import Cfg
 from yolo.export.portable import portable
 from yolo.files import read_bytes
+from yolo.layers import Layer
 from yolo.layers.convolutional import BN_EPSILON
+from yolo.layers.pooling import MaxPool
 from yolo.network import Network
 
 LIBRARY = "libdarknet.so"
 DEBIAN = Path("/usr/lib/darknet") / LIBRARY
 BESIDE = ("", "../lib/darknet", "../lib")  # where a binary's library may be
+LANES = 8  # columns that AVX code computes at once
 EPSILON = 1e-6  # pjreddie's divides by sqrt(variance) + 1e-6
 
 
 class Darknet:
     """Runs a model in a Darknet library; raises EngineError for a file that isn't one."""
+
+    flaw = "AVX builds compute wide max pools wrongly"
 
     def __init__(self, path: str | None = None, limit: float = LIMIT) -> None:
         self.library, self.limit = find_darknet(path), limit
@@ -39,7 +44,7 @@ class Darknet:
             raise EngineError(f"{self.library} is not a Darknet library")
         # functions that take a pointer to the network: AlexeyAB's takes the network itself
         self.pointers = b"network_predict_ptr" in symbols
-        self.name = "AlexeyAB's Darknet" if self.pointers else "pjreddie's Darknet"
+        self.name = _name(symbols)
 
     def run(
         self, cfg: Cfg, network: Network, x: np.ndarray, layers: Sequence[int]
@@ -53,6 +58,12 @@ class Darknet:
         index_map = {layer: form.places[layer] for layer in layers}
         arrays = self._run(form.cfg_like(cfg), form.network, x, list(index_map.values()))
         return {layer: arrays[index] for layer, index in index_map.items()}
+
+    def flawed(self, network: Network) -> tuple[int, ...]:
+        """See Flawed: only a build without AVX computes these max pools rightly."""
+        if not self.pointers:
+            return ()
+        return tuple(i for i, layer in enumerate(network.layers) if _misses_taps(layer))
 
     def _run(
         self, cfg: Cfg, network: Network, x: np.ndarray, layers: list[int]
@@ -76,6 +87,26 @@ class Darknet:
         if self.pointers:
             return network
         return with_variances(network, lambda v: (torch.sqrt(v + BN_EPSILON) - EPSILON) ** 2)
+
+
+def _name(symbols: bytes) -> str:
+    if b"network_predict_ptr" not in symbols:
+        return "pjreddie's Darknet"
+    # a namespace of C++
+    return "hank-ai's Darknet" if b"N7Darknet" in symbols else "AlexeyAB's Darknet"
+
+
+def _misses_taps(layer: Layer) -> bool:
+    """True for a pool of which forward_maxpool_layer_avx() of gemm.c computes columns wrongly.
+
+    It takes columns in blocks, and a tap left of the map away from the whole block. Narrow maps
+    are computed without blocks.
+    """
+    if not isinstance(layer, MaxPool) or layer.depth or layer.padding < 2:
+        return False
+    width, steps = layer.out_shape.width, {*layer.stride}
+    pairs = steps == {2} and layer.size == 2 and width > LANES // 2
+    return pairs or (steps == {1} and width > layer.size + LANES - 1)
 
 
 def find_darknet(path: str | None = None) -> Path:

@@ -105,8 +105,8 @@ def check_exact(cut):
     assert exact.value < 1e-5
     smaller, x, heads = Network.with_state(cfg, small), random_input(network), network.head_inputs
     with torch.no_grad():
-        found, masked = smaller(x, collect=heads), network(x, collect=heads)
-    assert relative(found, masked) < 1e-4
+        compact, masked = smaller(x, collect=heads), network(x, collect=heads)
+    assert relative(compact, masked) < 1e-4
     assert smaller.count_parameters() <= plain.count_parameters()
 
 
@@ -129,8 +129,8 @@ def test_a_channel_goes_where_all_makers_or_all_users_drop_it(name, seed):
             for channel, group in enumerate(graph.inputs[i][0]):
                 drops = False
                 if kind == "bayesian_connected":
-                    places = layer.inputs[0].area
-                    drops = (log_alphas[i][channel * places : (channel + 1) * places] >= 0).all()
+                    area = layer.inputs[0].area
+                    drops = (log_alphas[i][channel * area : (channel + 1) * area] >= 0).all()
                 users.setdefault(group, []).append(drops)
     for family in graph.families:
         wanted = [
@@ -160,11 +160,11 @@ def limited(name, seed, **limits):
 
 def families_of(graph, section):
     """The channel groups that a section's groups live and die with."""
-    found = np.zeros(graph.size, bool)
+    groups = np.zeros(graph.size, bool)
     for family in graph.families:
         if section in family.sections:
-            found[family.groups] = True
-    return found
+            groups[family.groups] = True
+    return groups
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -209,7 +209,7 @@ def channels_of_groups(graph):
 
 
 @pytest.mark.parametrize(("limits", "silent"), [(ALL, True), (Limits(spare=(0,)), False)])
-def test_places_of_the_image_belong_to_the_section_that_uses_them(limits, silent):
+def test_positions_of_the_image_belong_to_the_section_that_uses_them(limits, silent):
     network, _, _ = spread_out(FULL.format("gnj", 9) + HEAD, 0)
     cut = BayesianCut.of(network, ZERO, limits)
     assert cut.network.layers[0].dropped.any() == silent
@@ -247,17 +247,17 @@ def cut_outputs(network):
 
 
 def test_rates_count_what_is_left():
-    """A LeNet in small: 2 of 6 filters, 3 of 9 units and a hundred of their places."""
+    """A LeNet in small: 2 of 6 filters, 3 of 9 units and a hundred of their positions."""
     network = spread_out(NETS["odd"], 1)[0]
     cut = BayesianCut.of(network, ZERO)
     first, second, third, last = (cut.network.layers[i] for i in (0, 1, 2, 3))
-    one = int((~first.dropped).sum())
-    two = (~second.dropped).sum().item()
+    filters = int((~first.dropped).sum())
+    second_filters = (~second.dropped).sum().item()
     graph = ChannelGraph(network)
     units = int(cut.alive[graph.outputs[2]].sum())
-    places = ~third.dropped & torch.from_numpy(np.repeat(cut.alive[graph.inputs[2][0]], 35))
-    columns = int(places.sum())
-    expected = [one * 3 * 9, one * two * 9, columns * units, units * 4]
+    kept = ~third.dropped & torch.from_numpy(np.repeat(cut.alive[graph.inputs[2][0]], 35))
+    columns = int(kept.sum())
+    expected = [filters * 3 * 9, filters * second_filters * 9, columns * units, units * 4]
     assert [layer.after for layer in cut.rates.layers] == expected
     before = [6 * 3 * 9, 5 * 6 * 9, 5 * 35 * 9, 9 * 4]
     assert [layer.before for layer in cut.rates.layers] == before

@@ -74,14 +74,14 @@ def test_no_weights_need_no_bits():
 
 @given(tensors, st.integers(0, 23))
 def test_reduced_weights_are_multiples_and_near(weights, bits):
-    found, step = reduced(weights, bits), 2.0**-bits
-    assert found.dtype == weights.dtype
-    steps = found.double() / step
+    rounded, step = reduced(weights, bits), 2.0**-bits
+    assert rounded.dtype == weights.dtype
+    steps = rounded.double() / step
     assert torch.equal(steps, steps.round())
-    assert ((found.double() - weights.double()).abs() <= step / 2).all()
+    assert ((rounded.double() - weights.double()).abs() <= step / 2).all()
     expected = np.floor(weights.double().numpy() / step + 0.5) * step
-    np.testing.assert_array_equal(found.double().numpy(), expected)
-    assert torch.equal(reduced(found, bits), found)
+    np.testing.assert_array_equal(rounded.double().numpy(), expected)
+    assert torch.equal(reduced(rounded, bits), rounded)
 
 
 @given(tensors, st.integers(0, 23))
@@ -148,17 +148,17 @@ def test_compacted_leaves_nothing_of_nothing():
 
 def reference(posteriors):
     """The algorithm of the tutorial, weight by weight, with sound exponents and entropy coding."""
-    found, exponents = [], set()
+    sections, exponents = [], set()
     for p in posteriors:
         means, spreads = p.mean.flatten().tolist(), p.variance.flatten().tolist()
         needed = [sum(2 * v < 2**-t for t in range(1, 24)) for v in spreads]
         significand = math.ceil(sum(needed) / len(needed))
         weights = [math.floor(w * 2**significand + 0.5) / 2**significand for w in means]
         exponents |= {math.frexp(w)[1] for w in weights if w}
-        found.append((significand, weights))
+        sections.append((significand, weights))
     exponent = math.ceil(math.log2(max(exponents) - min(exponents) + 2))
     plain = coded = 0
-    for significand, weights in found:
+    for significand, weights in sections:
         bits = 1 + exponent + significand
         plain += bits * len(weights)
         counts = {value: weights.count(value) for value in weights}
@@ -174,17 +174,17 @@ def test_rates_against_loops(seed):
         posterior(2, (4, 6, 1, 1), 500, (4, 4), seed, scale=2.0),
         posterior(5, (10, 40), 4000, (10, 10), seed, scale=0.01),
     ]
-    found = compression(posteriors)
+    result = compression(posteriors)
     plain, coded = reference(posteriors)
     left = 6 * 3 * 9 + 24 + 400
-    assert found.weights.architecture == 5500 / left
-    assert found.weights.fast == 32 * 5500 / plain
-    assert found.weights.maximum == 32 * 5500 / coded
-    assert found.parameters.architecture == 5538 / (left + 26)
-    assert found.parameters.fast == 32 * 5538 / (plain + 32 * 26)
-    assert found.parameters.maximum == 32 * 5538 / (coded + 32 * 26)
-    assert [layer.after for layer in found.layers] == [162, 24, 400]
-    assert all(layer.bits == 1 + found.exponent + layer.significand for layer in found.layers)
+    assert result.weights.architecture == 5500 / left
+    assert result.weights.fast == 32 * 5500 / plain
+    assert result.weights.maximum == 32 * 5500 / coded
+    assert result.parameters.architecture == 5538 / (left + 26)
+    assert result.parameters.fast == 32 * 5538 / (plain + 32 * 26)
+    assert result.parameters.maximum == 32 * 5538 / (coded + 32 * 26)
+    assert [layer.after for layer in result.layers] == [162, 24, 400]
+    assert all(layer.bits == 1 + result.exponent + layer.significand for layer in result.layers)
 
 
 def counted(before, after):
@@ -204,56 +204,56 @@ def test_the_published_vgg19():
     whole = [3, 64, 64, 128, 128, *[256] * 4, *[512] * 8]
     left = [3, 62, 64, 128, 127, 244, 167, 92, 90, 119, 94, 95, 123, 123, 127, 139, 79]
     before, after = [*chain(whole, 9), 512 * 10], [*chain(left, 9), 79 * 10]
-    found = compression(counted(before, after))
+    result = compression(counted(before, after))
     assert sum(before) / 1e6 == pytest.approx(20.02, abs=0.005)
     assert sum(after) / 1e6 == pytest.approx(2.03, abs=0.005)
-    assert found.weights.architecture == pytest.approx(9.85, abs=0.005)
+    assert result.weights.architecture == pytest.approx(9.85, abs=0.005)
 
 
 @pytest.mark.parametrize("left", [(278, 98, 13), (311, 86, 14)])
 def test_the_published_lenet(left):
     """A pruning rate of 9 for both priors."""
-    found = compression(counted(chain((784, 300, 100, 10), 1), chain((*left, 10), 1)))
-    assert int(found.weights.architecture) == 9
+    result = compression(counted(chain((784, 300, 100, 10), 1), chain((*left, 10), 1)))
+    assert int(result.weights.architecture) == 9
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=3))
 def test_whole_networks_are_smaller_only_by_their_bits(shapes):
-    found = compression([posterior(i, shape, extra=(2, 2)) for i, shape in enumerate(shapes)])
-    assert found.weights.architecture == found.parameters.architecture == 1
-    most = max(layer.bits for layer in found.layers)
-    least = min(layer.bits for layer in found.layers)
-    assert 32 / most <= found.weights.fast <= 32 / least
-    assert min(32 / most, 1) <= found.parameters.fast <= max(32 / least, 1)
+    result = compression([posterior(i, shape, extra=(2, 2)) for i, shape in enumerate(shapes)])
+    assert result.weights.architecture == result.parameters.architecture == 1
+    most = max(layer.bits for layer in result.layers)
+    least = min(layer.bits for layer in result.layers)
+    assert 32 / most <= result.weights.fast <= 32 / least
+    assert min(32 / most, 1) <= result.parameters.fast <= max(32 / least, 1)
 
 
 @given(st.lists(st.floats(-1.75, 1.75), min_size=1, max_size=60))
 def test_bits_can_hold_the_reduced_weights(values):
     """Sign, exponent code and significand bits give the number back, as long as |w| < 2."""
-    found = compression([spread(values)])
-    weights = reduced(torch.tensor(values), found.layers[0].significand).tolist()
+    result = compression([spread(values)])
+    weights = reduced(torch.tensor(values), result.layers[0].significand).tolist()
     smallest = min((math.frexp(w)[1] for w in weights if w), default=0)
     for weight in weights:
         fraction, exponent = math.frexp(abs(weight))
-        assert not weight or exponent - smallest + 1 < 2**found.exponent
+        assert not weight or exponent - smallest + 1 < 2**result.exponent
         if weight and exponent <= 1:
-            assert (2 * fraction * 2 ** found.layers[0].significand) % 1 == 0
+            assert (2 * fraction * 2 ** result.layers[0].significand) % 1 == 0
 
 
 def test_coding_pays_where_values_repeat():
-    found = compression([spread([0.25] * 900 + [0.0] * 100)])
-    assert found.weights.maximum > 10 * found.weights.fast > 10
+    result = compression([spread([0.25] * 900 + [0.0] * 100)])
+    assert result.weights.maximum > 10 * result.weights.fast > 10
 
 
 def test_sections_without_weights():
     gone = Posterior(3, CONV, torch.zeros(0, 4, 3, 3), torch.zeros(0, 4, 3, 3), 90, 8, 0)
     silent = Posterior(4, FULLY, torch.zeros(2, 3), torch.zeros(2, 3), 60, 2, 2)
-    found = compression([gone, silent, posterior(5, (2, 2))])
-    first, second, _ = found.layers
+    result = compression([gone, silent, posterior(5, (2, 2))])
+    first, second, _ = result.layers
     assert (first.after, first.significand, first.bits, first.coded) == (0, 0, 0, 0)
     assert second.significand == 23
     assert second.coded == second.bits  # of the table: the code of one value takes no bits
-    assert "|    0 |   0.0% |" in found.table()
+    assert "|    0 |   0.0% |" in result.table()
     for nothing in (compression([gone]), compression([])):
         assert nothing.weights.fast == nothing.parameters.maximum == math.inf
         rates = json.loads(json.dumps(nothing.to_json(), allow_nan=False))["rates"]
@@ -281,16 +281,16 @@ def test_numbers_that_are_no_posterior(name, wrong, message):
 
 
 def test_json_and_tables_say_the_same():
-    found = compression(
+    result = compression(
         [posterior(0, (6, 3, 3, 3), 1000, (24, 12)), posterior(9, (10, 40), 4000, (10, 10))]
     )
-    data = json.loads(json.dumps(found.to_json()))
-    assert data["exponent_bits"] == found.exponent
+    data = json.loads(json.dumps(result.to_json()))
+    assert data["exponent_bits"] == result.exponent
     assert [layer["after"] for layer in data["layers"]] == [162, 400]
-    assert data["rates"]["weights"]["maximum"] == found.weights.maximum
-    assert data["rates"]["parameters"]["fast"] == found.parameters.fast
-    table = found.table()
-    for number in (f"{found.weights.fast:.1f}", f"{found.parameters.architecture:.1f}", "1,000"):
+    assert data["rates"]["weights"]["maximum"] == result.weights.maximum
+    assert data["rates"]["parameters"]["fast"] == result.parameters.fast
+    table = result.table()
+    for number in (f"{result.weights.fast:.1f}", f"{result.parameters.architecture:.1f}", "1,000"):
         assert number in table
     for word in (CONV, FULLY, "fast prediction", "maximum", "with biases and BN"):
         assert word in table

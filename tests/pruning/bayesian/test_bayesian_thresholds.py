@@ -1,4 +1,4 @@
-"""Thresholds: one pile is kept, two are told apart, and what is asked for is understood."""
+"""Thresholds: one pile is kept, two are separated, and what is asked for is understood."""
 
 import math
 import statistics
@@ -110,15 +110,15 @@ def valley(values):
     counts = [sum(a <= v < b for v in values) for a, b in pairwise(edges)]
     counts[-1] += sum(v == edges[-1] for v in values)
     three = {n: sum(counts[n : n + 3]) for n in range(18)}
-    found = []
-    for place in three:
-        left = max((n for n in three if n <= place - 3), key=three.get, default=None)
-        right = max((n for n in three if n >= place + 3), key=three.get, default=None)
+    valleys = []
+    for start in three:
+        left = max((n for n in three if n <= start - 3), key=three.get, default=None)
+        right = max((n for n in three if n >= start + 3), key=three.get, default=None)
         if left is not None and right is not None and (right - left) * step >= 4:
-            depth = math.sqrt(min(three[left], three[right])) - math.sqrt(three[place])
-            found.append((depth, place))
-    depth, place = max(found, default=(0, None))
-    return widest_gap(values, edges[place], edges[place + 3]) if depth >= 2.5 else None
+            depth = math.sqrt(min(three[left], three[right])) - math.sqrt(three[start])
+            valleys.append((depth, start))
+    depth, start = max(valleys, default=(0, None))
+    return widest_gap(values, edges[start], edges[start + 3]) if depth >= 2.5 else None
 
 
 def piles(random, low, high, sigmas=(1, 1), distance=8):
@@ -146,16 +146,16 @@ def test_the_rule_step_by_step(seed, low, high, distance, sigma, other):
 def test_one_pile_is_kept(shape, groups):
     random = np.random.default_rng(groups)
     samples = [ONE_PILE[shape](random, groups) for _ in range(400)]
-    found = [auto(values) for values in samples]
-    assert sum(threshold.value < math.inf for threshold in found) <= 8
-    assert Threshold(math.inf, "one pile: kept") in found
+    thresholds = [auto(values) for values in samples]
+    assert sum(threshold.value < math.inf for threshold in thresholds) <= 8
+    assert Threshold(math.inf, "one pile: kept") in thresholds
 
 
 @pytest.mark.parametrize("sigmas", [(0.5, 0.5), (1, 1), (0.5, 1), (1, 0.5)])
 @pytest.mark.parametrize(
     ("low", "high"), [(5, 5), (8, 2), (25, 25), (57, 3), (6, 114), (400, 600), (950, 50)]
 )
-def test_two_piles_are_told_apart(low, high, sigmas):
+def test_two_piles_are_separated(low, high, sigmas):
     random = np.random.default_rng(low)
     right = 0
     for _ in range(100):
@@ -169,25 +169,25 @@ def test_two_piles_are_told_apart(low, high, sigmas):
 def test_trained_networks(name):
     (lowest, highest), counts, between = LENETS[name]
     edges = np.linspace(lowest, highest, 21)
-    places = [
+    values = [
         np.linspace(a, b, count + 2)[1:-1]
         for (a, b), count in zip(pairwise(edges), counts, strict=True)
     ]
-    found = auto(np.concatenate(places))
+    threshold = auto(np.concatenate(values))
     if between is None:
-        assert found == Threshold(math.inf, "one pile: kept")
+        assert threshold == Threshold(math.inf, "one pile: kept")
     else:
-        assert between[0] < found.value < between[1]
-        assert found.note.startswith("gap of ")
+        assert between[0] < threshold.value < between[1]
+        assert threshold.note.startswith("gap of ")
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=30), st.randoms())
 def test_some_group_is_always_kept_and_order_is_nothing(values, random):
-    found = auto(np.array(values))
-    assert min(values) < found.value
-    assert found.value == math.inf or max(values) >= found.value
+    threshold = auto(np.array(values))
+    assert min(values) < threshold.value
+    assert threshold.value == math.inf or max(values) >= threshold.value
     random.shuffle(values)
-    assert auto(np.array(values)) == found
+    assert auto(np.array(values)) == threshold
 
 
 @given(st.integers(0, 99), st.floats(-20, 20))
@@ -254,10 +254,10 @@ def test_thresholds_are_written_as_they_are_read(text):
 
 
 def test_each_section_gets_what_was_asked():
-    two, one = piles(np.random.default_rng(0), 20, 20), np.linspace(-9, -8, 20)
+    two_piles, one_pile = piles(np.random.default_rng(0), 20, 20), np.linspace(-9, -8, 20)
     wanted = for_sections(Thresholds.parse("auto,auto,-8.5"), SECTIONS)
-    found = choose({0: two, 2: one, 3: one}, wanted)
-    assert found[0] == auto(two)
-    assert -8 < found[0].value < 0
-    assert found[2] == Threshold(math.inf, "one pile: kept")
-    assert found[3] == Threshold(-8.5, "given: -8.5")
+    thresholds = choose({0: two_piles, 2: one_pile, 3: one_pile}, wanted)
+    assert thresholds[0] == auto(two_piles)
+    assert -8 < thresholds[0].value < 0
+    assert thresholds[2] == Threshold(math.inf, "one pile: kept")
+    assert thresholds[3] == Threshold(-8.5, "given: -8.5")

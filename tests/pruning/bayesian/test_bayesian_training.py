@@ -49,11 +49,11 @@ def test_the_divergence_is_pulled_at_once_a_step():
     """Its gradient is autograd's own; BN has none of it."""
     network = fresh(BAYESIAN)
     variational = Variational(network, Bound(kl=0.5), images=8)
-    found = variational.pull(epoch=0.0, scale=2.0)
+    kl = variational.pull(epoch=0.0, scale=2.0)
     gradients = {p: p.grad for p in network.parameters() if p.grad is not None}
     parameters = [p for p in network.parameters() if p.requires_grad]
     expected = torch.autograd.grad(divergence(network), parameters, allow_unused=True)
-    assert found == pytest.approx(divergence(network).item())
+    assert kl == pytest.approx(divergence(network).item())
     for parameter, gradient in zip(parameters, expected, strict=True):
         if gradient is None:
             assert parameter not in gradients
@@ -152,8 +152,8 @@ def test_a_training_measures_the_statistics_of_its_average(data):
     ]
     measure_statistics(network, [batch.images.float() / 255 for batch in run._loader(0, 0)])
     after = network.layers[0].bn.running_mean, network.layers[0].bn.running_var
-    for found, expected in zip(before, after, strict=True):
-        torch.testing.assert_close(found, expected)
+    for statistic, expected in zip(before, after, strict=True):
+        torch.testing.assert_close(statistic, expected)
 
 
 def test_two_processes_count_the_divergence_once(command, tmp_path):
@@ -175,12 +175,14 @@ def test_two_processes_count_the_divergence_once(command, tmp_path):
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    one, two = (load_checkpoint(tmp_path / f"out{n}" / "last.pt").state for n in (1, 2))
+    single, parallel = (load_checkpoint(tmp_path / f"out{n}" / "last.pt").state for n in (1, 2))
     started = fresh(BAYESIAN).state()
     for index, tensors in bayesian_layers(fresh(BAYESIAN).layers).items():
         for name in tensors.slots().keys() - {"mean", "variance"}:
-            torch.testing.assert_close(two[index][name], one[index][name], rtol=1e-4, atol=1e-6)
-        assert not torch.equal(one[index]["weights_logvar"], started[index]["weights_logvar"])
+            torch.testing.assert_close(
+                parallel[index][name], single[index][name], rtol=1e-4, atol=1e-6
+            )
+        assert not torch.equal(single[index]["weights_logvar"], started[index]["weights_logvar"])
 
 
 def test_a_look_changes_nothing():

@@ -53,18 +53,20 @@ def cut(network, families=slice(None), share=0.5, mode="auto"):
 # What is measured
 
 
-def test_covariances_are_those_of_all_places():
+def test_covariances_are_those_of_all_positions():
     network = build(CHAIN)
     x = images(network, 3)
-    found = gather(network, x.split(2))
+    statistics = gather(network, x.split(2))
     with torch.no_grad():
         inner = network(x, collect=[0])[0]
     for section, seen in ((0, x), (1, inner)):
         rows = seen.transpose(0, 1).flatten(1).double().numpy()
         expected = np.cov(rows, bias=True)
-        np.testing.assert_allclose(found.covariance[section][0], expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            statistics.covariance[section][0], expected, rtol=1e-4, atol=1e-6
+        )
     np.testing.assert_allclose(
-        found.energy[0], inner.double().var((0, 2, 3), correction=0), rtol=1e-4
+        statistics.energy[0], inner.double().var((0, 2, 3), correction=0), rtol=1e-4
     )
 
 
@@ -72,7 +74,7 @@ def test_effects_are_those_of_the_jacobian(monkeypatch):
     monkeypatch.setattr(measured, "PROJECTIONS", 400)
     network = build(CHAIN)
     x = images(network, 2)
-    found = gather(network, [x])
+    statistics = gather(network, [x])
     scale = network(x)[2].detach().var((0, 2, 3), correction=0).rsqrt()
     first, second = network.layers[1], network.layers[2]
     inside = network(x, collect=[0])[0].detach()
@@ -84,17 +86,17 @@ def test_effects_are_those_of_the_jacobian(monkeypatch):
     y = first.weigh(inside).detach()
     jacobian = torch.autograd.functional.jacobian(heads, y)  # (N, C, H, W, N, n, H, W)
     expected = jacobian.square().sum((0, 1, 2, 3)).sum((0, 2, 3)) / len(x)
-    np.testing.assert_allclose(found.effect[1], expected, rtol=0.25)
-    assert found.effect[1].sum() == pytest.approx(float(expected.sum()), rel=0.1)
-    assert all((found.taylor[i] >= 0).all() for i in (0, 1))
+    np.testing.assert_allclose(statistics.effect[1], expected, rtol=0.25)
+    assert statistics.effect[1].sum() == pytest.approx(float(expected.sum()), rel=0.1)
+    assert all((statistics.taylor[i] >= 0).all() for i in (0, 1))
 
 
 def test_single_images_of_a_classifier_tell_enough():
     network = build(CHAIN + "[avgpool]\n[softmax]\n")
-    found = gather(network, images(network, 3).split(1))
-    for tensors in (found.covariance, found.effect, found.energy, found.taylor):
+    statistics = gather(network, images(network, 3).split(1))
+    for tensors in (statistics.covariance, statistics.effect, statistics.energy, statistics.taylor):
         assert all(tensor.isfinite().all() for tensor in tensors.values())
-    assert (found.effect[0] > 0).all()
+    assert (statistics.effect[0] > 0).all()
 
 
 def test_a_network_is_as_it_was_after_a_look():
@@ -130,20 +132,20 @@ def test_elimination_is_the_greedy_choice(seed, slots, each):
     factor = random.normal(size=(channels, channels + 3))
     covariance, weights = factor @ factor.T, random.normal(size=(4, channels))
     order = random.permutation(slots * each)
-    places = torch.from_numpy(order.reshape(slots, each))
+    channels_of = torch.from_numpy(order.reshape(slots, each))
     inverse = torch.from_numpy(np.linalg.inv(covariance))
-    losses = eliminate([System(inverse, torch.from_numpy(weights.T @ weights), places)], slots)
+    losses = eliminate([System(inverse, torch.from_numpy(weights.T @ weights), channels_of)], slots)
     gone, left, lost, highest = [], set(range(slots)), 0.0, 0.0
     while left:
         trials = {
-            slot: made_up_loss(covariance, weights, [*gone, *places[slot].tolist()])
+            slot: made_up_loss(covariance, weights, [*gone, *channels_of[slot].tolist()])
             for slot in left
         }
         slot = min(trials, key=trials.get)
         highest = max(highest, trials[slot] - lost)
         assert losses[slot] == pytest.approx(highest, rel=1e-5, abs=1e-8)
         lost = trials[slot]
-        gone += places[slot].tolist()
+        gone += channels_of[slot].tolist()
         left.remove(slot)
 
 
@@ -162,10 +164,10 @@ def test_copies_of_channels_cost_nothing():
 
 @SLOW
 @given(samples())
-def test_every_network_has_losses(found):
-    network = Network.with_state(found.network.cfg, found.state)
+def test_every_network_has_losses(sample):
+    network = Network.with_state(sample.network.cfg, sample.state)
     graph = ChannelGraph(network)
-    scores = group_losses(graph, found.state, gather(network, [found.x]))
+    scores = group_losses(graph, sample.state, gather(network, [sample.x]))
     assert np.isfinite(scores).all()
     assert (scores >= -1e-9).all()
 
@@ -186,12 +188,12 @@ def test_solutions_are_numpys():
     first = torch.zeros(2, 5, 3, dtype=torch.float64)
     known = Moments.of(x[:, :150], y[:, :150])
     held_out = Moments.of(x[:, 150:], y[:, 150:])
-    found = solved(known, held_out, first)
-    bias = (known + held_out).bias(found)
+    weights = solved(known, held_out, first)
+    bias = (known + held_out).bias(weights)
     for group in range(2):
         ones = np.concatenate((x[group], np.ones((200, 1))), 1)
         expected = np.linalg.lstsq(ones, y[group].numpy(), rcond=None)[0]
-        np.testing.assert_allclose(found[group], expected[:-1], rtol=1e-2, atol=1e-2)
+        np.testing.assert_allclose(weights[group], expected[:-1], rtol=1e-2, atol=1e-2)
         np.testing.assert_allclose(bias[group], expected[-1], rtol=1e-2)
 
 
@@ -203,8 +205,8 @@ def test_weights_stay_where_none_is_better():
     noise -= noise.mean(1, keepdim=True)  # the bias is right
     known = Moments.of(x, x @ first + 10 * noise)
     held_out = Moments.of(exact, exact @ first)
-    found = solved(known, held_out, first)
-    assert torch.equal(found, first)
+    weights = solved(known, held_out, first)
+    assert torch.equal(weights, first)
     assert not torch.equal(solved(known, None, first), first)
 
 
@@ -213,13 +215,13 @@ def test_matched_outputs_have_the_variances_that_were():
     first = torch.randn(2, 4, 3, dtype=torch.float64)
     first[0, :, 1] = 0  # gives nothing that could be made larger
     total = Moments.of(x, y)
-    found = matched(total, None, first)
-    given_ = x @ found + total.bias(found)[:, None]
-    torch.testing.assert_close(given_.mean(1), y.mean(1))
+    weights = matched(total, None, first)
+    outputs = x @ weights + total.bias(weights)[:, None]
+    torch.testing.assert_close(outputs.mean(1), y.mean(1))
     alive = torch.ones(2, 3, dtype=torch.bool)
     alive[0, 1] = False
-    torch.testing.assert_close(given_.var(1)[alive], y.var(1)[alive])
-    assert torch.equal(found[0, :, 1], first[0, :, 1])
+    torch.testing.assert_close(outputs.var(1)[alive], y.var(1)[alive])
+    assert torch.equal(weights[0, :, 1], first[0, :, 1])
 
 
 @pytest.mark.parametrize(
@@ -239,11 +241,11 @@ def test_samples_are_what_the_section_computes(keys):
     x = random_input(network)
     with torch.no_grad():
         y = layer.weigh(x)
-    seen, given_ = seen_and_given(layer, x, y, 7, torch.Generator().manual_seed(0))
+    seen, outputs = seen_and_given(layer, x, y, 7, torch.Generator().manual_seed(0))
     weights = layer.conv.weight.detach().flatten(1).unflatten(0, (layer.groups, -1))
     bias = layer.conv.bias.detach().reshape(layer.groups, 1, -1)
     assert seen.shape[1] == 14
-    torch.testing.assert_close(seen @ weights.mT + bias, given_, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(seen @ weights.mT + bias, outputs, rtol=1e-4, atol=1e-5)
 
 
 # Networks
@@ -262,10 +264,10 @@ def test_copies_are_made_up_for(section):
     fold = Folding(graph, network.state(), "auto").fold(alive)
     cfg, state = operate(graph, network.state(), fold)
     smaller = Network.with_state(cfg, state)
-    better, found = recover(RECOVERIES["reconstruct"], graph, fold, smaller, images(network, 64))
-    assert found.kept
-    assert found.before > 0.02
-    assert found.after < 0.001
+    better, recovery = recover(RECOVERIES["reconstruct"], graph, fold, smaller, images(network, 64))
+    assert recovery.kept
+    assert recovery.before > 0.02
+    assert recovery.after < 0.001
     assert head_error(network, better, images(network, 4, seed=9)) < 0.001
 
 
@@ -281,10 +283,10 @@ def test_nothing_changes_where_nothing_is_cut():
 @given(
     samples(), st.sampled_from(("bn", "reconstruct")), st.sampled_from(["auto", "exact", "mean"])
 )
-def test_every_network_can_be_made_up_for(found, method, mode):
-    network = Network.with_state(found.network.cfg, found.state)
+def test_every_network_can_be_made_up_for(sample, method, mode):
+    network = Network.with_state(sample.network.cfg, sample.state)
     graph, fold, smaller = cut(network, mode=mode)
-    x = found.x.repeat(8, 1, 1, 1)
+    x = sample.x.repeat(8, 1, 1, 1)
     noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
     better, recovery = recover(RECOVERIES[method], graph, fold, smaller, x + noise)
     assert recovery.kept == (recovery.after < recovery.before)
@@ -304,10 +306,10 @@ def test_recovery_that_is_no_gain_is_rolled_back(monkeypatch):
     network = build(CHAIN)
     graph, fold, smaller = cut(network)
     monkeypatch.setattr("pruning.calibration.reconstruct.solved", spoil)
-    kept, found = recover(RECOVERIES["reconstruct"], graph, fold, smaller, images(network, 16))
+    kept, recovery = recover(RECOVERIES["reconstruct"], graph, fold, smaller, images(network, 16))
     assert kept is smaller
-    assert not found.kept
-    assert "not better, so the fold stays" in str(found)
+    assert not recovery.kept
+    assert "not better, so the fold stays" in str(recovery)
 
 
 def test_judges_take_no_part():

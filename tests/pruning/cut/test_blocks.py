@@ -43,8 +43,8 @@ def test_a_block_is_what_only_its_shortcut_sees_of_what_its_skip_feeds(removing)
 
     def copied(i):
         """What a [route] hands on."""
-        one = layers[i].section.type == "route" and len(layers[i].sources) == 1
-        return copied(layers[i].sources[0]) if one and layers[i].groups == 1 else i
+        single = layers[i].section.type == "route" and len(layers[i].sources) == 1
+        return copied(layers[i].sources[0]) if single and layers[i].groups == 1 else i
 
     def sharers(i):
         """The sections whose share_index= names this one."""
@@ -88,8 +88,8 @@ def test_nothing_that_stays_is_touched(removing):
     smaller = Network.with_state(removal.cfg, removal.state)
     gone = {i for block in removing.blocks for i in block.sections}
     skips = {block.shortcut for block in removing.blocks}
-    for i, place in removal.index_map.items():
-        old, new = network.layers[i], smaller.layers[place]
+    for i, new_index in removal.index_map.items():
+        old, new = network.layers[i], smaller.layers[new_index]
         assert new.out_shape == old.out_shape
         if i in skips:
             continue
@@ -106,7 +106,7 @@ def test_nothing_that_stays_is_touched(removing):
             signs = [index < 0 for index in old.section.integers(key)]
             assert signs == [index < 0 for index in new.section.integers(key)]
         for name, tensor in removing.sample.state.get(i, {}).items():
-            assert removal.state[place][name] is tensor
+            assert removal.state[new_index][name] is tensor
     # what nothing uses in the smaller network, nothing used before
     ends = {i for i, users in network.consumers.items() if not users}
     assert {i for i, users in smaller.consumers.items() if not users} <= {
@@ -355,10 +355,10 @@ def test_scores():
     gamma = {i: t["scales"].abs() for i, t in state.items() if "scales" in t}
     norms = state[5]["weights"].flatten(1).norm(dim=1)
     both = torch.cat((gamma[7], gamma[9]))
-    found = block_scores(network, state)
+    scores = block_scores(network, state)
     expected = {3: gamma[2], 6: norms, 10: gamma[9], 11: both}
-    assert found.pop(13) == float("inf")
-    assert found == {i: pytest.approx(float(t.mean())) for i, t in expected.items()}
+    assert scores.pop(13) == float("inf")
+    assert scores == {i: pytest.approx(float(t.mean())) for i, t in expected.items()}
 
 
 def test_scores_of_shared_tensors():
@@ -382,5 +382,5 @@ def test_silence_is_what_zero_gammas_give():
     masked = Network.with_state(network.cfg, state)(x)
     assert relative(silenced(network, network.state(), blocks)(x), masked) == 0
     removal = remove(network, network.state(), blocks)
-    found = Network.with_state(removal.cfg, removal.state)(x)
-    assert relative({i: found[removal.index_map[i]] for i in masked}, masked) == 0
+    outputs = Network.with_state(removal.cfg, removal.state)(x)
+    assert relative({i: outputs[removal.index_map[i]] for i in masked}, masked) == 0

@@ -58,25 +58,25 @@ def test_the_mean_fold_weighs_every_tap_by_how_often_it_lies_inside(options):
     random = np.random.default_rng(0)
     weights, values = random.normal(size=layer.conv.weight.shape), random.normal(size=4)
     added = taps(layer, torch.from_numpy(weights), torch.from_numpy(values))
-    found = mean_shift(layer, added)
-    np.testing.assert_allclose(found, brute_mean(layer, weights, values), rtol=1e-12)
+    shift = mean_shift(layer, added)
+    np.testing.assert_allclose(shift, brute_mean(layer, weights, values), rtol=1e-12)
 
 
 @pytest.mark.parametrize("options", [{}, {"stride": 2}, {"dilation": 2}, {"groups": 2}], ids=str)
 def test_the_border_loss_is_the_energy_that_the_mean_fold_gets_wrong(options):
     text = NET + conv(4) + conv(6, **options) + conv(2)
-    found = sample(text)
-    graph = ChannelGraph(found.network)
-    folding = Folding(graph, found.state, "mean")
+    case = sample(text)
+    graph = ChannelGraph(case.network)
+    folding = Folding(graph, case.state, "mean")
     family = graph.families[0]
     alive = np.ones(graph.size, bool)
     alive[family.groups[:, 1:]] = False
     values = folding.constants.silenced[0] * torch.from_numpy(~alive[graph.outputs[0]])
-    layer = found.network.layers[1]
+    layer = case.network.layers[1]
     ones = torch.ones(1, 4, 7, 9, dtype=torch.float64)
     exact = torch.nn.functional.conv2d(
         ones * values[:, None, None],
-        found.state[1]["weights"],
+        case.state[1]["weights"],
         None,
         layer.stride,
         layer.padding * layer.dilation,
@@ -88,15 +88,15 @@ def test_the_border_loss_is_the_energy_that_the_mean_fold_gets_wrong(options):
 
 
 def test_the_channel_loss_is_the_energy_that_a_channel_brings():
-    found = sample(NET + conv(4) + conv(6, groups=2) + conv(2))
-    graph = ChannelGraph(found.network)
+    case = sample(NET + conv(4) + conv(6, groups=2) + conv(2))
+    graph = ChannelGraph(case.network)
     deviation = np.zeros(graph.size)
     slot = graph.families[0].groups[:, 1]
     deviation[slot] = 2, 3
     first, second = (
-        found.state[1]["weights"][rows, 1].square().sum() for rows in (slice(3), slice(3, 6))
+        case.state[1]["weights"][rows, 1].square().sum() for rows in (slice(3), slice(3, 6))
     )
-    loss = Folding(graph, found.state).channel_loss(slot, deviation)
+    loss = Folding(graph, case.state).channel_loss(slot, deviation)
     assert loss == pytest.approx(float(first * 4 + second * 9), rel=1e-9)
 
 
@@ -155,27 +155,27 @@ def test_the_mean_fold_is_off_where_padding_is_seen():
 
 
 def test_without_padding_every_fold_is_exact_and_needs_no_constant_channel():
-    found = sample(NET + conv(6) + conv(5, size=1) + conv(4, pad=0))
+    case = sample(NET + conv(6) + conv(5, size=1) + conv(4, pad=0))
     for mode in ("auto", "exact", "mean"):
-        cutting = cut(found, mode)
+        cutting = cut(case, mode)
         assert not cutting.fold.constant_channels.any()
         assert compared(cutting, folded=False) < 1e-12
 
 
 def test_every_channel_of_a_group_counts_where_a_group_has_several():
     """A group has two channels behind a depthwise multiplier; only the first one isn't 0."""
-    found = sample(NET + conv(4) + conv(8, groups=4, activation="relu") + conv(5))
-    found.state[1]["biases"][:] = torch.tensor([0.5, -0.5]).repeat(4)
-    cutting = cut(found, "exact")
+    case = sample(NET + conv(4) + conv(8, groups=4, activation="relu") + conv(5))
+    case.state[1]["biases"][:] = torch.tensor([0.5, -0.5]).repeat(4)
+    cutting = cut(case, "exact")
     assert cutting.fold.constant_channels.sum() == 1
     assert compared(cutting, folded=False) < 1e-12
 
 
 def test_a_constant_that_arrives_as_zero_carries_nothing():
     """Next to nothing is left to scale, so the mean fold takes over, and says so."""
-    found = sample(NET + conv(6) + upsample(1, scale=0.0001) + conv(5))
-    found.state[0]["biases"][:] = 2.5
-    cutting = cut(found, "exact")
+    case = sample(NET + conv(6) + upsample(1, scale=0.0001) + conv(5))
+    case.state[0]["biases"][:] = 2.5
+    cutting = cut(case, "exact")
     assert not cutting.fold.constant_channels.any()
     assert not carried(cutting)
     assert compared(cutting, folded=True) < 1e-12
@@ -184,9 +184,9 @@ def test_a_constant_that_arrives_as_zero_carries_nothing():
 
 def test_a_constant_channel_of_stairs_carries_what_it_can():
     """stair(1) is 0: its constant channels are given another shift."""
-    found = sample(NET + conv(6, activation="stair") + conv(5))
-    found.state[0]["biases"][:] = 2.5
-    cutting = cut(found, "exact")
+    case = sample(NET + conv(6, activation="stair") + conv(5))
+    case.state[0]["biases"][:] = 2.5
+    cutting = cut(case, "exact")
     assert carried(cutting)
     assert compared(cutting, folded=False) < 1e-12
 
@@ -194,10 +194,10 @@ def test_a_constant_channel_of_stairs_carries_what_it_can():
 def test_a_channel_that_arrives_as_zero_leaves_the_work_to_another():
     """The weights of the shortcut turn its first channel off, the others stay useful."""
     weighed = shortcut(0, weights_type="per_channel", weights_normalization="relu")
-    found = sample(NET + conv(6) + conv(6) + weighed + conv(5))
-    found.state[2]["weights"][:] = torch.tensor([-1.0, 1, 1, 1, 1, 1])
-    graph = ChannelGraph(found.network)
-    folding = Folding(graph, found.state, "exact")
+    case = sample(NET + conv(6) + conv(6) + weighed + conv(5))
+    case.state[2]["weights"][:] = torch.tensor([-1.0, 1, 1, 1, 1, 1])
+    graph = ChannelGraph(case.network)
+    folding = Folding(graph, case.state, "exact")
     alive = np.ones(graph.size, bool)
     ids = graph.outputs[0]
     alive[ids[[0, 2, 3]]] = False
@@ -207,12 +207,12 @@ def test_a_channel_that_arrives_as_zero_leaves_the_work_to_another():
 
 def test_a_part_has_a_constant_channel_for_everything_it_feeds():
     """Section 1 alone feeds a padded convolution, beside the grouped one."""
-    found = sample(
+    case = sample(
         NET + conv(4) + conv(4) + conv(8) + route(0, 1, 2) + conv(4, groups=2)
         + route(1) + conv(4) + route(-1, 4)
     )  # fmt: skip
     for seed in range(8):
-        cutting = cut(found, "exact", seed=seed)
+        cutting = cut(case, "exact", seed=seed)
         assert compared(cutting, folded=False) < 1e-12
 
 
@@ -221,9 +221,9 @@ def test_two_families_that_begin_in_one_section_fold_each_in_its_own_way():
         NET + conv(16) + conv(8) + conv(8) + route(-1, -2)
         + shortcut(0) + conv(5)
     )  # fmt: skip
-    found = sample(text)
-    graph = ChannelGraph(found.network)
-    folding = Folding(graph, found.state, "auto")
+    case = sample(text)
+    graph = ChannelGraph(case.network)
+    folding = Folding(graph, case.state, "auto")
     first, second = graph.families
     alive = np.ones(graph.size, bool)
     for family in graph.families:

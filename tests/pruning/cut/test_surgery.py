@@ -61,10 +61,10 @@ def test_a_silenced_channel_is_the_constant_that_was_predicted(cutting):
     sample, graph, alive = cutting.sample, cutting.graph, cutting.fold.alive
     predicted = constants(sample.network, sample.state).silenced
     state = masked(graph, sample.state, cutting.fold, folded=False)
-    found = outputs(
+    collected = outputs(
         Network.with_state(sample.network.cfg, state), sample.x, range(len(predicted) - 1)
     )
-    for i, out in found.items():
+    for i, out in collected.items():
         dead = ~alive[graph.outputs[i]]
         expected = predicted[i][dead][None, :, None, None].expand_as(out[:, dead])
         torch.testing.assert_close(out[:, dead], expected, rtol=1e-9, atol=1e-12)

@@ -21,19 +21,19 @@ class Ties:
     def __init__(self, graph):
         self.parent = {(i, c): (i, c) for i, ids in graph.outputs.items() for c in range(len(ids))}
 
-    def find(self, place):
-        while self.parent[place] != place:
-            place = self.parent[place]
-        return place
+    def find(self, node):
+        while self.parent[node] != node:
+            node = self.parent[node]
+        return node
 
     def tie(self, a, b):
         self.parent[self.find(a)] = self.find(b)
 
     def groups(self):
-        found = {}
-        for place in self.parent:
-            found.setdefault(self.find(place), set()).add(place)
-        return {frozenset(group) for group in found.values()}
+        groups = {}
+        for node in self.parent:
+            groups.setdefault(self.find(node), set()).add(node)
+        return {frozenset(group) for group in groups.values()}
 
 
 def expected(graph, *ties):
@@ -46,11 +46,11 @@ def expected(graph, *ties):
 
 
 def groups_of(graph):
-    found = {}
+    groups = {}
     for i, ids in graph.outputs.items():
         for channel, group in enumerate(ids.tolist()):
-            found.setdefault(group, set()).add((i, channel))
-    return {frozenset(group) for group in found.values()}
+            groups.setdefault(group, set()).add((i, channel))
+    return {frozenset(group) for group in groups.values()}
 
 
 def families_of(graph):
@@ -376,9 +376,9 @@ def test_families_are_disjoint_free_and_alike(text):
         in_all = np.zeros(graph.size, int)
         for i in graph.producers:
             ids = graph.outputs[i]
-            found = np.bincount(ids, minlength=graph.size)
-            in_all += found
-            per_slot = found[family.groups].sum(0)
+            counts = np.bincount(ids, minlength=graph.size)
+            in_all += counts
+            per_slot = counts[family.groups].sum(0)
             assert len(set(per_slot.tolist())) == 1
             assert (per_slot[0] > 0) == (i in family.sections)
             assert per_slot[0] == 0 or per_slot[0] >= family.unit

@@ -14,8 +14,8 @@ from yolo.layers import Layer, registered
 def layer_class(rule: type) -> object:
     """The class of the sections that a rule is for: L of Rule[L]."""
     (base,) = (b for b in rule.__orig_bases__ if issubclass(get_origin(b), Rule))
-    (found,) = get_args(base)
-    return Layer if isinstance(found, TypeVar) else found
+    (kind,) = get_args(base)
+    return Layer if isinstance(kind, TypeVar) else kind
 
 
 @pytest.mark.parametrize("kind", RULES)
@@ -51,9 +51,9 @@ def test_constants_that_are_larger_come_out_larger_by_as_much(kind):
     layer = build(NET + plain(4) + plain(4) + SCALING[kind]).layers[-1]
     rule, tensors = rule_of(layer), layer.stored()
     inputs = [torch.tensor([-2.0, -0.5, 1.0, 3.0])] * len(layer.sources)
-    found = rule.constant(layer, tensors, inputs)
+    constant = rule.constant(layer, tensors, inputs)
     if isinstance(rule, Producer):  # its constant channels are as large as their shift
         tensors = {**tensors, "biases": 3 * tensors["biases"]}
     larger = rule.constant(layer, tensors, [3 * values for values in inputs])
-    torch.testing.assert_close(larger, 3 * found)
-    assert found.any()
+    torch.testing.assert_close(larger, 3 * constant)
+    assert constant.any()

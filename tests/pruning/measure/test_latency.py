@@ -24,13 +24,13 @@ def test_every_section_has_its_time(name):
     text = TIMED.replace("filters=4", "filters=6")
     text += "[yolo]\nmask=0\nanchors=4,4\nnum=1\nclasses=1\n"
     network = ready(text)
-    found = profiler_of(name)(network, 2, 0)
-    assert list(found.sections) == list(range(len(network.layers)))
-    assert all(ms >= 0 for ms in found.sections.values())
-    assert min(found.sections[i] for i in (0, 1, 2, 5)) > 0
-    assert found.ms >= sum(found.sections.values()) * (1 - 1e-9)
-    assert found.engine.split()[0].lower() == name
-    assert machine_of(name) == machine(found)
+    timings = profiler_of(name)(network, 2, 0)
+    assert list(timings.sections) == list(range(len(network.layers)))
+    assert all(ms >= 0 for ms in timings.sections.values())
+    assert min(timings.sections[i] for i in (0, 1, 2, 5)) > 0
+    assert timings.ms >= sum(timings.sections.values()) * (1 - 1e-9)
+    assert timings.engine.split()[0].lower() == name
+    assert machine_of(name) == machine(timings)
 
 
 def test_torch_measures_what_opencv_cant_run():
@@ -51,10 +51,10 @@ def test_an_engine_that_is_asked_for_measures():
     assert timed_engine(ready(TIMED), "torch") == "torch"
 
 
-def test_machines_are_told_apart():
-    one, other = Profile("OpenCV 4.9", 1, 1, {}), Profile("OpenCV 4.9", 2, 1, {})
-    assert machine(one) != machine(other)
-    assert machine(one).endswith("1 thread, OpenCV 4.9")
+def test_machines_are_distinguished():
+    first, second = Profile("OpenCV 4.9", 1, 1, {}), Profile("OpenCV 4.9", 2, 1, {})
+    assert machine(first) != machine(second)
+    assert machine(first).endswith("1 thread, OpenCV 4.9")
 
 
 def test_sections_are_compared_as_they_were_numbered():

@@ -38,7 +38,7 @@ def test_a_job_for_milliseconds(here):
     result = prune(job)
     assert timed(result.cut.network).ms <= 0.5 * WHOLE * 1.001
     report = json.loads(result.report.to_json(FILES))
-    # what decided is what is told
+    # what decided is what is reported
     assert report["after"]["ms"]["opencv"] == timed(result.cut.network).ms
     times = report["sections_ms"]
     assert (times["engine"], times["threads"]) == ("Fake 1.0", 1)
@@ -82,7 +82,7 @@ def test_blocks_until_the_milliseconds_are_met(here):
         (("--target", "ms=1", "--latencies", "garbage"), "garbage: is not a table of latencies"),
     ],
 )
-def test_what_cant_be_done_is_said_in_a_line(here, command, options, message):
+def test_what_cant_be_done_is_reported_in_a_line(here, command, options, message):
     Path("garbage").write_text("something else")
     model = ("--cfg", "x.cfg", "--weights", "x.weights", "--out", "out", "--strategy", "shortcut")
     ended = command.run("prune", *model, "--verify", "none", "--runs", 0, *options)

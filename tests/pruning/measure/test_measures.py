@@ -128,9 +128,9 @@ class Scored:
 
 @pytest.fixture
 def scored(monkeypatch):
-    found = Scored()
-    monkeypatch.setattr(metric, "evaluate", found)
-    return found
+    evaluation = Scored()
+    monkeypatch.setattr(metric, "evaluate", evaluation)
+    return evaluation
 
 
 class Images:
@@ -140,12 +140,12 @@ class Images:
 def test_no_network_is_evaluated_twice(scored):
     said = []
     accuracy = Accuracy(Images(), progress=said.append)
-    one, same = ready(TIMED), ready(TIMED)
-    assert accuracy(one).score == accuracy(same).score == 1
+    first, twin = ready(TIMED), ready(TIMED)
+    assert accuracy(first).score == accuracy(twin).score == 1
     assert len(scored.networks) == 1
     assert said == ["evaluating: 1 of 1 images"]
-    one.layers[0].stored()["weights"].data += 1
-    accuracy(one)
+    first.layers[0].stored()["weights"].data += 1
+    accuracy(first)
     assert len(scored.networks) == 2
 
 

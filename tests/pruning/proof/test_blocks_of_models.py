@@ -89,9 +89,9 @@ def engine(name) -> Engine:
 def in_engine(name, network):
     """The largest relative L2 difference at what enters the heads."""
     x, heads = noise_image(network), network.head_inputs
-    found = engine(name).run(network.cfg, network, x.numpy(), heads)
+    outputs = engine(name).run(network.cfg, network, x.numpy(), heads)
     with torch.no_grad():
-        return relative({i: torch.from_numpy(a) for i, a in found.items()}, network(x, heads))
+        return relative({i: torch.from_numpy(a) for i, a in outputs.items()}, network(x, heads))
 
 
 @pytest.mark.parametrize("name", ["OpenCV", "AlexeyAB"])

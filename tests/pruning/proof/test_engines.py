@@ -8,6 +8,7 @@ import pytest
 import torch
 from cfgs import HEAD, connected, conv, maxpool, net, plain, region, route, shortcut, upsample
 from networks import build
+from pruned_files import check_files, ours, written
 from trained_models import NAMES, trained_model
 
 from pruning.proof.engines import darknet
@@ -21,6 +22,7 @@ from yolo.models.weights import load_weights
 from yolo.network import Network
 
 NET = net(24, 16, batch=64, subdivisions=8)
+REORG = "[reorg]\nstride=2\n"  # hank-ai's Darknet lacks it
 DETECTOR = (
     NET
     + "".join(conv(8, activation=a) for a in ("leaky", "relu", "logistic", "tanh", "linear"))
@@ -35,7 +37,7 @@ DETECTOR = (
     + route(-3)
     + upsample()
     + route(-1, 0)
-    + "[reorg]\nstride=2\n"
+    + REORG
     + HEAD
 )
 SMALL = {
@@ -50,16 +52,20 @@ SMALL = {
 }
 
 
-@pytest.fixture(params=["OpenCV", "Debian", "AlexeyAB"])
+LIBRARIES = {"AlexeyAB": "ALEXEY_LIB", "hank-ai": "HANK_LIB"}
+
+
+@pytest.fixture(params=["OpenCV", "Debian", *LIBRARIES])
 def engine(request: pytest.FixtureRequest) -> Engine:
     if request.param == "OpenCV":
         pytest.importorskip("cv2", reason="OpenCV is not installed")
         return OpenCV()
     if request.param == "Debian":
         return debian()
-    if "ALEXEY_LIB" not in os.environ:
-        pytest.skip("needs a build of AlexeyAB's Darknet: ALEXEY_LIB")
-    return Darknet(os.environ["ALEXEY_LIB"])
+    variable = LIBRARIES[request.param]
+    if variable not in os.environ:
+        pytest.skip(f"needs a build of {request.param}'s Darknet: {variable}")
+    return Darknet(os.environ[variable])
 
 
 @pytest.fixture
@@ -115,15 +121,63 @@ def test_real_models_are_reproduced(engine: Engine, name: str) -> None:
     cfg = Cfg.load(path).edited({-1: {"width": 96, "height": 96}})
     network = Network(cfg)
     load_weights(network, weights)
-    found = differences(engine, cfg, network, network.head_inputs)
+    found = differences(engine, cfg.strict(), network, network.head_inputs)
     assert max(found.values()) < 5e-6, found
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_every_section_is_reproduced(engine: Engine, name: str) -> None:
-    cfg, network = made(SMALL[name])
+    text = SMALL[name]
+    cfg, network = made(text.replace(REORG, "") if engine.name == "hank-ai's Darknet" else text)
     found = differences(engine, cfg, network, layers_of(network))
     assert max(found.values()) < 5e-6, found
+
+
+@pytest.mark.parametrize(
+    ("name", "strategy", "amount"),
+    [
+        ("yolo-fastest-1.1", "shortcut", {}),
+        ("resnet18", "slim", {}),
+        ("resnet18", "layer", {"percent": None, "blocks": 2}),
+        ("yolov7-tiny", "regular", {}),
+        ("yolov4-tiny", "normal", {}),
+    ],
+)
+def test_pruned_files_run_in_darknet_5(
+    name: str, strategy: str, amount: dict[str, object], tmp_path: Path
+) -> None:
+    if "HANK_LIB" not in os.environ:
+        pytest.skip("needs a build of hank-ai's Darknet: HANK_LIB")
+    folder = tmp_path / "pruned"
+    result = written(ours(name, 64, tmp_path).job(strategy, **amount), folder)
+    network = check_files(result, folder)
+    engine = Darknet(os.environ["HANK_LIB"])
+    found = differences(engine, network.cfg, network, network.head_inputs)
+    assert max(found.values()) < 5e-6, found
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (NET + conv(8) + REORG, "doesn't know the section reorg"),
+        (NET + conv(8) + "nobody_knows_it=1\n", "can't run it: config line #"),
+        (NET + "decay=4e-5\n" + conv(8), 'can\'t run it: key "decay" on line #'),
+    ],
+)
+def test_what_darknet_5_cannot_run(text: str, reason: str) -> None:
+    if "HANK_LIB" not in os.environ:
+        pytest.skip("needs a build of hank-ai's Darknet: HANK_LIB")
+    message = refusal(Darknet(os.environ["HANK_LIB"]), text)
+    assert message.startswith(f"hank-ai's Darknet {reason}")
+
+
+def test_keys_with_a_blank_are_read(engine: Engine) -> None:
+    """As those that are hidden from Darknet 5."""
+    if engine.name == "hank-ai's Darknet":
+        pytest.skip("they are hidden from it")
+    cfg, network = made(NET + conv(8))
+    blank = cfg.to_bytes().replace(b"batch_n", b"batch _n").replace(b"filters", b"f ilters")
+    assert max(differences(engine, Cfg(blank), network, [0]).values()) < 5e-6
 
 
 def test_dead_channels_are_reproduced(engine: Engine) -> None:
@@ -133,8 +187,8 @@ def test_dead_channels_are_reproduced(engine: Engine) -> None:
     for tensors in state.values():
         tensors["variance"][::2] = 0
     network.store(state)
-    found = differences(engine, cfg, network, [0, 1])
-    assert max(found.values()) < 5e-6, found
+    errors = differences(engine, cfg, network, [0, 1])
+    assert max(errors.values()) < 5e-6, errors
 
 
 def test_own_tensors_are_left_alone(engine: Engine) -> None:
@@ -147,9 +201,9 @@ def test_own_tensors_are_left_alone(engine: Engine) -> None:
 def test_detection_head_is_no_obstacle_for_darknet() -> None:
     detection = "[detection]\nclasses=1\ncoords=4\nside=1\nnum=3\nsoftmax=0\n"
     cfg, network = made(NET + conv(8) + connected(16) + detection)
-    found = differences(debian(), cfg, network, network.head_inputs)
-    assert list(found) == [1]
-    assert found[1] < 5e-6
+    errors = differences(debian(), cfg, network, network.head_inputs)
+    assert list(errors) == [1]
+    assert errors[1] < 5e-6
 
 
 @pytest.mark.parametrize(
@@ -254,11 +308,11 @@ def test_a_library_that_cannot_be_loaded(tmp_path: Path, symbol: bytes) -> None:
     assert "Darknet can't be loaded: " in refusal(Darknet(str(path)), NET + conv(8))
 
 
-@pytest.mark.parametrize("place", ["bin", "lib/darknet", "lib"])
+@pytest.mark.parametrize("folder", ["bin", "lib/darknet", "lib"])
 def test_the_library_of_a_program(
-    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program, library = tmp_path / "bin" / "darknet", tmp_path / place / "libdarknet.so"
+    program, library = tmp_path / "bin" / "darknet", tmp_path / folder / "libdarknet.so"
     for path in (program, library):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"detector")
@@ -284,6 +338,8 @@ def test_a_program_without_a_library(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 # Which engines prove
 
+DEFAULT = {name for name, entry in ENGINES.items() if not entry.optional}
+
 
 @pytest.fixture
 def nothing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +352,7 @@ def nothing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("nothing_installed")
 def test_missing_engines_are_left_out_and_say_why() -> None:
     found = Proofs().engines()
-    assert found.keys() == ENGINES.keys()
+    assert found.keys() == DEFAULT
     for name, engine in found.items():
         assert isinstance(engine, Difference)
         assert engine.value is None
@@ -318,7 +374,7 @@ def test_a_missing_library_that_is_named_is_an_error() -> None:
 
 @pytest.mark.usefixtures("nothing_installed")
 def test_an_engine_that_is_not_asked_for_is_not_looked_for() -> None:
-    given = {"darknet": "nowhere/libdarknet.so"}
+    paths = {"darknet": "nowhere/libdarknet.so"}
     for names in ((), (TORCH,)):
-        assert Proofs(names, given).engines() == dict.fromkeys(ENGINES, NOT_RUN)
+        assert Proofs(names, paths).engines() == dict.fromkeys(DEFAULT, NOT_RUN)
     assert all(Proofs().makes(name) for name in PROOFS)

@@ -76,9 +76,9 @@ def inputs(**changes: object) -> Inputs:
 
 def compared(asked: Request) -> Comparison:
     outcomes = {outcome.key: outcome for outcome in made(asked, {})}
-    found = Comparison.of(asked.keys(), outcomes)
-    assert found
-    return found
+    comparison = Comparison.of(asked.keys(), outcomes)
+    assert comparison
+    return comparison
 
 
 # What the numbers are
@@ -96,40 +96,41 @@ def test_every_cut_is_what_prune_makes(here: Path, kind: str) -> None:
         targets=("params=0.5",),
         recoveries=tuple(RECOVERIES),
     )
-    found = compared(asked)
-    assert len(found.outcomes) == 16
-    for outcome in found.outcomes:
+    comparison = compared(asked)
+    assert len(comparison.outcomes) == 16
+    for outcome in comparison.outcomes:
         job = job_of(outcome, data="x.data", workers=0)
         if outcome.found is None:
             with pytest.raises(PlanError, match=f"^{re.escape(outcome.note)}$"):
                 prune(job)
             continue
         report = prune(job).report
-        for scored, measured in ((outcome.found, report.after), (found.original, report.before)):
+        for scored, measured in (
+            (outcome.found, report.after),
+            (comparison.original, report.before),
+        ):
             assert measured.score
             assert (scored.score, scored.score_name) == (measured.score.value, measured.score.title)
             assert scored.cost == measured.cost
-    assert sum(outcome.found is not None for outcome in found.outcomes) == 8  # slim
+    assert sum(outcome.found is not None for outcome in comparison.outcomes) == 8  # slim
 
 
 def job_of(outcome: Outcome, **inputs: object) -> Job:
     """What makes a single cut of a comparison, with pictures to calibrate."""
     assert outcome.combination
     strategy, importance, target, recover = astuple(outcome.combination)
-    asked = spec(
-        strategy, target=target, importance=importance, recover=recover, round_to=AUTO
-    )
-    given = {"verify": (), "runs": 0, "calibrate": "pictures", **inputs}
-    return make_job("x.cfg", "x.weights", asked, **given)  # type: ignore[arg-type]
+    asked = spec(strategy, target=target, importance=importance, recover=recover, round_to=AUTO)
+    options = {"verify": (), "runs": 0, "calibrate": "pictures", **inputs}
+    return make_job("x.cfg", "x.weights", asked, **options)  # type: ignore[arg-type]
 
 
 def test_without_data_heads_are_compared_on_images_that_calibrated_nothing(here: Path) -> None:
     asked = request(inputs(data=None, calibrate="pictures"), recoveries=("fold", "reconstruct"))
-    found = compared(asked)
-    assert (found.score_name, found.original.score) == (ERROR, 0.0)
+    comparison = compared(asked)
+    assert (comparison.score_name, comparison.original.score) == (ERROR, 0.0)
     opened = Trials(asked, lambda step: None).session
     assert opened.images is not None
-    for outcome in found.outcomes:
+    for outcome in comparison.outcomes:
         cut = prune(job_of(outcome)).cut
         expected = head_error(opened.original, cut.network, split(opened.images)[1])
         assert outcome.found
@@ -137,10 +138,10 @@ def test_without_data_heads_are_compared_on_images_that_calibrated_nothing(here:
 
 
 def test_noise_tells_where_there_are_no_images(here: Path) -> None:
-    found = compared(
+    comparison = compared(
         request(inputs(data=None, weights="random:3"), targets=("macs=0.8", "macs=0.3"))
     )
-    small, large = (outcome.found.score for outcome in found.outcomes if outcome.found)
+    small, large = (outcome.found.score for outcome in comparison.outcomes if outcome.found)
     assert small is not None
     assert large is not None
     assert 0 < small < large
@@ -149,8 +150,8 @@ def test_noise_tells_where_there_are_no_images(here: Path) -> None:
 def test_what_cuts_share_is_made_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counts: dict[str, int] = {}
     shared = ("load_model", "statistics_of", "calibration_images", "schedule_of")
-    places = dict.fromkeys(shared, session)
-    for name, module in {**places, "evaluation_loader": metric, "evaluate": metric}.items():
+    modules = dict.fromkeys(shared, session)
+    for name, module in {**modules, "evaluation_loader": metric, "evaluate": metric}.items():
         monkeypatch.setattr(module, name, counting(counts, name, getattr(module, name)))
     asked = request(
         inputs(calibrate="pictures"),
@@ -217,12 +218,12 @@ def test_times_alternate_and_belong_to_the_structure(
         recoveries=("fold", "bn"),
         runs=7,
     )
-    found = compared(asked)
+    comparison = compared(asked)
     assert Clock.asked == [7] * (2 * 2 * compare.ROUNDS)  # not anew for the second recovery
-    measured = [outcome.found for outcome in found.outcomes if outcome.found]
+    measured = [outcome.found for outcome in comparison.outcomes if outcome.found]
     assert [(m.original_ms, m.ms) for m in measured] == [(11.0, 5.5)] * 2 + [(14.0, 7.0)] * 2
-    assert found.original_ms == 12.5
-    assert [found.ms(m) for m in measured] == [6.25] * 4
+    assert comparison.original_ms == 12.5
+    assert [comparison.ms(m) for m in measured] == [6.25] * 4
 
 
 def test_no_engine_is_no_reason_to_stop(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,35 +258,35 @@ def test_times_are_added_without_evaluating_again(
 
 def test_keys_change_with_what_matters(here: Path) -> None:
     both = {"importances": ("bn", "taylor"), "recoveries": ("fold", "bn")}
-    given = inputs(calibrate="pictures")
-    before = request(given, **both).keys()
+    original = inputs(calibrate="pictures")
+    before = request(original, **both).keys()
     assert len(set(before.values())) == 5
     plain, looking = Combination("shortcut", "bn", "macs=0.6", "fold"), set(before) - {None}
     looking.remove(plain)
 
-    def changed(inputs: Inputs = given, **changes: object) -> set[Combination | None]:
+    def changed(inputs: Inputs = original, **changes: object) -> set[Combination | None]:
         after = request(inputs, **{**both, **changes}).keys()
         return {combination for combination, key in before.items() if after[combination] != key}
 
     assert changed() == changed(runs=3) == changed(targets=("macs=0.6", "macs=0.4")) == set()
-    assert changed(replace(given, calibration_images=5)) == looking  # the score is of the data
-    assert changed(replace(given, points=11)) == set(before)
+    assert changed(replace(original, calibration_images=5)) == looking  # the score is of the data
+    assert changed(replace(original, points=11)) == set(before)
     os.utime("pictures/0.png", (0, 0))
     assert changed() == looking
     for name in ("x.cfg", "x.weights", "x.data", "valid.txt"):
-        told = Path(name).stat()
+        stat = Path(name).stat()
         os.utime(name, (0, 0))
         assert changed() == set(before), name
-        os.utime(name, ns=(told.st_atime_ns, told.st_mtime_ns))
+        os.utime(name, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert changed() == looking
 
 
 def test_outcomes_survive_their_file(tmp_path: Path) -> None:
     slim = Combination("slim", "bn", "macs=0.5", "fold")
-    found = replace(ORIGINAL, score=None, ms=2.5, original_ms=5.0)
+    scored = replace(ORIGINAL, score=None, ms=2.5, original_ms=5.0)
     outcomes = [
         Outcome(None, "a", ORIGINAL),
-        Outcome(slim, "b", found, "said"),
+        Outcome(slim, "b", scored, "said"),
         Outcome(replace(slim, strategy="tiny"), "c", None, "no"),
     ]
     known = {outcome.key: outcome for outcome in outcomes}
@@ -334,8 +335,10 @@ def test_the_command_writes_three_files_and_says_what_is_best(
     assert "1: x.cfg:" in ended.out
     assert "strategy tiny is for networks without shortcuts" in ended.out
     best = next(row for row in ended.out.splitlines() if row.startswith("Best for macs=0.6"))
-    told = best.partition("tools/prune.py ")[2].split()
-    ended = command.run("prune", *told, "--runs", "0", "--data", "x.data", "--json", "report.json")
+    options = best.partition("tools/prune.py ")[2].split()
+    ended = command.run(
+        "prune", *options, "--runs", "0", "--data", "x.data", "--json", "report.json"
+    )
     assert ended.code == 0
     report = json.loads(Path("report.json").read_text())["after"]
     (made,) = (
@@ -399,7 +402,7 @@ def test_an_interrupt_before_anything_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("options", "says"),
     [
         (("--targets", "macs=0.5", "--strategies", "slam"), "strategy slam: expected one of"),
         (("--targets", "macs=0.5", "--strategies", "bayesian"), "bayesian doesn't take targets"),
@@ -429,11 +432,11 @@ def test_wrong_input_is_one_line(
     here: Path,
     monkeypatch: pytest.MonkeyPatch,
     command: CommandLine,
-    given: tuple[str, ...],
+    options: tuple[str, ...],
     says: str,
 ) -> None:
     before = sorted(here.rglob("*"))
-    ended = command.run("compare", *GIVEN, *given)
+    ended = command.run("compare", *GIVEN, *options)
     assert (ended.code, ended.out) == (2, "")
     assert says in ended.err
     assert ended.err.count("\n") == 1
@@ -454,7 +457,7 @@ def test_a_file_of_something_else_stays(here: Path, command: CommandLine) -> Non
 
 def test_numbers_that_are_none(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HeadError, "scored", lambda self, network, say: (ERROR, math.nan))
-    found = compared(request(inputs(data=None)))
-    assert [one.found and one.found.score for one in found.outcomes] == [None]
-    assert not found.best
-    assert json.loads(dump({one.key: one for one in found.outcomes}, []))
+    comparison = compared(request(inputs(data=None)))
+    assert [outcome.found and outcome.found.score for outcome in comparison.outcomes] == [None]
+    assert not comparison.best
+    assert json.loads(dump({outcome.key: outcome for outcome in comparison.outcomes}, []))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 from outcomes import ORIGINAL, missing, outcome
 
 from pruning.measure.head_error import ERROR
 from pruning.registry import IMPORTANCES, RECOVERIES, SENSITIVITY, STRATEGIES
-from pruning.run.comparison import Combination, Comparison, Outcome
+from pruning.run.comparison import Combination, Comparison, Outcome, dump, last
 from pruning.run.figures import compared_cuts
+from yolo.errors import DarknetError
 from yolo.figures import png
 
 OUTCOMES = (
@@ -25,17 +28,42 @@ OUTCOMES = (
 
 
 def test_the_best_of_every_target() -> None:
-    found = Comparison(ORIGINAL, OUTCOMES)
-    best = {target: one.names["strategy"] for target, one in found.best.items()}
+    comparison = Comparison(ORIGINAL, OUTCOMES)
+    best = {target: outcome.names["strategy"] for target, outcome in comparison.best.items()}
     assert best == {"macs=0.8": "slim", "macs=0.5": "shortcut"}
+    errors = [
+        replace(outcome, found=outcome.found and replace(outcome.found, score_name=ERROR))
+        for outcome in OUTCOMES
+    ]
+    original = replace(ORIGINAL, score=0.0, score_name=ERROR)
+    comparison = Comparison(original, errors)
+    assert {outcome.names["strategy"] for outcome in comparison.best.values()} == {"shortcut"}
+    assert comparison.score_share(errors[0].found or ORIGINAL) is None
+    assert "of original" not in comparison.tables()
+
+
+def test_the_pareto_line() -> None:
+    """Sorted by MACs; a cut that has more MACs for no more score isn't on it."""
+    worse = outcome("normal", "macs=0.7", score=0.6, macs=7500)
+    found = Comparison(ORIGINAL, [*OUTCOMES, worse])
+    assert [o.found and o.found.cost.macs for o in found.pareto] == [4000, 7000, 7900]
     errors = [
         replace(one, found=one.found and replace(one.found, score_name=ERROR)) for one in OUTCOMES
     ]
-    original = replace(ORIGINAL, score=0.0, score_name=ERROR)
-    found = Comparison(original, errors)
-    assert {one.names["strategy"] for one in found.best.values()} == {"shortcut"}
-    assert found.score_share(errors[0].found or ORIGINAL) is None
-    assert "of original" not in found.tables()
+    less = Comparison(replace(ORIGINAL, score=0.0, score_name=ERROR), errors)
+    assert [o.found and o.found.score for o in less.pareto] == [0.2]
+
+
+def test_the_last_comparison_of_a_file(tmp_path: Path) -> None:
+    original = Outcome(None, "first", ORIGINAL)
+    known = {one.key: one for one in (original, *OUTCOMES)}
+    wanted = ["first", OUTCOMES[0].key, OUTCOMES[1].key]
+    (tmp_path / "x.json").write_text(dump(known, wanted))
+    key, found = last(tmp_path / "x.json")
+    assert (key, found) == ("first", Comparison(ORIGINAL, list(OUTCOMES[:2])))
+    (tmp_path / "x.json").write_text(dump(known, wanted[1:]))
+    with pytest.raises(DarknetError, match=r"x\.json: is a damaged comparison of cuts"):
+        last(tmp_path / "x.json")
 
 
 def test_the_table_tells_all() -> None:
@@ -58,7 +86,7 @@ def test_the_table_tells_all() -> None:
 def test_the_rows_for_machines() -> None:
     first, *rows = csv.DictReader(Comparison(ORIGINAL, OUTCOMES).to_csv().splitlines())
     assert (first["strategy"], first["score"], first["macs_share"]) == ("", "0.8", "1.0")
-    assert [row["strategy"] for row in rows] == [one.names["strategy"] for one in OUTCOMES]
+    assert [row["strategy"] for row in rows] == [outcome.names["strategy"] for outcome in OUTCOMES]
     assert (rows[1]["macs"], rows[1]["note"]) == ("", "out of reach")
     assert (rows[5]["parameters_share"], rows[5]["score_share"]) == ("0.25", "0.25")
     assert [row["best"] for row in rows] == ["", "", "best", "", "", "best"]
@@ -67,10 +95,11 @@ def test_the_rows_for_machines() -> None:
 def test_the_picture_has_a_line_for_every_combination() -> None:
     timed = [
         replace(
-            one,
-            found=one.found and replace(one.found, ms=one.found.cost.macs / 2e3, original_ms=5.0),
+            outcome,
+            found=outcome.found
+            and replace(outcome.found, ms=outcome.found.cost.macs / 2e3, original_ms=5.0),
         )
-        for one in OUTCOMES
+        for outcome in OUTCOMES
     ]
     figure = compared_cuts(Comparison(ORIGINAL, timed), "x")
     left, right = figure.axes

@@ -34,20 +34,20 @@ shares = st.floats(0.01, 0.99).map(lambda share: round(share, 3))
 @given(st.sampled_from(["macs", "parameters", "channels", "bytes"]), shares, st.integers(1, 9))
 def test_every_step_leaves_the_same_share(name, share, steps):
     original = ORIGINALS[name]
-    found = amounts(spec("normal", target=f"{name}={share}"), steps, ORIGINALS)
-    limits = [original, *(amount.all[0].limit for amount in found)]
-    assert len(found) == steps
+    targets = amounts(spec("normal", target=f"{name}={share}"), steps, ORIGINALS)
+    limits = [original, *(amount.all[0].limit for amount in targets)]
+    assert len(targets) == steps
     # the last asks for what the share of the original is, to the last one
     assert share * original - 1 < limits[-1] <= share * original * (1 + 1e-9)
     for before, after in pairwise(limits):
         assert after == pytest.approx(before * share ** (1 / steps), abs=1 + before / 1000)
     # as they are read from the file of the steps
-    assert [Targets.parse(str(amount)) for amount in found] == found
+    assert [Targets.parse(str(amount)) for amount in targets] == targets
 
 
 def test_steps_of_several_targets():
-    found = amounts(spec("normal", target="macs=0.25,ms=50,params=54k"), 2, ORIGINALS)
-    assert list(map(str, found)) == [
+    targets = amounts(spec("normal", target="macs=0.25,ms=50,params=54k"), 2, ORIGINALS)
+    assert list(map(str, targets)) == [
         "macs=500000,ms=12.5,parameters=54160",  # ms: met already
         "macs=250000,ms=12.5,parameters=54000",
     ]
@@ -55,9 +55,9 @@ def test_steps_of_several_targets():
 
 @given(st.floats(0, 0.99), st.integers(1, 9))
 def test_every_step_takes_the_same_percent(percent, steps):
-    found = amounts(spec("normal", percent), steps, {})
-    assert len(set(found)) == 1
-    assert (1 - found[0].share) ** steps == pytest.approx(1 - percent)
+    percents = amounts(spec("normal", percent), steps, {})
+    assert len(set(percents)) == 1
+    assert (1 - percents[0].share) ** steps == pytest.approx(1 - percent)
 
 
 # In a folder
@@ -278,8 +278,8 @@ def test_a_training_that_fails_ends_it(command):
 
 
 def test_ctrl_c_while_it_trains(command):
-    given = (*GIVEN, *CUT, *TRAINED, "--steps", 1, "--finetune-epochs", 400)
-    line = [sys.executable, *map(str, (ROOT / "tools/prune.py", *given))]
+    arguments = (*GIVEN, *CUT, *TRAINED, "--steps", 1, "--finetune-epochs", 400)
+    line = [sys.executable, *map(str, (ROOT / "tools/prune.py", *arguments))]
     process = subprocess.Popen(line, stderr=subprocess.PIPE, start_new_session=True)
     last = Path("out/x-shortcut-macs0.5-steps/1/training/last.pt")
     for _ in range(600):

@@ -123,7 +123,7 @@ def test_what_can_be_cut_and_why_not(info, name: str) -> None:
 
 
 def test_numbers_of_a_section(info) -> None:
-    """By hand: 3·3·3·8 weights, 8 γ and 8 β; 16·16 places."""
+    """By hand: 3·3·3·8 weights, 8 γ and 8 β; 16·16 positions."""
     first, pool, *_ = info(conv(8) + maxpool() + HEAD).sections
     assert first == SectionInfo(
         0, "convolutional", "3x16x16", "8x16x16", 216 + 16, 216 * 256, True, ""
@@ -132,9 +132,9 @@ def test_numbers_of_a_section(info) -> None:
 
 
 def test_several_inputs_are_listed(info) -> None:
-    found = info(conv(8) + conv(4) + route(-1, 0) + HEAD)
-    assert found.sections[2].input == "4x16x16 + 8x16x16"
-    assert found.sections[2].output == "12x16x16"
+    description = info(conv(8) + conv(4) + route(-1, 0) + HEAD)
+    assert description.sections[2].input == "4x16x16 + 8x16x16"
+    assert description.sections[2].output == "12x16x16"
 
 
 def test_channels_that_can_be_cut(info) -> None:
@@ -147,13 +147,13 @@ def test_channels_that_can_be_cut(info) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_totals_are_the_published_ones(name: str) -> None:
-    found, published = describe(str(ROOT / "cfg" / f"{name}.cfg")), PUBLISHED[name]
-    assert found.parameters == published.parameters
-    assert found.parameters == sum(s.parameters for s in found.sections)
-    assert found.macs == sum(s.macs for s in found.sections)
-    assert found.bytes == 20 + 4 * published.floats
-    assert len(found.sections) == published.layers
-    assert found.prunable_channels > 0
+    description, published = describe(str(ROOT / "cfg" / f"{name}.cfg")), PUBLISHED[name]
+    assert description.parameters == published.parameters
+    assert description.parameters == sum(s.parameters for s in description.sections)
+    assert description.macs == sum(s.macs for s in description.sections)
+    assert description.bytes == 20 + 4 * published.floats
+    assert len(description.sections) == published.layers
+    assert description.prunable_channels > 0
 
 
 def test_the_command(command: CommandLine, tmp_path: Path) -> None:
@@ -175,9 +175,9 @@ def test_the_command(command: CommandLine, tmp_path: Path) -> None:
         assert cells in rows(ended.out)
     assert ended.out.endswith("\n1,300 bytes of weights\n")
     assert weights.stat().st_size == 1300
-    found = json.loads((tmp_path / "x.json").read_text())
-    assert found == describe(str(cfg)).to_json()
-    totals = {k: v for k, v in found.items() if k != "sections"}
+    data = json.loads((tmp_path / "x.json").read_text())
+    assert data == describe(str(cfg)).to_json()
+    totals = {k: v for k, v in data.items() if k != "sections"}
     assert totals == {
         "kind": "description of a network",
         "schema": 2,
@@ -187,7 +187,7 @@ def test_the_command(command: CommandLine, tmp_path: Path) -> None:
         "bytes": 1300,
         "prunable_channels": 8,
     }
-    assert found["sections"][1] == {
+    assert data["sections"][1] == {
         "index": 1,
         "section": "convolutional",
         "input": "8x16x16",
@@ -206,9 +206,9 @@ def test_a_backbone_file_on_request(command: CommandLine, tmp_path: Path) -> Non
     randomize(network)
     save_weights(network, weights)
     weights.write_bytes(weights.read_bytes()[: 20 + 4 * (4 * 8 + 216)])
-    given = ("--cfg", cfg, "--weights", weights)
-    assert command.run("info", *given, "--cutoff", 1).code == 0
-    ended = command.run("info", *given)
+    model = ("--cfg", cfg, "--weights", weights)
+    assert command.run("info", *model, "--cutoff", 1).code == 0
+    ended = command.run("info", *model)
     assert ended.code == 2
     assert "[convolutional] the file ends in its biases" in ended.err
 

@@ -57,8 +57,8 @@ def models(draw):
 
 @SLOW
 @given(models())
-def test_every_network_is_proven_and_planned_again(tmp_path_factory, found):
-    network, blocks, strategy = found
+def test_every_network_is_proven_and_planned_again(tmp_path_factory, case):
+    network, blocks, strategy = case
     folder = tmp_path_factory.mktemp("layer")
     network.cfg.write(folder / "x.cfg")
     save_weights(network, folder / "x.weights")
@@ -141,10 +141,10 @@ def test_channels_are_those_of_what_is_left(network):
     assert first.cfg.to_bytes() == shortened.network.cfg.to_bytes()
     names = {shortened.index_map[i]: i for i in shortened.kept}
     for change in both.report.layers:
-        place = shortened.index_map[change.index]
-        assert names[place] == change.index
+        index = shortened.index_map[change.index]
+        assert names[index] == change.index
         assert change.before == network.layers[change.index].out_shape.channels
-        assert change.after == both.cut.network.layers[place].out_shape.channels
+        assert change.after == both.cut.network.layers[index].out_shape.channels
     assert {c.index for c in both.report.layers} == set(both.cut.plan.keep)
 
 
@@ -234,8 +234,8 @@ def test_numbers_go_there_and_back(network):
         outer = shortened.outer(plan)
         assert outer.blocks == tuple(b.shortcut for b in blocks)
         assert shortened.inner(outer) == dataclasses.replace(plan, blocks=outer.blocks)
-        for place, section in shortened.origins.items():
-            old, new = network.layers[section], shortened.network.layers[place]
+        for index, section in shortened.origins.items():
+            old, new = network.layers[section], shortened.network.layers[index]
             assert old.out_shape == new.out_shape
             assert old.section.type == new.section.type
 
@@ -245,9 +245,9 @@ def test_numbers_go_there_and_back(network):
 
 @SLOW
 @given(models(), st.sampled_from(("bn", "reconstruct")))
-def test_recovery_aims_at_the_original(found, method):
+def test_recovery_aims_at_the_original(case, method):
     """Cut channels or not, the rest never does worse; all that is equal stays as it is."""
-    network, blocks, strategy = found
+    network, blocks, strategy = case
     asked = spec("layer", blocks=blocks)
     shortened = Shortened.of(network, choose_blocks(network, asked, measures))
     graph = ChannelGraph(shortened.network)

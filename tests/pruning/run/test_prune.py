@@ -16,6 +16,7 @@ from pruning.proof.engines import darknet
 from pruning.proof.engines.base import EngineError
 from pruning.registry import FOLDS, TIMED
 from pruning.run.prune import Result
+from pruning.run.verdict import LIMIT
 from yolo.errors import PlanError
 
 WITHOUT_SHORTCUTS = ("yolo-lite-coco", "yolo-lite-voc", "yolo-lite-voc-nobn")
@@ -75,14 +76,16 @@ def check_types(data: dict[str, object], types: dict[str, type]) -> None:
 def check_report(result: Result, job: Job) -> None:
     """The JSON report has the documented shape, and agrees with what was made."""
     data = json.loads(result.report.to_json(FILES))
+    judged = data.pop("verdict", {"energy": 1.0, "limit": LIMIT, "text": ""})
+    assert judged["energy"] >= judged["limit"] == LIMIT
     check_types(
         data,
         dict.fromkeys(("kind", "cfg", "weights", "strategy", "fold"), str)
         | dict.fromkeys(("before", "after", "proof", "files"), dict)
         | {"schema": int, "percent": float, "reached": float, "layers": list},
     )
-    given, spec = job.inputs, job.spec
-    asked = (given.cfg, given.weights, spec.strategy, spec.percent, spec.fold)
+    inputs, spec = job.inputs, job.spec
+    asked = (inputs.cfg, inputs.weights, spec.strategy, spec.percent, spec.fold)
     assert tuple(data[k] for k in ("cfg", "weights", "strategy", "percent", "fold")) == asked
     for cost in (data["before"], data["after"]):
         check_types(cost, COST)
@@ -104,9 +107,9 @@ def check_proof(result: Result, *engines: str) -> None:
     limit = 1e-9 if "float64" in proof.masked.note else 1e-5
     assert proof.masked.value <= limit
     for engine in engines:
-        found = proof.engines[engine]
-        assert found.value is not None, f"{engine}: {found.note}"
-        assert found.value <= 1e-4
+        difference = proof.engines[engine]
+        assert difference.value is not None, f"{engine}: {difference.note}"
+        assert difference.value <= 1e-4
 
 
 def share_cut(result: Result) -> float:
@@ -152,10 +155,10 @@ def test_what_is_out_of_reach_says_what_can_be_reached(name: str) -> None:
     for fold in ("auto", "exact"):
         with pytest.raises(PlanError, match="out of reach") as caught:
             prune(model.job("shortcut", 0.999, fold=fold))
-        found = re.search(r"can cut (0\.\d+) \((\d+) of (\d+) channels\)", str(caught.value))
-        assert found, caught.value
-        most = float(found[1])
-        assert abs(most - int(found[2]) / int(found[3])) <= 1e-3
+        match = re.search(r"can cut (0\.\d+) \((\d+) of (\d+) channels\)", str(caught.value))
+        assert match, caught.value
+        most = float(match[1])
+        assert abs(most - int(match[2]) / int(match[3])) <= 1e-3
         check_proof(prune(model.job("shortcut", most, fold=fold)))
         with pytest.raises(PlanError, match="out of reach"):
             prune(model.job("shortcut", min(most + 0.002, 0.9999), fold=fold))
@@ -223,16 +226,16 @@ def test_regular_leaves_powers_of_two() -> None:
 def test_what_is_spared_stays(small: Model) -> None:
     everything = {layer.index for layer in prune(small.job()).report.layers}
     spared = min(everything)
-    found = {layer.index for layer in prune(small.job(spare=(spared,))).report.layers}
-    assert found
-    assert spared not in found
+    changed = {layer.index for layer in prune(small.job(spare=(spared,))).report.layers}
+    assert changed
+    assert spared not in changed
 
 
 def test_only_what_is_named_is_cut(small: Model) -> None:
     result = prune(small.job())
     family = result.cut.graph.families[0]
-    found = prune(small.job(percent=0.4, only=(family.sections[0],))).report.layers
-    assert {layer.index for layer in found} == set(family.sections)
+    changes = prune(small.job(percent=0.4, only=(family.sections[0],))).report.layers
+    assert {layer.index for layer in changes} == set(family.sections)
 
 
 @pytest.mark.parametrize("least", [2, 5])

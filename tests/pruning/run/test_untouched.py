@@ -48,12 +48,12 @@ def check_untouched(network: Network, before: State, cfg: bytes) -> None:
     assert not any(layer._forward_pre_hooks or layer._forward_hooks for layer in network.layers)
 
 
-def check_same(one: Cut, two: Cut) -> None:
-    assert one.plan == two.plan
-    assert one.network.cfg.to_bytes() == two.network.cfg.to_bytes()
-    for i, tensors in one.network.state().items():
+def check_same(first: Cut, second: Cut) -> None:
+    assert first.plan == second.plan
+    assert first.network.cfg.to_bytes() == second.network.cfg.to_bytes()
+    for i, tensors in first.network.state().items():
         for name, tensor in tensors.items():
-            assert torch.equal(two.network.state()[i][name], tensor)
+            assert torch.equal(second.network.state()[i][name], tensor)
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -63,12 +63,12 @@ def test_every_kind_of_cut_leaves_the_network_alone(name: str, recover: str) -> 
     asked = Spec(asked.strategy, asked.amount, recover=recover)
     network = build(RESIDUAL)
     x = random_input(network)
-    before, cfg, found = snapshot(network), network.cfg.to_bytes(), network(x)
+    before, cfg, outputs = snapshot(network), network.cfg.to_bytes(), network(x)
     session = Session(network, images=random_input(network, 16).sigmoid())
     cut = session.cut(asked)
     assert cut.compact.macs() < network.macs()
     check_untouched(network, before, cfg)
-    assert all(torch.equal(out, found[i]) for i, out in network(x).items())
+    assert all(torch.equal(out, outputs[i]) for i, out in network(x).items())
     check_same(cut, session.cut(asked))
 
 

@@ -44,9 +44,9 @@ def meets(costs, original, target):
     st.sampled_from(tuple(COMPARISONS)),
     st.sampled_from(tuple(GROUP_SCORES)),
 )
-def test_the_least_cut_that_meets_all_targets(found, mode, kind, target, rounding, compare, group):
-    trial = Trial(found, mode, kind, target=target, round_to=rounding, compare=compare, group=group)
-    schedule, original = trial.schedule(), cost_of(found.network)
+def test_the_least_cut_that_meets_all_targets(case, mode, kind, target, rounding, compare, group):
+    trial = Trial(case, mode, kind, target=target, round_to=rounding, compare=compare, group=group)
+    schedule, original = trial.schedule(), cost_of(case.network)
     try:
         plan = trial.plan()
     except PlanError:
@@ -65,8 +65,8 @@ def test_the_least_cut_that_meets_all_targets(found, mode, kind, target, roundin
 
 @SLOW
 @given(samples(), modes, kinds)
-def test_the_nearest_is_within_reach(found, mode, kind):
-    trial = Trial(found, mode, target=f"{kind}=2")
+def test_the_nearest_is_within_reach(case, mode, kind):
+    trial = Trial(case, mode, target=f"{kind}=2")
     schedule = trial.schedule()
     left = getattr(trial.cost(schedule.at(len(schedule)).fold), kind)
     assume(left > 2)
@@ -75,38 +75,38 @@ def test_the_nearest_is_within_reach(found, mode, kind):
     nearest = str(error.value).split("leaves at least ")[1].split(",")[0]
     least = int(nearest.partition("=")[2])
     assert nearest == f"{kind}={least}"
-    reached = Trial(found, mode, target=nearest)
+    reached = Trial(case, mode, target=nearest)
     assert getattr(cost_of(reached.built(reached.plan())), kind) == least
-    share = Trial(found, mode, target=f"{kind}=0.00001")
+    share = Trial(case, mode, target=f"{kind}=0.00001")
     assert least == left
-    assume(left > 1e-5 * getattr(cost_of(found.network), kind))
+    assume(left > 1e-5 * getattr(cost_of(case.network), kind))
     with pytest.raises(PlanError) as error:
         share.plan()
     said = str(error.value).split("leaves at least ")[1].split(" (")[0]
     if not said.endswith("=1"):
-        assert Trial(found, mode, target=said).plan().target == said
+        assert Trial(case, mode, target=said).plan().target == said
 
 
 @SLOW
 @given(samples(), modes)
-def test_what_is_met_already_cuts_nothing(found, mode):
-    plan = Trial(found, mode, target="macs=999G,params=999G").plan()
+def test_what_is_met_already_cuts_nothing(case, mode):
+    plan = Trial(case, mode, target="macs=999G,params=999G").plan()
     assert (plan.keep, plan.percent) == ({}, None)
     assert plan.target == "macs=999G,parameters=999G"
 
 
 def test_a_target_where_nothing_can_be_cut():
-    found = sample(NET + conv(4))
-    assert Trial(found, target="macs=1G").plan().keep == {}
+    case = sample(NET + conv(4))
+    assert Trial(case, target="macs=1G").plan().keep == {}
     with pytest.raises(PlanError, match=r"shortcut leaves at least macs=1 \(6912 of 6912\)"):
-        Trial(found, target="macs=0.9").plan()
+        Trial(case, target="macs=0.9").plan()
 
 
 def test_constant_channels_count():
-    found = sample(NET + conv(16, size=1) + conv(3))
+    case = sample(NET + conv(16, size=1) + conv(3))
     layers = {}
     for mode in ("exact", "none"):
-        trial = Trial(found, mode, "normal", target="channels=11")
+        trial = Trial(case, mode, "normal", target="channels=11")
         plan = trial.plan()
         layers[mode] = len(plan.keep[0]), trial.built(plan).layers[0].out_shape.channels
     assert layers == {"exact": (7, 8), "none": (8, 8)}
@@ -140,8 +140,8 @@ def extended(monkeypatch):
 def test_targets_that_others_measure(monkeypatch, target, gone):
     """A ms a channel; what is lost is a hundredth of a channel."""
     extended(monkeypatch)
-    found, calls = sample(NET + conv(32) + conv(3)), []
-    trial = Trial(found, "none", "normal", target=target)
+    case, calls = sample(NET + conv(32) + conv(3)), []
+    trial = Trial(case, "none", "normal", target=target)
     alive = trial.graph.outputs[0]
     measures = trial.costs.measures() | {
         "ms": measured(lambda fold: float(fold.kept[alive].sum()), calls),
@@ -170,12 +170,12 @@ def test_what_is_known_but_not_measured(monkeypatch):
 def test_costly_measures_come_last(monkeypatch):
     """Those behind a target that isn't met aren't asked."""
     extended(monkeypatch)
-    found, calls = sample(NET + conv(32) + conv(3)), []
-    trial = Trial(found, "none", "normal", target="macs=0.4,ms=99")
+    case, calls = sample(NET + conv(32) + conv(3)), []
+    trial = Trial(case, "none", "normal", target="macs=0.4,ms=99")
     measures = trial.costs.measures() | {"ms": measured(lambda fold: 1, calls)}
     schedule = trial.schedule()
     steps = steps_to_meet(schedule, trial.spec.targets, measures)
-    original = found.network.macs()
+    original = case.network.macs()
     assert all(trial.cost(fold).macs <= 0.4 * original for fold in calls)
     assert trial.cost(schedule.at(steps).fold).macs <= 0.4 * original
 
@@ -193,10 +193,10 @@ def test_costly_measures_come_last(monkeypatch):
         ({"target": "macs=2M"}, "macs=2M is out of reach: .* leaves at least macs=|^$"),
     ],
 )
-def test_wishes_that_cant_be_meant(asked, message):
-    found = sample(NET + conv(4) + conv(3))
+def test_impossible_specs_are_refused(asked, message):
+    case = sample(NET + conv(4) + conv(3))
     if asked.get("target") == "macs=2M":
-        assert Trial(found, **asked).plan().keep == {}
+        assert Trial(case, **asked).plan().keep == {}
         return
     with pytest.raises(PlanError, match=message):
-        Trial(found, **asked).plan()
+        Trial(case, **asked).plan()

@@ -31,21 +31,21 @@ class Guess:
         return self.ratio * self.estimate(fold)
 
     def measure(self, plan, fold):
-        found = self.true(fold) * self.noise(len(self.measured))
-        self.ratio = found / self.estimate(fold)
-        self.measured.append(found)
-        return found
+        cost = self.true(fold) * self.noise(len(self.measured))
+        self.ratio = cost / self.estimate(fold)
+        self.measured.append(cost)
+        return cost
 
 
 class Search:
     """A schedule of 199 steps, and how many channels of its family a cut keeps."""
 
     def __init__(self, target, channels=200):
-        found = sample(NET + conv(channels, size=1) + conv(3))
-        self.graph = ChannelGraph(found.network)
-        folding = Folding(self.graph, found.state, "none")
+        case = sample(NET + conv(channels, size=1) + conv(3))
+        self.graph = ChannelGraph(case.network)
+        folding = Folding(self.graph, case.state, "none")
         self.spec = spec("normal", target=target)
-        self.schedule = Schedule(Model(self.graph, found.state), self.spec, folding)
+        self.schedule = Schedule(Model(self.graph, case.state), self.spec, folding)
         self.costs = Costs(self.graph).measures()
 
     def left(self, fold):

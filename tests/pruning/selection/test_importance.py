@@ -39,37 +39,37 @@ OF_ANY = [
 names = st.sampled_from(OF_ANY)
 
 
-def model(found, **more):
+def model_of(case, **more):
     """With statistics of the sample's own input, and a scan that found no loss."""
-    statistics = gather(Network.with_state(found.network.cfg, found.state), [found.x])
-    graph = ChannelGraph(found.network)
-    return Model(graph, found.state, statistics, sensitivity=np.zeros(graph.size), **more)
+    statistics = gather(Network.with_state(case.network.cfg, case.state), [case.x])
+    graph = ChannelGraph(case.network)
+    return Model(graph, case.state, statistics, sensitivity=np.zeros(graph.size), **more)
 
 
-def filters(found, section):
-    return found.state[section]["weights"].flatten(1).tolist()
+def filters(case, section):
+    return case.state[section]["weights"].flatten(1).tolist()
 
 
 @SLOW
 @given(samples(), names, st.sampled_from(tuple(GROUP_SCORES)))
-def test_every_importance_scores_every_group(found, name, how):
-    given_ = model(found)
-    scores = GroupScores.of(given_, name, how)
-    assert scores.groups.shape == (given_.graph.size,)
-    assert list(scores.channels) == given_.graph.producers
+def test_every_importance_scores_every_group(case, name, how):
+    model = model_of(case)
+    scores = GroupScores.of(model, name, how)
+    assert scores.groups.shape == (model.graph.size,)
+    assert list(scores.channels) == model.graph.producers
     for i, values in scores.channels.items():
-        assert values.shape == (given_.graph.network.layers[i].out_shape.channels,)
+        assert values.shape == (model.graph.network.layers[i].out_shape.channels,)
         assert (values >= 0).all()
     assert np.isfinite(scores.groups).all()
 
 
 @SLOW
 @given(samples())
-def test_norms_and_distances_against_loops(found):
-    given_ = model(found)
-    l1, l2, fpgm = (IMPORTANCES[name].load()(given_) for name in ("l1", "l2", "fpgm"))
-    for i in given_.graph.producers:
-        rows = filters(found, i)
+def test_norms_and_distances_against_loops(case):
+    model = model_of(case)
+    l1, l2, fpgm = (IMPORTANCES[name].load()(model) for name in ("l1", "l2", "fpgm"))
+    for i in model.graph.producers:
+        rows = filters(case, i)
         for c, row in enumerate(rows):
             assert l1[i][c] == pytest.approx(sum(map(abs, row)))
             assert l2[i][c] == pytest.approx(math.hypot(*row))
@@ -79,32 +79,32 @@ def test_norms_and_distances_against_loops(found):
 
 @SLOW
 @given(samples())
-def test_lamp_against_loops(found):
-    given_ = model(found)
-    scores = IMPORTANCES["lamp"].load()(given_)
-    for i in given_.graph.producers:
-        energies = [sum(w * w for w in row) for row in filters(found, i)]
+def test_lamp_against_loops(case):
+    model = model_of(case)
+    scores = IMPORTANCES["lamp"].load()(model)
+    for i in model.graph.producers:
+        energies = [sum(w * w for w in row) for row in filters(case, i)]
         assert scores[i].max() == 1
         for c, energy in enumerate(energies):
-            rest = sum(other for other in energies if other >= energy)
+            remaining = sum(other for other in energies if other >= energy)
             # equal sums in another order may differ in their last digit
             near = sum(other for other in energies if other >= energy * (1 - 1e-12))
-            assert energy / near * 0.999999 <= scores[i][c] <= energy / rest * 1.000001
+            assert energy / near * 0.999999 <= scores[i][c] <= energy / remaining * 1.000001
 
 
 @SLOW
 @given(samples())
-def test_what_comes_next_is_the_energy_that_goes_with_a_group(found):
+def test_what_comes_next_is_the_energy_that_goes_with_a_group(case):
     """Zero what a group's channels meet, section by section, and see how much is missing."""
-    given_ = model(found)
-    graph, scales = given_.graph, channel_scores(given_.graph, found.state)
-    scores = IMPORTANCES["bn-next"].load()(given_)
+    model = model_of(case)
+    graph, scales = model.graph, channel_scores(model.graph, case.state)
+    scores = IMPORTANCES["bn-next"].load()(model)
     energy = np.zeros(graph.size)
     for i, layer in enumerate(graph.network.layers):
         rule = rule_of(layer)
         if not isinstance(rule, Weighted) or not layer.mixes:
             continue
-        (ids,), whole = graph.inputs[i], given_.weights(i)
+        (ids,), whole = graph.inputs[i], model.weights(i)
         for group in np.unique(ids):
             without = whole.clone()
             for channel in np.flatnonzero(ids == group):
@@ -116,87 +116,87 @@ def test_what_comes_next_is_the_energy_that_goes_with_a_group(found):
 
 
 def test_what_comes_next_looks_through_all_that_passes_channels_on():
-    """Depthwise convolution, pool and route lie between; a connected section sees 4 places."""
+    """Depthwise convolution, pool and route lie between; a connected section sees 4 positions."""
     text = NET + conv(4) + conv(4, groups=4) + maxpool(4, 4)
-    found = sample(text + route(-1) + connected(5, activation=None))
-    found.state[0]["scales"][:] = torch.tensor([1.0, 2, 3, 4])
-    found.state[4]["weights"][:] = 0
-    found.state[4]["weights"][:, 4:8] = 0.5  # channel 1 in its 4 places
-    scores = IMPORTANCES["bn-next"].load()(model(found))
+    case = sample(text + route(-1) + connected(5, activation=None))
+    case.state[0]["scales"][:] = torch.tensor([1.0, 2, 3, 4])
+    case.state[4]["weights"][:] = 0
+    case.state[4]["weights"][:, 4:8] = 0.5  # channel 1 in its 4 positions
+    scores = IMPORTANCES["bn-next"].load()(model_of(case))
     np.testing.assert_allclose(scores[0], [0, 2 * 0.5 * math.sqrt(4 * 5), 0, 0])
     assert (scores[1] > 0).tolist() == [False, True, False, False]
     assert (scores[4] == 0).all()  # nothing weighs the network's output
 
 
 def test_filters_that_others_can_stand_for_go_first():
-    found = sample(NET + conv(4, size=1) + conv(3))
+    case = sample(NET + conv(4, size=1) + conv(3))
     rows = torch.tensor([[5.0, 0, 0], [5, 0, 0], [5, 0.1, 0], [-5, 0, 0]])
-    found.state[0]["weights"][:] = rows[:, :, None, None]
-    graph = ChannelGraph(found.network)
+    case.state[0]["weights"][:] = rows[:, :, None, None]
+    graph = ChannelGraph(case.network)
     asked = spec("normal", 0.25, importance="fpgm")
-    plan = select(Model(graph, found.state), asked, Folding(graph, found.state, "none"))
+    plan = select(Model(graph, case.state), asked, Folding(graph, case.state, "none"))
     assert plan.keep[0] in ((0, 2, 3), (1, 2, 3))
 
 
 @SLOW
 @given(samples(), st.floats(1e-3, 1e3))
-def test_lamp_doesnt_see_the_scale_of_a_section(found, factor):
-    given_ = model(found)
-    before = IMPORTANCES["lamp"].load()(given_)
-    for i in given_.graph.producers:
-        found.state[i]["weights"].mul_(factor)
+def test_lamp_doesnt_see_the_scale_of_a_section(case, factor):
+    model = model_of(case)
+    before = IMPORTANCES["lamp"].load()(model)
+    for i in model.graph.producers:
+        case.state[i]["weights"].mul_(factor)
         factor = -2 / factor
-    after = IMPORTANCES["lamp"].load()(given_)
+    after = IMPORTANCES["lamp"].load()(model)
     for i, values in before.items():
         np.testing.assert_allclose(after[i], values, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", OF_ANY)
 def test_dead_sections_have_scores(name):
-    found = sample(NET + conv(4) + conv(4) + conv(3))
-    for tensors in found.state.values():
+    case = sample(NET + conv(4) + conv(4) + conv(3))
+    for tensors in case.state.values():
         for tensor in tensors.values():
             tensor.zero_()
-    scores = GroupScores.of(model(found), name, "sum")
+    scores = GroupScores.of(model_of(case), name, "sum")
     assert np.isfinite(scores.groups).all()
     assert name == "random" or not scores.groups.any()
 
 
 @pytest.mark.parametrize("name", sorted({*OF_ANY} - {"random", SENSITIVITY}))
 def test_what_is_no_number_is_refused(name):
-    found = sample(NET + conv(4) + conv(4, batch_normalize=0) + conv(3))
-    found.state[1]["weights"][2] = torch.nan
+    case = sample(NET + conv(4) + conv(4, batch_normalize=0) + conv(3))
+    case.state[1]["weights"][2] = torch.nan
     message = rf"x.cfg:\d+: \[convolutional\] importance {name} is not a number for channel \d"
     with pytest.raises(PlanError, match=message):
-        GroupScores.of(model(found), name, "first")
+        GroupScores.of(model_of(case), name, "first")
 
 
 def test_random_scores_are_drawn_for_groups():
-    found = sample(NET + conv(40) + conv(40) + shortcut(0) + conv(3))
-    one, again, other = (
-        GroupScores.of(model(found, seed=seed), "random", "sum") for seed in (1, 1, 2)
+    case = sample(NET + conv(40) + conv(40) + shortcut(0) + conv(3))
+    first, same, other = (
+        GroupScores.of(model_of(case, seed=seed), "random", "sum") for seed in (1, 1, 2)
     )
-    np.testing.assert_array_equal(one.groups, again.groups)
-    assert (one.groups != other.groups).any()
-    np.testing.assert_array_equal(one.channels[0], one.channels[1])
-    assert len(set(one.channels[0].tolist())) == 40
+    np.testing.assert_array_equal(first.groups, same.groups)
+    assert (first.groups != other.groups).any()
+    np.testing.assert_array_equal(first.channels[0], first.channels[1])
+    assert len(set(first.channels[0].tolist())) == 40
 
 
 @pytest.mark.parametrize("group", GROUP_SCORES)
 def test_an_importance_may_score_groups_from_what_was_measured(monkeypatch, group):
-    def measured(given_):
-        scores = np.zeros(given_.graph.size)
-        scores[given_.graph.outputs[1]] = given_.statistics
+    def measured(model):
+        scores = np.zeros(model.graph.size)
+        scores[model.graph.outputs[1]] = model.statistics
         return scores
 
     monkeypatch.setattr("pruning.selection.importance.measured", measured, raising=False)
     entry = ImportanceEntry("measured", "", "pruning.selection.importance:measured")
     monkeypatch.setitem(IMPORTANCES, "measured", entry)
-    found = sample(NET + conv(4) + conv(4) + shortcut(0) + conv(3))
-    graph = ChannelGraph(found.network)
+    case = sample(NET + conv(4) + conv(4) + shortcut(0) + conv(3))
+    graph = ChannelGraph(case.network)
     asked = spec("shortcut", 0.5, group, importance="measured")
-    folding = Folding(graph, found.state, "none")
-    plan = select(Model(graph, found.state, np.array([3.0, 1, 2, 4])), asked, folding)
+    folding = Folding(graph, case.state, "none")
+    plan = select(Model(graph, case.state, np.array([3.0, 1, 2, 4])), asked, folding)
     assert plan.keep == {0: (0, 3), 1: (0, 3)}
 
 
@@ -213,8 +213,8 @@ def test_signal_is_what_the_noise_of_all_weights_leaves():
         layer.weight_logvar.data.fill_(-60)  # only the scales are uncertain
     second.weight_logvar.data[5] = 3  # and all weights of one filter
     plain = posterior.plain()
-    found = Model(ChannelGraph(plain), plain.state(), posterior=posterior)
-    scores = IMPORTANCES["signal"].load()(found)
+    model = Model(ChannelGraph(plain), plain.state(), posterior=posterior)
+    scores = IMPORTANCES["signal"].load()(model)
     alpha = first.log_alpha().double().exp().numpy()
     assert scores[0] == pytest.approx(1 / alpha, rel=1e-5)
     assert np.isinf(scores[2]).all()  # a plain section has no noise
@@ -223,25 +223,25 @@ def test_signal_is_what_the_noise_of_all_weights_leaves():
     assert scores[1][5] == pytest.approx(by_hand, rel=1e-5)
     assert scores[1].argmin() == 5
     asked = spec("shortcut", target="params=0.7", importance="signal")
-    folding = Folding(found.graph, plain.state())
-    plan = select(found, asked, folding)
+    folding = Folding(model.graph, plain.state())
+    plan = select(model, asked, folding)
     assert 5 not in plan.keep[1]
     assert 0 in plan.keep[0]
 
 
 def test_signal_of_a_network_without_noise():
-    found = sample(net(4, 4) + conv(8) + conv(4))
+    case = sample(net(4, 4) + conv(8) + conv(4))
     with pytest.raises(PlanError, match=r"importance signal: needs the .pt of a network"):
-        IMPORTANCES["signal"].load()(model(found))
+        IMPORTANCES["signal"].load()(model_of(case))
 
 
 @pytest.mark.parametrize("cut", [0, 3, 8])
 def test_a_picture_of_scores_and_their_threshold(cut):
-    found = sample(NET + conv(8) + conv(3))
-    found.state[0]["scales"][:] = torch.arange(1.0, 9)
-    graph = ChannelGraph(found.network)
-    folding = Folding(graph, found.state, "none")
-    ranked = rank(Model(graph, found.state), spec("normal", 0.0), folding)
+    case = sample(NET + conv(8) + conv(3))
+    case.state[0]["scales"][:] = torch.arange(1.0, 9)
+    graph = ChannelGraph(case.network)
+    folding = Folding(graph, case.state, "none")
+    ranked = rank(Model(graph, case.state), spec("normal", 0.0), folding)
     alive = np.ones(graph.size, bool)
     alive[graph.outputs[0][:cut]] = False
     report = SimpleNamespace(cfg="x.cfg", strategy="normal", asked="percent 0.3")

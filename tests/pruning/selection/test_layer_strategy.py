@@ -175,13 +175,13 @@ def test_spared_blocks_stay(network):
         ),
     ],
 )
-def test_wishes_that_cannot_be_fulfilled(text, asked_, message):
+def test_specs_that_cannot_be_met(text, asked_, message):
     with pytest.raises(PlanError) as caught:
         chosen(build(text), **({"blocks": 1} | asked_))
     assert message in str(caught.value)
 
 
-def test_only_the_first_reasons_are_told():
+def test_only_the_first_reasons_are_reported():
     network = build(NET + conv() + (route(0) + shortcut(0)) * 5)
     with pytest.raises(PlanError, match=r"section 2: .*; that of section 6: .*; 2 more$"):
         chosen(network, 1)

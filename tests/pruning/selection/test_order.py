@@ -26,8 +26,8 @@ SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None, max_exam
 
 @SLOW
 @given(samples(), modes, st.sampled_from(tuple(COMPARISONS)), st.sampled_from(DATA_FREE))
-def test_every_order_takes_the_worst_slots_of_a_family_first(found, mode, compare, importance):
-    trial = Trial(found, mode, percent=0.0, compare=compare, importance=importance)
+def test_every_order_takes_the_worst_slots_of_a_family_first(case, mode, compare, importance):
+    trial = Trial(case, mode, percent=0.0, compare=compare, importance=importance)
     schedule = trial.schedule()
     count = np.bincount(schedule.order, minlength=len(schedule.ranked.candidates))
     for candidate, gone in zip(schedule.ranked.candidates, count, strict=True):
@@ -37,11 +37,11 @@ def test_every_order_takes_the_worst_slots_of_a_family_first(found, mode, compar
 
 @SLOW
 @given(samples(), modes, st.sampled_from(("layer", "isomorphic")), st.floats(0, 1))
-def test_all_that_arent_compared_lose_the_same_share(found, mode, compare, part):
-    trial = Trial(found, mode, percent=0.0, compare=compare)
+def test_all_that_arent_compared_lose_the_same_share(case, mode, compare, part):
+    trial = Trial(case, mode, percent=0.0, compare=compare)
     schedule = trial.schedule()
     candidates = schedule.ranked.candidates
-    forms = COMPARISONS[compare].load()(Model(trial.graph, found.state), candidates)
+    forms = COMPARISONS[compare].load()(Model(trial.graph, case.state), candidates)
     steps = round(part * len(schedule))
     gone = np.bincount(schedule.order[:steps], minlength=len(candidates))
     shares = []
@@ -60,30 +60,30 @@ def test_all_that_arent_compared_lose_the_same_share(found, mode, compare, part)
 
 def test_equal_shapes_are_ranked_together():
     """Sections 1 and 2 have equal weights before and behind them; 0 and 3 are like no other."""
-    found = sample(NET + conv(8) * 4 + conv(3))
+    case = sample(NET + conv(8) * 4 + conv(3))
     for index, scale in enumerate((9.0, 1.0, 2.0, 0.1)):
-        found.state[index]["scales"][:] = scale
-    keep = Trial(found, "none", "normal", 0.5, compare="isomorphic").plan().keep
+        case.state[index]["scales"][:] = scale
+    keep = Trial(case, "none", "normal", 0.5, compare="isomorphic").plan().keep
     assert {i: len(kept) for i, kept in keep.items()} == {0: 4, 1: 1, 2: 7, 3: 4}
 
 
 def test_compared_by_layer_every_layer_loses_the_same():
-    found = sample(NET + conv(8) + conv(16) + conv(4) + conv(3))
-    found.state[0]["scales"][:] = 100
-    found.state[2]["scales"][:] = 0
-    keep = Trial(found, "none", "normal", 0.5, compare="layer").plan().keep
+    case = sample(NET + conv(8) + conv(16) + conv(4) + conv(3))
+    case.state[0]["scales"][:] = 100
+    case.state[2]["scales"][:] = 0
+    keep = Trial(case, "none", "normal", 0.5, compare="layer").plan().keep
     assert {i: len(kept) for i, kept in keep.items()} == {0: 4, 1: 8, 2: 2}
 
 
 @SLOW
 @given(samples(), modes)
-def test_per_mac_divides_by_what_the_built_network_saves(found, mode):
+def test_per_mac_divides_by_what_the_built_network_saves(case, mode):
     bare, divided = (
-        Trial(found, mode, percent=0.0, per_mac=per_mac).schedule().ranked
+        Trial(case, mode, percent=0.0, per_mac=per_mac).schedule().ranked
         for per_mac in (False, True)
     )
-    trial = Trial(found, "none", percent=0.0)
-    original = found.network.macs()
+    trial = Trial(case, "none", percent=0.0)
+    original = case.network.macs()
     for before, after in zip(bare.candidates, divided.candidates, strict=True):
         assume(before.family.slots > 1)
         alive = np.ones(trial.graph.size, bool)
@@ -94,11 +94,11 @@ def test_per_mac_divides_by_what_the_built_network_saves(found, mode):
 
 
 def test_per_mac_cuts_where_it_saves_most():
-    """All γ are alike, but section 0 works on four times as many places."""
-    found = sample(NET + conv(4) + conv(4, stride=2) + conv(4) + conv(3))
+    """All γ are alike, but section 0 works on four times as many positions."""
+    case = sample(NET + conv(4) + conv(4, stride=2) + conv(4) + conv(3))
     for index in (0, 1, 2):
-        found.state[index]["scales"][:] = torch.tensor([1.0, 1.1, 1.2, 1.3])
-    plan = Trial(found, "none", "normal", 3 / 12, per_mac=True).plan()
+        case.state[index]["scales"][:] = torch.tensor([1.0, 1.1, 1.2, 1.3])
+    plan = Trial(case, "none", "normal", 3 / 12, per_mac=True).plan()
     assert plan.keep == {0: (3,)}
 
 
@@ -107,11 +107,9 @@ def test_per_mac_cuts_where_it_saves_most():
 
 @SLOW
 @given(samples(), modes, st.sampled_from(CHANNEL_STRATEGIES), st.floats(0, 1))
-def test_every_family_keeps_its_share(found, mode, strategy, share):
-    assume(
-        strategy != "tiny" or not any(x.section.type == "shortcut" for x in found.network.layers)
-    )
-    schedule = Trial(found, mode, strategy, percent=0.0, layer_keep=share).schedule()
+def test_every_family_keeps_its_share(case, mode, strategy, share):
+    assume(strategy != "tiny" or not any(x.section.type == "shortcut" for x in case.network.layers))
+    schedule = Trial(case, mode, strategy, percent=0.0, layer_keep=share).schedule()
     fold = schedule.at(len(schedule)).fold
     for candidate in schedule.ranked.candidates:
         family = candidate.family
@@ -131,25 +129,25 @@ TEN_GRAPH = ChannelGraph(TEN.network)
 
 def test_slim_keeps_what_any_of_its_sections_needs():
     """γ 1, 2, 3, 4 and 9, 1, 1, 5 in a shortcut: half of them are up to 2, which is one channel."""
-    found = sample(NET + conv(4) + conv(4) + shortcut(0) + conv(2))
-    found.state[0]["scales"][:] = torch.tensor([1.0, 2, 3, 4])
-    found.state[1]["scales"][:] = torch.tensor([9.0, -1, 1, 5])
-    slim = Trial(found, "none", "slim", 0.5).plan()
+    case = sample(NET + conv(4) + conv(4) + shortcut(0) + conv(2))
+    case.state[0]["scales"][:] = torch.tensor([1.0, 2, 3, 4])
+    case.state[1]["scales"][:] = torch.tensor([9.0, -1, 1, 5])
+    slim = Trial(case, "none", "slim", 0.5).plan()
     assert slim.keep == {0: (0, 2, 3), 1: (0, 2, 3)}
-    first = Trial(found, "none", "slim", 0.5, group="first").plan()
-    assert first.keep == Trial(found, "none", "shortcut", 0.5).plan().keep == {0: (2, 3), 1: (2, 3)}
+    first = Trial(case, "none", "slim", 0.5, group="first").plan()
+    assert first.keep == Trial(case, "none", "shortcut", 0.5).plan().keep == {0: (2, 3), 1: (2, 3)}
 
 
 def test_slim_leaves_a_hundredth_of_every_layer():
-    found = sample(NET + conv(300, size=1) + conv(8, size=1) + conv(3))
-    found.state[0]["scales"][:] = 0.01
-    found.state[1]["scales"][:] = 1
+    case = sample(NET + conv(300, size=1) + conv(8, size=1) + conv(3))
+    case.state[0]["scales"][:] = 0.01
+    case.state[1]["scales"][:] = 1
     percent = 299 / 308
     assert {
-        i: len(kept) for i, kept in Trial(found, "none", "shortcut", percent).plan().keep.items()
+        i: len(kept) for i, kept in Trial(case, "none", "shortcut", percent).plan().keep.items()
     } == {0: 1}
     assert {
-        i: len(kept) for i, kept in Trial(found, "none", "slim", percent).plan().keep.items()
+        i: len(kept) for i, kept in Trial(case, "none", "slim", percent).plan().keep.items()
     } == {0: 3}
     with pytest.raises(PlanError, match=r"keeping at least 1 and a share of 0.5 of every layer"):
-        Trial(found, "none", "slim", percent, layer_keep=0.5).plan()
+        Trial(case, "none", "slim", percent, layer_keep=0.5).plan()

@@ -68,9 +68,9 @@ class Trial:
 
     @property
     def curves(self) -> list[Curve]:
-        found = Scan.load(self.path)
-        assert found
-        return list(found.curves.values())
+        scan = Scan.load(self.path)
+        assert scan
+        return list(scan.curves.values())
 
     def interrupted(self, most: int) -> None:
         self.metric = CountingMetric(self.network, most)
@@ -95,18 +95,18 @@ def measured(draw: st.DrawFn) -> tuple[dict[int, float], int]:
 
 
 @given(measured())
-def test_what_goes_later_never_costs_less(given_: tuple[dict[int, float], int]) -> None:
-    losses, slots = given_
-    found = marginal_losses(losses, slots)
-    assert found.shape == (slots,)
-    assert (found >= 0).all()
-    assert (np.diff(found) >= 0).all()
+def test_what_goes_later_never_costs_less(measurement: tuple[dict[int, float], int]) -> None:
+    losses, slots = measurement
+    marginal = marginal_losses(losses, slots)
+    assert marginal.shape == (slots,)
+    assert (marginal >= 0).all()
+    assert (np.diff(marginal) >= 0).all()
     for cut, loss in losses.items():
-        assert found[:cut].sum() >= loss - 1e-9
+        assert marginal[:cut].sum() >= loss - 1e-9
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=5), st.integers(1, 6))
-def test_losses_that_grow_faster_and_faster_are_told_as_they_are(
+def test_losses_that_grow_faster_and_faster_stay_as_they_are(
     slopes: list[float], width: int
 ) -> None:
     wanted = np.repeat(np.sort(slopes), width)
@@ -147,12 +147,12 @@ def test_images_tell_the_order_and_the_loss(tmp_path: Path) -> None:
     random = torch.Generator().manual_seed(0)  # of other images two slots may be worth the same
     statistics = gather(trial.network, [torch.rand(4, 3, 32, 32, generator=random)])
     scores = trial.scan(statistics=statistics)
-    found = Scan.load(trial.path)
-    assert found
+    scan = Scan.load(trial.path)
+    assert scan
     original = metric(trial.network)  # type: ignore[operator]
-    assert (found.score_name, found.score) == (original.score_name, original.score)
+    assert (scan.score_name, scan.score) == (original.score_name, original.score)
     schedule = Schedule(Model(trial.graph, trial.folding.state, statistics), ASKED, trial.folding)
-    for curve, candidate in zip(found.curves.values(), schedule.ranked.candidates, strict=True):
+    for curve, candidate in zip(scan.curves.values(), schedule.ranked.candidates, strict=True):
         assert (np.diff(scores[candidate.ranked], axis=1) < 0).all()
         counts = [c.family.slots for c in schedule.ranked.candidates]
         cut, loss = max(curve.losses.items())
@@ -182,8 +182,9 @@ def test_slots_go_by_their_loss_for_each_mac(trial: Trial) -> None:
     assert (np.diff(paid) >= -1e-12).all()
     assert len(set(schedule.order.tolist())) > 1
     by_norm = Schedule(Model(graph, state), spec("shortcut", 0.0), trial.folding).ranked
-    for one, other in zip(candidates, by_norm.candidates, strict=True):
-        np.testing.assert_array_equal(one.ranked, other.ranked)  # in a family |γ| says who goes
+    for candidate, other in zip(candidates, by_norm.candidates, strict=True):
+        # in a family |γ| says who goes
+        np.testing.assert_array_equal(candidate.ranked, other.ranked)
 
 
 @pytest.mark.parametrize("how", ["first", "union", "sum"])
@@ -191,9 +192,9 @@ def test_it_is_an_importance_of_groups(trial: Trial, how: str) -> None:
     scores = trial.scan()
     model = Model(trial.graph, trial.folding.state, sensitivity=scores)
     assert model.best == SENSITIVITY
-    found = GroupScores.of(model, SENSITIVITY, how)
-    np.testing.assert_array_equal(found.groups, scores)
-    for i, values in found.channels.items():
+    group_scores = GroupScores.of(model, SENSITIVITY, how)
+    np.testing.assert_array_equal(group_scores.groups, scores)
+    for i, values in group_scores.channels.items():
         np.testing.assert_array_equal(values, scores[trial.graph.outputs[i]])
     with pytest.raises(PlanError, match="importance sensitivity: needs a scan: --scan"):
         GroupScores.of(replace(model, sensitivity=None), SENSITIVITY, how)
@@ -262,7 +263,7 @@ def test_where_nothing_can_be_cut_there_is_still_a_file(trial: Trial) -> None:
         trial.scan(spec("normal", 0.0, only=(4,)))
 
 
-def test_a_wish_for_more_families_measures_only_those(trial: Trial) -> None:
+def test_a_spec_with_more_families_measures_only_those(trial: Trial) -> None:
     trial.scan(spec("shortcut", 0.5, only=(1,)))
     assert [curve.name for curve in trial.curves] == [(1, 0)]
     first, asked = trial.curves[0], trial.metric.asked
@@ -292,12 +293,12 @@ def test_a_scan_of_something_else_stays(trial: Trial, change: dict, says: str) -
     trial.interrupted(3)
     before = trial.path.read_bytes()
     other = Trial(trial.path, seed=change.get("seed", 0), mode=change.get("mode", "auto"))
-    given_ = {name: change[name] for name in ("images", "asked") if name in change}
+    changes = {name: change[name] for name in ("images", "asked") if name in change}
     if change.get("seen"):
-        given_["statistics"] = gather(other.network, [torch.rand(2, 3, 32, 32)])
+        changes["statistics"] = gather(other.network, [torch.rand(2, 3, 32, 32)])
     message = f"scan.json: a scan, but not with {says}: name another file$"
     with pytest.raises(PlanError, match=message):
-        other.scan(**given_)
+        other.scan(**changes)
     assert trial.path.read_bytes() == before
 
 
@@ -329,7 +330,7 @@ def test_a_damaged_file_is_no_scan(trial: Trial, damage: Callable[[str], str]) -
 def test_images_have_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     make_classification_data(tmp_path)
-    found = [
+    keys = [
         stamps_key(None, 0, None, COUNT),
         stamps_key("x.data", 0, None, COUNT),
         stamps_key("x.data", 11, None, COUNT),
@@ -337,10 +338,10 @@ def test_images_have_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         stamps_key(None, 0, "train", 3),
         stamps_key("x.data", 0, "train", COUNT),
     ]
-    assert len(set(found)) == len(found)
-    assert stamps_key(None, 0, None, 3) == found[0]
+    assert len(set(keys)) == len(keys)
+    assert stamps_key(None, 0, None, 3) == keys[0]
     (tmp_path / "train" / "0_red.png").unlink()
-    assert stamps_key(None, 0, "train", COUNT) != found[3]
+    assert stamps_key(None, 0, "train", COUNT) != keys[3]
 
 
 # The picture
@@ -348,9 +349,9 @@ def test_images_have_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_picture_has_a_column_for_every_family(trial: Trial) -> None:
     trial.scan()
-    found = Scan.load(trial.path)
-    assert found
-    figure = sensitivities(found, "x")
+    scan = Scan.load(trial.path)
+    assert scan
+    figure = sensitivities(scan, "x")
     above, below = figure.axes[:2]
     (mesh,) = above.collections
     wanted = [[max(curve.at(share), 0) for curve in trial.curves] for share in SHARES]

@@ -53,63 +53,63 @@ RESIDUAL = (
 
 
 def network(text):
-    found = Network(Cfg(text.encode(), "x.cfg"))
-    randomize(found)
-    return found
+    net = Network(Cfg(text.encode(), "x.cfg"))
+    randomize(net)
+    return net
 
 
-def snapshot(found):
-    return {(i, n): t.clone() for i, tensors in found.state().items() for n, t in tensors.items()}
+def snapshot(net):
+    return {(i, n): t.clone() for i, tensors in net.state().items() for n, t in tensors.items()}
 
 
 def gammas_of_groups(graph, state, asked):
     """Section and channel of every γ of every prunable group, channel by channel."""
-    allowed, found = prunable(graph, asked), {}
+    allowed, by_group = prunable(graph, asked), {}
     for i in graph.producers:
         for channel, group in enumerate(graph.outputs[i].tolist()):
             if "scales" in state[i] and allowed[group]:
-                found.setdefault(group, []).append((i, channel))
-    return list(found.values())
+                by_group.setdefault(group, []).append((i, channel))
+    return list(by_group.values())
 
 
-def norm(state, places):
-    return math.sqrt(sum(float(state[i]["scales"][channel]) ** 2 for i, channel in places))
+def norm(state, channels):
+    return math.sqrt(sum(float(state[i]["scales"][channel]) ** 2 for i, channel in channels))
 
 
 @SLOW
 @given(samples(), st.sampled_from(("normal", "shortcut")), amounts)
-def test_a_step_group_by_group(found, strategy, amount):
+def test_a_step_group_by_group(sample, strategy, amount):
     """Random networks against loops: groups shrink by √n·amount, all else stays to the bit."""
-    net, asked = found.network, spec(strategy, 0.0)
-    state = {i: {n: t.clone() for n, t in tensors.items()} for i, tensors in found.state.items()}
+    net, asked = sample.network, spec(strategy, 0.0)
+    state = {i: {n: t.clone() for n, t in tensors.items()} for i, tensors in sample.state.items()}
     net.store(state)
     graph = ChannelGraph(net)
-    groups = gammas_of_groups(graph, found.state, asked)
+    groups = gammas_of_groups(graph, sample.state, asked)
     if not groups:
         with pytest.raises(PlanError, match=f"nothing to make sparse: {strategy} finds no"):
             Penalty.of(graph, asked)
         return
     penalty = Penalty.of(graph, asked)
     assert penalty.groups == len(groups)
-    expected = {i: dict(tensors) for i, tensors in found.state.items()}
-    for places in groups:
-        size = norm(found.state, places)
-        left = max(size - math.sqrt(len(places)) * amount, 0)
-        for i, channel in places:
+    expected = {i: dict(tensors) for i, tensors in sample.state.items()}
+    for channels in groups:
+        size = norm(sample.state, channels)
+        left = max(size - math.sqrt(len(channels)) * amount, 0)
+        for i, channel in channels:
             scales = expected[i]["scales"] = expected[i]["scales"].clone()
             scales[channel] *= left / size if size else 0
-    value = sum(math.sqrt(len(places)) * norm(found.state, places) for places in groups)
+    value = sum(math.sqrt(len(channels)) * norm(sample.state, channels) for channels in groups)
     assert penalty.value(net) == pytest.approx(value)
     count = sum(map(len, groups))
     assert len(penalty.gammas(net)) == count
     penalty.shrink(net, amount)
-    touched = {place for places in groups for place in places}
+    touched = {position for channels in groups for position in channels}
     for i, tensors in net.state().items():
         for name, tensor in tensors.items():
             torch.testing.assert_close(tensor, expected[i][name], rtol=1e-12, atol=1e-15)
             for channel in range(len(tensor) if name == "scales" else 0):
                 if (i, channel) not in touched:
-                    assert tensor[channel] == found.state[i][name][channel]
+                    assert tensor[channel] == sample.state[i][name][channel]
 
 
 @pytest.mark.parametrize("amount", [0.0, 0.01, 0.5])
@@ -203,8 +203,8 @@ def test_training_with_the_penalty_makes_gammas_zero():
 def test_schedules():
     sizes = torch.arange(1.0, 101)
 
-    def strengths(name, epoch, found=sizes):
-        return strength(SCHEDULES[name], 2.0, epoch, 8, lambda: found)
+    def strengths(name, epoch, sizes=sizes):
+        return strength(SCHEDULES[name], 2.0, epoch, 8, lambda: sizes)
 
     for epoch in (0, 3, 4, 7):
         late = epoch >= 4
@@ -268,12 +268,12 @@ def test_the_free_percent_against_all_percents(strategy, share):
         scales = net.layers[i].bn.weight.data
         scales[: int(share * len(scales))] *= 1e-4
     penalty = Penalty.of(ChannelGraph(net), asked)
-    found = look(net, penalty, asked, images(net))
+    sparsity = look(net, penalty, asked, images(net))
     free = [change < CHANGE for change in changes(net, asked, images(net))]
-    assert found.percent == pytest.approx((free.index(False) - 1) / 100)
-    assert found.percent >= 0.9 * share - 0.1
-    assert found.small == pytest.approx((penalty.gammas(net) < 0.1).double().mean().item())
-    assert found.verdict == f"enough for percent {found.percent:.2f}"
+    assert sparsity.percent == pytest.approx((free.index(False) - 1) / 100)
+    assert sparsity.percent >= 0.9 * share - 0.1
+    assert sparsity.small == pytest.approx((penalty.gammas(net) < 0.1).double().mean().item())
+    assert sparsity.verdict == f"enough for percent {sparsity.percent:.2f}"
 
 
 def test_a_look_changes_nothing():
@@ -300,16 +300,16 @@ def test_verdicts():
     state = snapshot(net)
     # one layer gone, the others as loud as ever: nothing of the image comes through
     net.layers[1].bn.weight.data.zero_()
-    found = look(net, penalty, NORMAL, x)
-    assert found.verdict.startswith("over-regularised: a head hardly depends on the image")
+    sparsity = look(net, penalty, NORMAL, x)
+    assert sparsity.verdict.startswith("over-regularised: a head hardly depends on the image")
     # all of them quiet, though BN makes up for it
     for i in (0, 1):
         net.layers[i].bn.weight.data.copy_(state[i, "scales"] * 0.02)
     net.layers[1].bn.running_var *= 1e-4
     net.layers[1].bn.bias.data.mul_(0.02)
     net.layers[2].conv.bias.data.zero_()
-    found = look(net, penalty, NORMAL, x)
-    assert found.verdict.startswith("over-regularised: the largest γ are only 0.0")
+    sparsity = look(net, penalty, NORMAL, x)
+    assert sparsity.verdict.startswith("over-regularised: the largest γ are only 0.0")
 
 
 def test_a_look_in_one_line():

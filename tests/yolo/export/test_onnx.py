@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def file(network: Network, options: OnnxOptions) -> bytes:
 
 def proven(network: Network, options: OnnxOptions) -> bytes:
     content = file(network, options)
-    assert prove_onnx(network, options, content).value is not None
+    assert prove_onnx(network, options, {".onnx": content}).value is not None
     return content
 
 
@@ -169,7 +170,7 @@ def test_a_wrong_file_fails_the_proof() -> None:
     for boxes in BOXES:
         options = OnnxOptions(boxes, thresh=LEAST)
         with pytest.raises(ProofError, match=r"differs from the model|objects"):
-            prove_onnx(network, options, file(other, options))
+            prove_onnx(network, options, {".onnx": file(other, options)})
 
 
 def test_boxes_of_other_classes_are_refused() -> None:
@@ -195,7 +196,7 @@ def test_the_command(command: CommandLine) -> None:
     Path("x.names").write_text("cell\n")
     ended = command.run("export", "x.weights", "x.onnx", "--cfg", "x.cfg", "--names", "x.names")
     assert ended.code == 0, ended.err
-    assert "x.onnx computes what the model does" in ended.out
+    assert "x.onnx: computes what the model does" in ended.out
     runner = open_runner(None, "x.onnx")
     assert runner.names == ("cell",)
     assert open_runner(None, "x.onnx", "opencv").network.heads == runner.network.heads
@@ -238,4 +239,26 @@ def test_wrong_files(command: CommandLine) -> None:
         ended = command.run("detect", "p.png", *options)
         assert ended.code == 2
         assert message in ended.err, ended.err
+        assert ended.err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_a_missing_package(
+    command: CommandLine, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    ended = command.run("export", "x.weights", "x.onnx", "--cfg", "x.cfg")
+    assert ended.code == 2
+    assert f"{package} is not installed: pip install" in ended.err
+    assert ended.err.count("\n") == 1
+    assert not Path("x.onnx").exists()
+
+
+@pytest.mark.usefixtures("model")
+def test_an_output_that_cannot_be_written(command: CommandLine) -> None:
+    Path("folder.onnx").mkdir()
+    for target in ("folder.onnx", "/proc/x.onnx"):
+        ended = command.run("export", "x.weights", target, "--cfg", "x.cfg")
+        assert ended.code == 2
         assert ended.err.count("\n") == 1

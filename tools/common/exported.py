@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pruning.registry import EXPORT_PROOFS
 from yolo.errors import DarknetError
 from yolo.export.formats import Format
 
@@ -27,19 +28,20 @@ def proven_files(
     options: OnnxOptions,
     pictures: str | None,
 ) -> tuple[list[tuple[Path, Writer]], str]:
-    """Writers of the file, and a sentence on its proof, with up to 8 `pictures` or with noise.
+    """Writers of the files, and what their proof says, with up to 8 `pictures` or with noise.
 
     Raises DarknetError, ProofError.
     """
     from pruning.calibration.images import calibration_images
-    from pruning.proof.exported import prove_onnx
 
-    writers = format.load()(network, header, target, options)
-    content = io.BytesIO()
-    writers[0][1](content)
+    writers: list[tuple[Path, Writer]] = format.load()(network, header, target, options)
+    contents = {}
+    for path, write in writers:
+        write(content := io.BytesIO())
+        contents[path.suffix] = content.getvalue()
     images = calibration_images(pictures, network, PICTURES) if pictures else None
-    proof = prove_onnx(network, options, content.getvalue(), images)
-    return writers, f"{target.name} computes what the model does: {proof.value:.1e} {proof.note}"
+    proof = EXPORT_PROOFS[format.name].load()(network, options, contents, images)
+    return writers, f"computes what the model does, to {proof.value:.1e} {proof.note}"
 
 
 def with_names(
