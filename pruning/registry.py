@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 from yolo.registry import Entry, registry
 
-POWERS = 0  # in place of a multiple: counts are rounded up to powers of two
+# in place of a multiple: counts are rounded up to powers of two; the search keeps to the step that
+# engines compute channels in
+POWERS, AUTO = 0, -1
 
 # what an importance or a recovery needs, and the option that gives it
 IMAGES, SCAN, POSTERIOR = "images", "a scan", "the .pt of a network with Bayesian sections"
@@ -219,13 +221,15 @@ FOLDS = registry(
 class EngineEntry(Entry):
     """`where` is a proof.engines.base.Engine, `title` its row in a report's table of proofs.
 
-    `path` says what the option --NAME takes, which the class is made with; "" for no such option.
-    Every engine is run by default; one that is missing is named in the report, unless it is
-    `optional`: those only run where --verify names them.
+    `profiles`: it is a proof.engines.base.ProfilingEngine, too, which takes times. `path` says
+    what the option --NAME takes, which the class is made with; "" for no such option. Every engine
+    is run by default; one that is missing is named in the report, unless it is `optional`: those
+    only run where --verify names them.
     """
 
     title: str = ""
     path: str = ""
+    profiles: bool = False
     optional: bool = False
 
 
@@ -236,12 +240,14 @@ ENGINES = registry(
         "the written files in OpenCV DNN",
         "pruning.proof.engines.opencv:OpenCV",
         "compact network in OpenCV, BN epsilon aligned",
+        profiles=True,
     ),
     EngineEntry(
         "onnxruntime",
         "an ONNX file of the compact network in onnxruntime",
         "pruning.proof.engines.onnxruntime:OnnxRuntime",
         "compact network as ONNX in onnxruntime",
+        profiles=True,
     ),
     EngineEntry(
         "openvino",
@@ -264,6 +270,11 @@ ENGINES = registry(
         "compact network in Darknet, BN epsilon aligned",
         "a Darknet library, or its binary",
     ),
+)
+# what takes times, of all and of the first that can run a network
+TIMED = registry(
+    *(engine for engine in ENGINES.values() if engine.profiles),
+    Entry(TORCH, "here, BN folded", "pruning.measure.latency:torch_profile"),
 )
 # of files in export formats, by the format's name: (Network, OnnxOptions, contents, images)
 EXPORT_PROOFS = registry(

@@ -23,18 +23,30 @@ from pruning.cut.surgery import compact_network
 from pruning.graph.channels import ChannelGraph
 from pruning.measure.costs import Cost
 from pruning.measure.head_error import HeadError, batches
-from pruning.measure.latency import profiler_for
-from pruning.measure.measures import Latencies, Measures, MetricDrop
+from pruning.measure.latency import profiler_of, timed_engine
+from pruning.measure.measures import Latencies, Measures, MetricDrop, Milliseconds
 from pruning.measure.metric import Accuracy, Metric
 from pruning.measure.progress import Progress
-from pruning.registry import CALIBRATION_IMAGES, IMAGES, IMPORTANCES, POSTERIOR, RECOVERIES, SCAN
+from pruning.measure.savings import Rates
+from pruning.measure.width_step import UNKNOWN, width_step
+from pruning.registry import (
+    AUTO,
+    CALIBRATION_IMAGES,
+    ENGINES,
+    IMAGES,
+    IMPORTANCES,
+    POSTERIOR,
+    RECOVERIES,
+    SCAN,
+    TIMED,
+)
 from pruning.selection.blocks import choose_blocks, original_quantities, spec_without_blocks
 from pruning.selection.importance import Model, Scores
 from pruning.selection.ranking import Ranked
 from pruning.selection.schedule import Schedule
 from pruning.selection.select import choose, schedule_of
 from pruning.selection.sensitivity import scan
-from pruning.spec import Saved, Spec, Thresholds
+from pruning.spec import Saved, Spec, Thresholds, check_name
 from yolo.errors import PlanError
 from yolo.layers.bayesian import bayesian_layers
 from yolo.models.load import load_model
@@ -54,7 +66,8 @@ class Inputs:
     images give the accuracy, `points` the rule for mAP (results.POINTS), `workers` the processes
     that read them. `calibrate` is a folder, a list or a data set, of which up to
     `calibration_images` images are taken. `latencies` is the table that a target in milliseconds
-    is searched with, by default one in the user's cache, `scan` the file of a sensitivity scan.
+    is searched with, by default one in the user's cache, `ms_engine` one of registry.TIMED, the
+    engine that it is of. `scan` is the file of a sensitivity scan.
     """
 
     cfg: str | None
@@ -66,7 +79,11 @@ class Inputs:
     calibrate: str | None = None
     calibration_images: int = CALIBRATION_IMAGES
     latencies: str | None = None
+    ms_engine: str | None = None
     scan: str | None = None
+
+    def __post_init__(self) -> None:
+        check_name("ms-engine", self.ms_engine, TIMED)
 
     @property
     def images_key(self) -> str:
@@ -99,7 +116,8 @@ class Cut:
 class Session:
     """A network to be cut, in as many ways as one likes.
 
-    `images` (N, C, H, W) in [0, 1] calibrate, but for those held out; `accuracy` evaluates.
+    `images` (N, C, H, W) in [0, 1] calibrate, but for those held out; `accuracy` evaluates, and the
+    engine `ms_engine` takes times.
     """
 
     def __init__(
@@ -110,6 +128,7 @@ class Session:
         images: Tensor | None = None,
         accuracy: Accuracy | None = None,
         latencies: Path | None = None,
+        ms_engine: str | None = None,
         scan: Path | None = None,
         images_key: str = "",
         progress: Progress = lambda step: None,
@@ -118,6 +137,7 @@ class Session:
         self.images, self.accuracy = images, accuracy
         self.progress = progress
         self._latencies_path, self._scan_path, self._images_key = latencies, scan, images_key
+        self._ms_engine = ms_engine
         self._foldings: dict[str, Folding] = {}
         self._schedules: dict[object, Schedule] = {}
 
@@ -144,6 +164,7 @@ class Session:
             images=images,
             accuracy=accuracy,
             latencies=Path(inputs.latencies) if inputs.latencies else None,
+            ms_engine=inputs.ms_engine,
             scan=Path(inputs.scan) if inputs.scan else None,
             images_key=inputs.images_key if inputs.scan else "",
             progress=progress,
@@ -175,11 +196,33 @@ class Session:
     @cached_property
     def latencies(self) -> Latencies:
         """Latencies on this machine; raises EngineError."""
-        check_memory(self.original)
-        profiler = profiler_for(self.original)
+        profiler = profiler_of(self.ms_engine)
         return Latencies(
             self.original, self._latencies_path, compact_network, profiler, self.progress
         )
+
+    @cached_property
+    def ms_engine(self) -> str:
+        """The engine that latencies are of; raises EngineError where it can't run the original."""
+        check_memory(self.original)
+        return timed_engine(self.original, self._ms_engine)
+
+    @cached_property
+    def width_steps(self) -> dict[str, int]:
+        """The steps of widths that suit the engine that was asked for, or all that there are.
+
+        Raises EngineError where the one that was asked for can't run the original.
+        """
+        names = [name for name in ENGINES if name in TIMED]
+        if self._ms_engine:
+            names = [self.ms_engine]
+        found = {name: width_step(name, self._latencies_path, self.progress) for name in names}
+        return {name: step for name, step in found.items() if step}
+
+    @property
+    def names_engine(self) -> bool:
+        """True where an engine of milliseconds was asked for by name."""
+        return self._ms_engine is not None
 
     @property
     def is_timed(self) -> bool:
@@ -309,24 +352,36 @@ class Session:
             return posterior.plan(folding.graph, spec.strategy), None
         if strategy is None or not strategy.ranks:
             return Plan(spec.strategy, spec.percent, {}, target=spec.target), None
-        schedule = self._schedule(spec_without_blocks(spec, shortened), shortened, folding)
+        available = measures(shortened, folding)
+        ms = available.get("ms")
+        rates = ms.rates() if isinstance(ms, Milliseconds) else None
+        schedule = self._schedule(spec_without_blocks(spec, shortened), shortened, folding, rates)
         originals = None
         if shortened.blocks:  # shares of a target are of the original
             originals = original_quantities(shortened.original, spec.targets, measures)
-        plan = choose(schedule, spec, measures(shortened, folding), originals)
+        plan = choose(schedule, spec, available, originals)
         return plan, schedule.ranked
 
-    def _schedule(self, spec: Spec, shortened: Shortened, folding: Folding) -> Schedule:
-        """The schedule of a spec; cuts of the original that only go to another end share it."""
+    def _schedule(
+        self, spec: Spec, shortened: Shortened, folding: Folding, rates: Rates | None
+    ) -> Schedule:
+        """The schedule of a spec; cuts of the original that only go to another end share it.
+
+        `rates` are what widths in steps are searched by, where that isn't MACs.
+        """
+        width_step = UNKNOWN
+        if spec.round_to == AUTO:
+            width_step = max(self.width_steps.values(), default=UNKNOWN)
         union = spec.percent if spec.group == "union" else None
         key = spec.strategy, spec.ranking, spec.limits, spec.folding, union
-        if shortened.blocks:
-            return schedule_of(self._model(spec, shortened, folding), spec, folding)
+        if shortened.blocks or rates:
+            model = self._model(spec, shortened, folding)
+            return schedule_of(model, spec, folding, width_step, rates)
         if key not in self._schedules:
             for oldest in list(self._schedules)[: 1 - SCHEDULES]:
                 del self._schedules[oldest]
             model = self._model(spec, shortened, folding)
-            self._schedules[key] = schedule_of(model, spec, folding)
+            self._schedules[key] = schedule_of(model, spec, folding, width_step)
         return self._schedules[key]
 
     def _model(self, spec: Spec, shortened: Shortened, folding: Folding) -> Model:

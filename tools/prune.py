@@ -21,7 +21,7 @@ from common.spec import (
     stem_of,
 )
 
-from pruning.registry import ENGINES, PROOFS
+from pruning.registry import ENGINES, PROOFS, TIMED
 from yolo.errors import DarknetError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ EVERYDAY = {
     "target": "what may be left, as in macs=0.5 or params=0.3,ms=12: shares of the original or "
     "numbers; map-drop=0.01 cuts as far as mAP allows",
     "percent": "share of the channels to cut instead; default: 0.5",
+    "ms_engine": "engine that it shall be fast in, and that ms are of: opencv, onnxruntime, torch",
     "calibrate": "pictures without labels, a folder or a list: keeps much more accuracy",
     "data": "a .data or .yaml file: shows mAP before and after",
     "steps": "cut and fine-tune N times in turns, for --finetune-epochs each",
@@ -78,6 +79,12 @@ def parser() -> Parser:
             checks.add_argument(f"--{name}", metavar="PATH", help=engine.path)
     checks.add_argument(
         "--runs", type=int, default=5, metavar="N", help="runs to measure latencies in, 0: none"
+    )
+    checks.add_argument(
+        "--ms-engine",
+        choices=TIMED,
+        help=f"engine of --target ms=… and of the widths that --round auto chooses: {listed(TIMED)}"
+        "; default: opencv where that runs the network, else torch",
     )
     checks.add_argument(
         "--latencies",

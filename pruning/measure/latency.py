@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import time
 from collections import defaultdict
@@ -12,30 +13,60 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pruning.proof.engines.base import EngineError, Profile
-from pruning.proof.engines.opencv import OpenCV
+from pruning.proof.engines.base import EngineError, Profile, ProfilingEngine
+from pruning.registry import TIMED, TORCH
 from yolo.models.randomize import noise_image
 from yolo.network import Network
 
 # seconds in which fast networks are run again and again: clocks and neighbours change meanwhile
 BRIEF, PATIENT = 1.0, 3.0
+DEFAULT = "opencv"  # the engine of milliseconds where none is asked for
 
 Profiler = Callable[[Network, int, float], Profile]  # in at least so many runs and seconds
 
 
-def profiler_for(network: Network) -> Profiler:
-    """A profiler for it and all that is cut from it: OpenCV where that can run it, else torch."""
-    try:
-        opencv_profile(network, 1, 0)
-    except EngineError:
+@functools.cache
+def profiler_of(name: str) -> Profiler:
+    """The profiler that times an engine of registry.TIMED, with as many threads as torch has.
+
+    It raises EngineError where the engine is missing, or can't run a network.
+    """
+    if name == TORCH:
         return torch_profile
-    return opencv_profile
+
+    def profile(network: Network, runs: int, seconds: float) -> Profile:
+        # a key given twice or CRLF is no reason to leave an engine
+        return _engine(name).profile(network.cfg.strict(), network, runs, seconds)
+
+    return profile
 
 
-def opencv_profile(network: Network, runs: int, seconds: float) -> Profile:
-    """Times in OpenCV, with as many threads as torch has; raises EngineError."""
-    # a key given twice or CRLF is no reason to leave it
-    return OpenCV(torch.get_num_threads()).profile(network.cfg.strict(), network, runs, seconds)
+def timed_engine(network: Network, asked: str | None = None) -> str:
+    """The engine that times it and all that is cut from it: OpenCV if that can run it, else torch.
+
+    Raises EngineError where the engine that was asked for can't run it.
+    """
+    if asked:
+        profiler_of(asked)(network, 1, 0)
+        return asked
+    try:
+        profiler_of(DEFAULT)(network, 1, 0)
+    except EngineError:
+        return TORCH
+    return DEFAULT
+
+
+def machine_of(name: str) -> str:
+    """The machine that latencies in an engine are of; raises EngineError where it is missing."""
+    if name == TORCH:
+        return machine(Profile(f"torch {torch.__version__}", torch.get_num_threads(), 0.0, {}))
+    engine = _engine(name)
+    return machine(Profile(f"{engine.name} {engine.version}", engine.threads, 0.0, {}))
+
+
+def _engine(name: str) -> ProfilingEngine:
+    found: ProfilingEngine = TIMED[name].load()(torch.get_num_threads())
+    return found
 
 
 def torch_profile(network: Network, runs: int, seconds: float) -> Profile:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pruning.measure.savings import Rates
 from yolo.errors import DarknetError
 from yolo.files import write_file
 from yolo.layers import Layer
@@ -67,7 +68,7 @@ class LatencyTable:
         None is a file in the user's cache, which is made anew where it can't be used.
         """
         self.machine, self._path = machine, path
-        self._times: Times = self._read().get(machine, {})
+        self._times: Times = self._read().times.get(machine, {})
         self._fits: dict[SectionKind, tuple[float, float]] = {}
 
     def add(self, measurements: Mapping[tuple[SectionKind, Widths], float]) -> None:
@@ -83,25 +84,46 @@ class LatencyTable:
 
     def predict(self, kind: SectionKind, widths: Widths) -> float:
         """Milliseconds; 0 where nothing like it was measured."""
+        return float(np.dot(self._fitted(kind), kind.amounts(widths)))
+
+    def rates(self, kinds: Sequence[SectionKind]) -> Rates:
+        """The milliseconds of sections of these kinds, by their widths."""
+        fits = np.array([self._fitted(kind) for kind in kinds]).reshape(-1, 2)
+        weighs = np.array([kind.weighs for kind in kinds], bool)
+        pairs, each = np.where(weighs, fits[:, 0], 0.0), np.where(weighs, fits[:, 1], 0.0)
+        return Rates(each, np.where(weighs, each, fits[:, 0]), pairs)
+
+    @property
+    def width_step(self) -> int | None:
+        """The step of widths that was kept for this machine; None where none was."""
+        return self._read().width_steps.get(self.machine)
+
+    def keep_width_step(self, width_step: int) -> None:
+        """Keep it with the measurements."""
+        self._write({self.machine: width_step})
+
+    def _fitted(self, kind: SectionKind) -> tuple[float, float]:
         if kind not in self._fits:
             self._fits[kind] = _fit(kind, self._times.get(kind.name, {}))
-        return float(np.dot(self._fits[kind], kind.amounts(widths)))
+        return self._fits[kind]
 
-    def _read(self) -> dict[str, Times]:
+    def _read(self) -> Tables:
         path = self._path or cache_file()
         if not path.exists():
-            return {}
+            return Tables()
         try:
             return read_tables(path)
         except DarknetError:
             if self._path:
                 raise
-            return {}
+            return Tables()
 
-    def _write(self) -> None:
-        tables = self._read() | {self.machine: self._times}
+    def _write(self, width_steps: Mapping[str, int] | None = None) -> None:
+        known = self._read()
+        times = {**known.times, self.machine: self._times}
+        tables = Tables(times, {**known.width_steps, **(width_steps or {})})
         try:
-            write_file(self._path or cache_file(), tables_to_json(tables).encode())
+            write_file(self._path or cache_file(), tables.to_json().encode())
         except DarknetError:
             if self._path:  # without a cache the next search measures again
                 raise
@@ -113,28 +135,41 @@ def cache_file() -> Path:
     return Path(folder) / "darknet-pruning" / "latencies.json"
 
 
-def read_tables(path: Path) -> dict[str, Times]:
-    """Machine → its times; raises DarknetError for a file that isn't a table."""
-    return read_record(path, KIND, SCHEMA, _parsed)
+@dataclass(frozen=True)
+class Tables:
+    """All that a file holds: the times of machines, and the steps of widths there."""
 
+    times: Mapping[str, Times] = field(default_factory=dict)
+    width_steps: Mapping[str, int] = field(default_factory=dict)
 
-def _parsed(data: Mapping[str, Any]) -> dict[str, Times]:
-    return {
-        str(machine): {str(kind): _times(rows) for kind, rows in kinds.items()}
-        for machine, kinds in data["machines"].items()
-    }
-
-
-def tables_to_json(tables: Mapping[str, Times]) -> str:
-    """The text that read_tables reads."""
-    machines = {
-        machine: {
-            kind: [[*widths, round(ms, 6)] for widths, ms in rows.items()]
-            for kind, rows in times.items()
+    @classmethod
+    def parsed(cls, data: Mapping[str, Any]) -> Tables:
+        """Raises an error of dict or of a conversion for anything else."""
+        times = {
+            str(machine): {str(kind): _times(rows) for kind, rows in kinds.items()}
+            for machine, kinds in data["machines"].items()
         }
-        for machine, times in tables.items()
-    }
-    return record(KIND, SCHEMA, {"machines": machines}, indent=1)
+        steps = {str(name): int(step) for name, step in data.get("width_steps", {}).items()}
+        if min(steps.values(), default=1) < 1:
+            raise ValueError("a step is at least 1")
+        return cls(times, steps)
+
+    def to_json(self) -> str:
+        """The text that read_tables reads."""
+        machines = {
+            machine: {
+                kind: [[*widths, round(ms, 6)] for widths, ms in rows.items()]
+                for kind, rows in times.items()
+            }
+            for machine, times in self.times.items()
+        }
+        content = {"machines": machines, "width_steps": dict(self.width_steps)}
+        return record(KIND, SCHEMA, content, indent=1)
+
+
+def read_tables(path: Path) -> Tables:
+    """Raises DarknetError for a file that isn't a table."""
+    return read_record(path, KIND, SCHEMA, Tables.parsed)
 
 
 def _times(rows: list[list[float]]) -> dict[Widths, float]:

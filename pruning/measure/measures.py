@@ -18,6 +18,7 @@ from pruning.measure.costs import Costs, Measure
 from pruning.measure.latency_table import LatencyTable, SectionKind, Widths
 from pruning.measure.metric import Accuracy
 from pruning.measure.progress import Progress
+from pruning.measure.savings import Rates
 from pruning.proof.engines.base import Profile
 from yolo.models.weights import Header
 from yolo.network import Network
@@ -121,6 +122,10 @@ class Milliseconds:
         profile = latencies.measured(latencies.build(self._graph, fold))
         latencies.learn(profile, self._kinds, self._widths(fold.kept))
         return profile.ms
+
+    def rates(self) -> Rates:
+        """The milliseconds of every section, by its widths."""
+        return self._latencies.table.rates(self._kinds)
 
     def _widths(self, kept: Mask) -> list[Widths]:
         inputs, outputs = self._costs.widths(kept)

@@ -15,10 +15,18 @@ from pruning.calibration.stamps import digest_of, stamps
 from pruning.measure.progress import Progress
 from pruning.proof.engines.base import EngineError
 from pruning.proof.engines.opencv import OpenCV
-from pruning.registry import IMAGES, POSTERIOR, SCAN
+from pruning.registry import IMAGES, POSTERIOR, SCAN, STRATEGIES
 from pruning.run.comparison import Combination, Comparison, Outcome, ScoredCost, last
 from pruning.session import Inputs, Session
-from pruning.spec import COUNTED, Ranking, Spec, Targets
+from pruning.spec import (
+    COUNTED,
+    Limits,
+    Ranking,
+    Spec,
+    Targets,
+    check_name,
+    default_rounding,
+)
 from yolo.errors import PlanError
 from yolo.models.load import is_random
 from yolo.network import Network
@@ -72,6 +80,7 @@ class Request:
                 combination.strategy,
                 Targets.parse(combination.target),
                 Ranking(importance=combination.importance),
+                limits=Limits(round_to=_rounding(combination)),
                 recover=combination.recover,
             )
             for combination in (Combination(*names) for names in product(*axes))
@@ -88,8 +97,15 @@ class Request:
         keys: dict[Combination | None, str] = {None: digest_of(shared)}
         for combination, spec in self.specs().items():
             own = images if needs_images(spec) else None
-            keys[combination] = digest_of([*shared, *combination.names, own])
+            keys[combination] = digest_of([*shared, *combination.names, own, spec.limits.round_to])
         return keys
+
+
+def _rounding(combination: Combination) -> int | None:
+    """As prune.py has it by default."""
+    check_name("strategy", combination.strategy, STRATEGIES)
+    amount = Targets.parse(combination.target)
+    return default_rounding(STRATEGIES[combination.strategy], amount)
 
 
 def comparison_for(inputs: Inputs, path: Path) -> Comparison:

@@ -10,7 +10,7 @@ import numpy as np
 from pruning.cut.folding import Folding
 from pruning.cut.surgery import compact_network
 from pruning.measure.costs import Cost, Costs, Measure
-from pruning.measure.latency import BRIEF, profiler_for
+from pruning.measure.latency import BRIEF, profiler_of, timed_engine
 from pruning.measure.measures import Latencies, Milliseconds
 from pruning.measure.progress import Progress
 from pruning.proof.engines.base import Profile
@@ -240,7 +240,7 @@ class _Times:
     def __init__(self, schedule: Schedule, session: Session, costs: Costs, runs: int) -> None:
         """Measure the original, the smallest cut, and one between them; raises EngineError."""
         original = session.original
-        profiler = profiler_for(original)
+        profiler = profiler_of(timed_engine(original))
 
         def brief(network: Network, most: int, seconds: float) -> Profile:
             return profiler(network, runs, BRIEF)

@@ -18,7 +18,7 @@ from pruning.measure.progress import Progress
 from pruning.proof.verify import Difference, Proofs, prove_engines
 from pruning.registry import POSTERIOR, TORCH
 from pruning.run import report
-from pruning.run.measured import Measured, Score
+from pruning.run.measured import Measured, Score, slower
 from pruning.run.prune import Result, model_writers, prune, result_files
 from pruning.session import Inputs, Session
 from pruning.spec import Percent, Spec, Target, Targets
@@ -112,6 +112,7 @@ class Tuned:
         """`files` names the written `cfg` and `weights`."""
         first, last = self.steps[0].before, self.steps[-1].after
         content = {
+            **({"warnings": self.warnings} if self.warnings else {}),
             "cfg": self.cfg,
             "weights": self.inputs.weights,
             "strategy": self.spec.strategy,
@@ -132,6 +133,11 @@ class Tuned:
             "files": {kind: str(files[kind]) for kind in ("cfg", "weights")},
         }
         return record(RESULT, RESULT_SCHEMA, content)
+
+    @property
+    def warnings(self) -> list[str]:
+        """The reasons why this may not be wanted."""
+        return slower(self.steps[0].before, self.steps[-1].after)
 
     def tables(self) -> str:
         """The steps as a person reads them."""
@@ -155,7 +161,8 @@ class Tuned:
             f"The trained model in {name}: {_described(difference)}"
             for name, difference in self.engines.items()
         ]
-        return "\n".join([table(rows, title, numbers=range(1, 8)), *proofs])
+        warnings = [f"warning: {text}" for text in self.warnings]
+        return "\n".join([*warnings, table(rows, title, numbers=range(1, 8)), *proofs])
 
     @property
     def _trained(self) -> list[Score]:

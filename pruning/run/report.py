@@ -20,9 +20,10 @@ from pruning.measure.latency import (
     SectionTimes,
     section_times,
 )
+from pruning.measure.width_step import UNKNOWN
 from pruning.proof.verify import Proof
-from pruning.registry import ENGINES
-from pruning.run.measured import Measured, measured
+from pruning.registry import AUTO, ENGINES
+from pruning.run.measured import Measured, both_measured, slower
 from pruning.run.verdict import Verdict, verdict
 from pruning.selection.blocks import block_scores, spec_without_blocks
 from pruning.selection.families import prunable
@@ -92,6 +93,12 @@ class Report:
     blocks: Sequence[BlockChange] = ()
     times: SectionTimes | None = None
     verdict: Verdict | None = None
+    width_steps: Mapping[str, int] | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """The reasons why this may not be wanted."""
+        return slower(self.before, self.after)
 
     @property
     def asked(self) -> str:
@@ -110,6 +117,7 @@ class Report:
     def to_json(self, files: Mapping[str, Path]) -> str:
         """`files` names the written `cfg` and `weights`."""
         data: dict[str, object] = {
+            **({"warnings": self.warnings} if self.warnings else {}),
             "cfg": self.cfg,
             "weights": self.weights,
             "strategy": self.strategy,
@@ -131,6 +139,8 @@ class Report:
         }
         if self.target is not None:
             data["target"] = self.target
+        if self.width_steps is not None:
+            data["width_steps"] = dict(self.width_steps)
         if self.blocks:
             data["blocks"] = [block.to_json() for block in self.blocks]
         if self.times:
@@ -154,7 +164,8 @@ class Report:
             tables.append(str(self.recovery))
         if proof:
             tables.append(self._proof_table())
-        return "\n".join([*tables, *([self.verdict.text] if self.verdict else [])])
+        warnings = [f"warning: {text}" for text in self.warnings]
+        return "\n".join([*warnings, *tables, *([self.verdict.text] if self.verdict else [])])
 
     def _layer_table(self) -> str:
         if not self.layers:
@@ -163,7 +174,8 @@ class Report:
         for layer in self.layers:
             counts = str(layer.before), str(layer.after)
             rows.append([str(layer.index), layer.section, *counts, layer.constants])
-        return table(rows, "channels of every section that is cut", numbers=(0, 2, 3))
+        found = table(rows, "channels of every section that is cut", numbers=(0, 2, 3))
+        return found if self.width_steps is None else f"{found}\n{suited(self.width_steps)}"
 
     def block_rows(self) -> list[list[str]]:
         """The blocks that are gone, in the columns of BLOCK_HEADER."""
@@ -231,6 +243,14 @@ TITLES = {
 }
 
 
+def suited(width_steps: Mapping[str, int]) -> str:
+    """Widths are in steps of 8: of 1 for opencv, 8 for onnxruntime"""
+    step = max(width_steps.values(), default=UNKNOWN)
+    measured = ", ".join(f"{own} for {name}" for name, own in width_steps.items())
+    why = f"of {measured}" if measured else "no engine could be measured"
+    return f"Widths are in steps of {step}: {why}"
+
+
 def counted(number: int, noun: str) -> str:
     """1 block, 2 blocks"""
     return f"{number} {noun}{'' if number == 1 else 's'}"
@@ -271,7 +291,7 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 def report_of(session: Session, inputs: Inputs, cut: Cut, proof: Proof, runs: int) -> Report:
     """All that is to be said of a proven cut; raises DarknetError."""
-    before, after = (measured(session, net, runs) for net in (session.original, cut.network))
+    before, after = both_measured(session, cut.network, runs)
     origins = cut.shortened.origins
     layers = changes(cut.graph, cut.compact, cut.fold)
     return Report(
@@ -291,6 +311,7 @@ def report_of(session: Session, inputs: Inputs, cut: Cut, proof: Proof, runs: in
         block_changes(cut.shortened),
         section_times(session.original, before.profile, after.profile, origins),
         None if is_random(inputs.weights) else verdict(session, cut, before, after),
+        session.width_steps if cut.spec.limits.round_to == AUTO else None,
     )
 
 

@@ -84,6 +84,10 @@ class Constraint:
         guessed = self.estimated and steps not in self.measured
         return self.value(steps) <= self.limit * (AIM if guessed else 1)
 
+    def allows(self, step: Step) -> bool:
+        """True for a cut that meets the target, be it on the schedule or beside it."""
+        return self._measure(step.plan, step.fold) <= self.limit
+
     def measure(self, steps: int) -> None:
         """Measure there, which corrects the estimates elsewhere."""
         assert isinstance(self._measure, Estimate)

@@ -27,6 +27,7 @@ class Candidate:
     scores: Scores
     floor: int  # slots with real channels that stay at least
     least: int  # slots that stay at least, a constant channel among them
+    losses: Scores  # the scores, not divided by MACs
 
     @property
     def channels(self) -> int:
@@ -36,11 +37,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Ranked:
-    """All candidates of a spec, and the scores that rank them; `name` says what they are."""
+    """All candidates of a spec, and the scores that rank them; `name` says what they are.
+
+    `per_mac`: they are divided by MACs.
+    """
 
     candidates: Sequence[Candidate]
     importance: GroupScores
     name: str
+    per_mac: bool = False
 
     @property
     def drawable(self) -> bool:
@@ -62,7 +67,7 @@ def rank(model: Model, spec: Spec, folding: Folding) -> Ranked:
     """Rank what a spec allows to be cut; raises PlanError."""
     graph, cuttable = model.graph, families(model.graph, spec)
     name = spec.ranking.importance or model.best
-    importance = GroupScores.of(model, name, spec.group)
+    found = importance = GroupScores.of(model, name, spec.group)
     own = spec.ranking.per_mac
     per_mac = IMPORTANCES[name].per_mac if own is None else own
     if per_mac:
@@ -76,10 +81,9 @@ def rank(model: Model, spec: Spec, folding: Folding) -> Ranked:
         floor = _floor(family, spec)
         constant = folding.mode == "exact" and folding.needs(family, nothing)
         least = min(floor + constant, family.slots)
-        candidates.append(
-            Candidate(family, ranked, importance.groups[ranked].mean(0), floor, least)
-        )
-    return Ranked(candidates, importance, f"{name} per MAC" if per_mac else name)
+        scores, losses = (s.groups[ranked].mean(0) for s in (importance, found))
+        candidates.append(Candidate(family, ranked, scores, floor, least, losses))
+    return Ranked(candidates, importance, f"{name} per MAC" if per_mac else name, per_mac)
 
 
 def _floor(family: Family, spec: Spec) -> int:

@@ -9,11 +9,16 @@ from pruning.cut.folding import Folding
 from pruning.cut.plan import Plan
 from pruning.graph.channels import ChannelGraph
 from pruning.measure.costs import Costs, Measure
+from pruning.measure.savings import Rates
+from pruning.measure.width_step import UNKNOWN
+from pruning.registry import AUTO
 from pruning.selection.budget import steps_to_cut, steps_to_meet
 from pruning.selection.families import check_only
 from pruning.selection.importance import Model
 from pruning.selection.ranking import Ranked, rank
+from pruning.selection.refine import refined
 from pruning.selection.schedule import Schedule
+from pruning.selection.stepped import SteppedSchedule
 from pruning.spec import Percent, Spec
 from yolo.errors import PlanError
 from yolo.network import State
@@ -30,9 +35,24 @@ def select(
     return choose(schedule_of(model, spec, folding), spec, measures, originals)
 
 
-def schedule_of(model: Model, spec: Spec, folding: Folding) -> Schedule:
-    """All cuts that a spec may mean, from nothing on; raises PlanError for impossible ones."""
-    schedule = Schedule(model, spec, folding)
+def schedule_of(
+    model: Model,
+    spec: Spec,
+    folding: Folding,
+    width_step: int = UNKNOWN,
+    rates: Rates | None = None,
+) -> Schedule:
+    """All cuts that a spec may mean, from nothing on; raises PlanError for impossible ones.
+
+    Where a spec leaves widths to the search, these are multiples of `width_step`, chosen for what
+    they save by `rates`, of MACs by default.
+    """
+    schedule: Schedule
+    if spec.round_to == AUTO:
+        rates = rates or Costs(model.graph).rates()
+        schedule = SteppedSchedule(model, spec, folding, width_step, rates)
+    else:
+        schedule = Schedule(model, spec, folding)
     check_only(model.graph, spec)
     return schedule
 
@@ -55,6 +75,9 @@ def choose(
     else:
         measures = Costs(graph).measures() if measures is None else measures
         steps = steps_to_meet(schedule, spec.targets, measures, originals)
+        if isinstance(schedule, SteppedSchedule):
+            found = refined(schedule, steps, measures, originals)
+            return replace(found.plan, percent=spec.percent, target=spec.target)
     return replace(schedule.at(steps).plan, percent=spec.percent, target=spec.target)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from pruning.registry import (
+    AUTO,
     COMPARISONS,
     FOLD,
     FOLDS,
@@ -50,7 +51,8 @@ class Limits:
 
     Every family keeps `keep_min` channels and the share `layer_keep` of its channels, the sections
     `spare` stay whole, and where there is `only`, all others do. `round_to` is a multiple that
-    counts are rounded up to, POWERS for powers of two. None leaves it to the strategy.
+    counts are rounded up to, POWERS for powers of two, AUTO for a search among the widths that suit
+    engines. None leaves it to the strategy.
     """
 
     keep_min: int = 1
@@ -108,6 +110,8 @@ class Spec:
             if name not in strategy.limits and value != getattr(Limits, name):
                 option = name.replace("_", "-")
                 raise PlanError(f"{option} has no effect with {self.strategy}: leave it out")
+        if self.limits.round_to == AUTO and not self.targets:
+            raise PlanError("round auto chooses widths for a target: use it with one, or round 8")
         if strategy.takes_posteriors and RECOVERIES[self.recover].needs:
             raise PlanError(
                 f"recover {self.recover} can't be combined with {self.strategy}: what it cuts "
@@ -137,7 +141,7 @@ class Spec:
 
     @property
     def round_to(self) -> int | None:
-        """A multiple that counts are rounded up to, POWERS for powers of two."""
+        """A multiple that counts are rounded up to, POWERS or AUTO."""
         own = self.limits.round_to
         return STRATEGIES[self.strategy].round_to if own is None else own
 
@@ -180,10 +184,11 @@ class Spec:
     def at_percent(self, share: float) -> Spec:
         """The spec with this percent of the channels in place of its own amount of them."""
         percent = Percent(share)
-        amount = self.amount
-        if isinstance(amount, Blocks):
-            return replace(self, amount=replace(amount, then=percent))
-        return replace(self, amount=percent)
+        amount, limits = self.amount, self.limits
+        if limits.round_to == AUTO:  # it is for targets
+            limits = replace(limits, round_to=None)
+        then = replace(amount, then=percent) if isinstance(amount, Blocks) else percent
+        return replace(self, amount=then, limits=limits)
 
     def check_inputs(self, available: frozenset[str]) -> None:
         """Raises PlanError where something that it needs isn't given."""
@@ -200,6 +205,13 @@ class Spec:
 def default_recovery(recover: str | None, images: bool) -> str:
     """The recovery that makes most of what is given, where none is asked for."""
     return recover or ("reconstruct" if images else FOLD)
+
+
+def default_rounding(strategy: Strategy, amount: Amount) -> int | None:
+    """How counts are rounded where that isn't said: budgets are met by widths that suit engines."""
+    channels = amount.then if isinstance(amount, Blocks) else amount
+    free = "round_to" in strategy.limits and strategy.round_to is None
+    return AUTO if free and isinstance(channels, Targets) else None
 
 
 def check_name(setting: str, name: str | None, choices: Mapping[str, object]) -> None:

@@ -36,7 +36,7 @@ COUNTED = registry(
 )
 KINDS = registry(
     *COUNTED.values(),
-    Quantity("ms", "milliseconds of one image in OpenCV DNN, in torch where that can't run it"),
+    Quantity("ms", "milliseconds of one image in the engine of --ms-engine"),
     Quantity(
         "map-drop",
         "loss of mAP or top-1 on the images of --data; without other targets the largest cut "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from common.command import listed, sections
 from pruning.registry import (
+    AUTO,
     CALIBRATION_IMAGES,
     COMPARISONS,
     FOLDS,
@@ -31,6 +32,7 @@ from pruning.spec import (
     Targets,
     Thresholds,
     default_recovery,
+    default_rounding,
 )
 from yolo.errors import DarknetError, PlanError
 from yolo.evaluation.results import POINTS
@@ -39,7 +41,8 @@ if TYPE_CHECKING:
     from pruning.session import Inputs
 
 PERCENT = 0.5  # where nothing else is asked for
-POW2 = "pow2"
+POW2, AUTOMATIC = "pow2", "auto"
+ROUNDINGS = {POW2: POWERS, AUTOMATIC: AUTO}
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -171,7 +174,9 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--round",
         metavar="N",
-        help=f"round every count up to a multiple of N, or to a power of two: {POW2}",
+        help=f"round every count up to a multiple of N, or to a power of two: {POW2}; with "
+        f"--target {AUTOMATIC} searches among the widths that suit the engine of --ms-engine, or "
+        "else all engines here, and is the default; 1 for free widths",
     )
     group.add_argument("--spare", type=sections, default=(), metavar="I,J", help="don't cut these")
     group.add_argument("--only", type=sections, metavar="I,J", help="cut only these")
@@ -189,6 +194,7 @@ def inputs_of(args: argparse.Namespace) -> Inputs:
         calibrate=args.calibrate,
         calibration_images=args.calibration_images,
         latencies=getattr(args, "latencies", None),
+        ms_engine=getattr(args, "ms_engine", None),
         scan=getattr(args, "scan", None),
     )
 
@@ -219,14 +225,16 @@ def spec_of(args: argparse.Namespace) -> Spec:
     unused = {name: _LIMITS[name] for name in sorted(_LIMITS) if name not in used}
     _refuse(args, f"--strategy {strategy.name}", unused)
     _check_scan(args)
+    amount = _amount(args)
+    rounding = default_rounding(strategy, amount) if args.round is None else _rounding(args.round)
     images = bool(args.calibrate) and not strategy.takes_posteriors
     return Spec(
         strategy.name,
-        _amount(args),
+        amount,
         Ranking(
             args.importance, args.group, args.compare or "global", args.per_mac, args.seed or 0
         ),
-        Limits(args.keep_min, args.layer_keep, _rounding(args.round), args.spare, args.only),
+        Limits(args.keep_min, args.layer_keep, rounding, args.spare, args.only),
         args.fold,
         default_recovery(args.recover, images),
     )
@@ -286,13 +294,11 @@ def _check_scan(args: argparse.Namespace) -> None:
         raise PlanError(f"--importance {SENSITIVITY}: needs a scan: --scan FILE")
 
 
-def _rounding(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if text == POW2:
-        return POWERS
+def _rounding(text: str) -> int:
+    if text in ROUNDINGS:
+        return ROUNDINGS[text]
     if not text.isdecimal() or int(text) < 1:
-        raise DarknetError(f"--round {text}: expected at least 1, or {POW2}")
+        raise DarknetError(f"--round {text}: expected at least 1, or {' or '.join(ROUNDINGS)}")
     return int(text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
 import re
@@ -73,6 +74,25 @@ class Engine(Protocol):
         Raises EngineError.
         """
         ...
+
+
+class ProfilingEngine(Engine, Protocol):
+    """An Engine that takes times, with so many `threads`; `version` is that of its package."""
+
+    threads: int
+    version: str
+
+    def profile(self, cfg: Cfg, network: Network, runs: int = 10, seconds: float = 0.0) -> Profile:
+        """Times in at least so many runs and so many seconds; raises EngineError."""
+        ...
+
+
+def imported_version(name: str, package: str) -> str:
+    """The version of an engine's package; raises EngineError where it can't be imported."""
+    try:
+        return str(importlib.import_module(package).__version__)
+    except ImportError as error:
+        raise EngineError(f"{name} can't be imported: {error}") from error
 
 
 def prepared(name: str, make: Callable[[], Prepared]) -> Prepared:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pruning.proof.engines.base import Profile
+from pruning.proof.engines.base import Profile, imported_version
 from pruning.proof.engines.onnx_file import OnnxEngine
 from yolo.cfg import Cfg
 from yolo.export.onnx_graph import section_of
@@ -17,6 +17,11 @@ class OnnxRuntime(OnnxEngine):
     name = program = "onnxruntime"
     packages = ()
     install = "'darknet-pruning[onnx]', or onnx onnxruntime"
+
+    @property
+    def version(self) -> str:
+        """The package's version; raises EngineError."""
+        return imported_version(self.name, "onnxruntime")
 
     def profile(self, cfg: Cfg, network: Network, runs: int = 10, seconds: float = 0.0) -> Profile:
         """Times in at least so many runs and so many seconds; raises EngineError."""

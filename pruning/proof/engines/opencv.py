@@ -12,6 +12,7 @@ from pruning.proof.engines.base import (
     LIMIT,
     EngineError,
     Profile,
+    imported_version,
     outputs,
     prepared,
     run_child,
@@ -37,6 +38,11 @@ class OpenCV:
         if importlib.util.find_spec("cv2") is None:
             raise EngineError('OpenCV is not installed: pip install "opencv-python<5"')
         self.threads, self.limit = threads, limit
+
+    @property
+    def version(self) -> str:
+        """The package's version; raises EngineError."""
+        return imported_version(self.name, "cv2")
 
     def run(
         self, cfg: Cfg, network: Network, x: np.ndarray, layers: Sequence[int]

@@ -7,39 +7,48 @@ from timed import TIMED, ready
 
 from pruning.measure.latency import (
     machine,
-    opencv_profile,
-    profiler_for,
+    machine_of,
+    profiler_of,
     section_times,
-    torch_profile,
+    timed_engine,
 )
 from pruning.proof.engines.base import EngineError, Profile
+from pruning.registry import TIMED as ENGINES
+
+PACKAGES = {"opencv": "cv2"}  # where they are named otherwise
 
 
-@pytest.mark.parametrize("profile", [opencv_profile, torch_profile])
-def test_every_section_has_its_time(profile):
-    if profile is opencv_profile:
-        pytest.importorskip("cv2", reason="OpenCV is not installed")
+@pytest.mark.parametrize("name", ENGINES)
+def test_every_section_has_its_time(name):
+    pytest.importorskip(PACKAGES.get(name, name), reason=f"{name} is not installed")
     text = TIMED.replace("filters=4", "filters=6")
     text += "[yolo]\nmask=0\nanchors=4,4\nnum=1\nclasses=1\n"
     network = ready(text)
-    timings = profile(network, 2, 0)
+    timings = profiler_of(name)(network, 2, 0)
     assert list(timings.sections) == list(range(len(network.layers)))
     assert all(ms >= 0 for ms in timings.sections.values())
     assert min(timings.sections[i] for i in (0, 1, 2, 5)) > 0
     assert timings.ms >= sum(timings.sections.values()) * (1 - 1e-9)
-    assert timings.engine.split()[0] in ("OpenCV", "torch")
+    assert timings.engine.split()[0].lower() == name
+    assert machine_of(name) == machine(timings)
 
 
 def test_torch_measures_what_opencv_cant_run():
     network = ready(NET + conv(8, activation="relu6") + conv(3))
     with pytest.raises(EngineError):
-        opencv_profile(network, 1, 0)
-    assert profiler_for(network) is torch_profile
+        timed_engine(network, "opencv")
+    assert timed_engine(network) == "torch"
 
 
 def test_opencv_measures_the_rest():
     pytest.importorskip("cv2", reason="OpenCV is not installed")
-    assert profiler_for(ready(TIMED)) is opencv_profile
+    assert timed_engine(ready(TIMED)) == "opencv"
+
+
+def test_an_engine_that_is_asked_for_measures():
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    assert timed_engine(ready(TIMED), "onnxruntime") == "onnxruntime"
+    assert timed_engine(ready(TIMED), "torch") == "torch"
 
 
 def test_machines_are_distinguished():

@@ -25,7 +25,8 @@ pytestmark = pytest.mark.usefixtures("cache")
 def here(tmp_path, monkeypatch):
     """The current folder, with x.cfg and x.weights in it, and made-up times."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(session, "profiler_for", lambda network: timed)
+    monkeypatch.setattr(session, "profiler_of", lambda name: timed)
+    monkeypatch.setattr(session, "timed_engine", lambda network, asked: asked or "opencv")
     Path("x.cfg").write_text(TIMED)
     save_weights(ready(TIMED), "x.weights", Header(0, 1, 0))
     return tmp_path
@@ -45,12 +46,12 @@ def test_a_job_for_milliseconds(here):
     assert sum(s["after"] for s in times["sections"]) < sum(s["before"] for s in times["sections"])
     assert [path.name for path in here.glob("t.json*")] == ["t.json"]
     assert section_latencies(result.report).axes[0].get_ylabel() == "ms"
-    assert set(read_tables(here / "t.json")) == {machine(timed(result.cut.network))}
+    assert set(read_tables(here / "t.json").times) == {machine(timed(result.cut.network))}
 
 
 def test_the_cache_is_the_default(here, cache):
     prune(make_job("x.cfg", "x.weights", spec("shortcut", target="ms=999"), verify=(), runs=0))
-    assert list(read_tables(cache)) == [machine(Profile("Fake 1.0", 1, 1, {}))]
+    assert list(read_tables(cache).times) == [machine(Profile("Fake 1.0", 1, 1, {}))]
 
 
 def test_without_the_target_nothing_is_kept(here, cache):
@@ -113,7 +114,7 @@ def test_a_real_network_in_a_real_engine(tmp_path):
         return prune(make_job(*map(str, DIGITS), asked, verify=(), runs=0, latencies=table))
 
     assert made("ms=100k").cut.plan.keep == {}
-    known = read_tables(tmp_path / "t.json")
+    known = read_tables(tmp_path / "t.json").times
     ((name, kinds),) = known.items()
     assert "OpenCV" in name
     assert sum(map(len, kinds.values())) >= 10

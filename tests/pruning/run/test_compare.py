@@ -26,7 +26,7 @@ from pruning.measure import metric
 from pruning.measure.head_error import ERROR, HeadError, head_error
 from pruning.measure.metric import CachedImages
 from pruning.proof.engines.base import EngineError
-from pruning.registry import RECOVERIES
+from pruning.registry import AUTO, RECOVERIES
 from pruning.run import compare
 from pruning.run.compare import Request, Trials
 from pruning.run.compare import compared as made
@@ -119,7 +119,7 @@ def job_of(outcome: Outcome, **inputs: object) -> Job:
     """What makes a single cut of a comparison, with pictures to calibrate."""
     assert outcome.combination
     strategy, importance, target, recover = astuple(outcome.combination)
-    asked = spec(strategy, target=target, importance=importance, recover=recover)
+    asked = spec(strategy, target=target, importance=importance, recover=recover, round_to=AUTO)
     options = {"verify": (), "runs": 0, "calibrate": "pictures", **inputs}
     return make_job("x.cfg", "x.weights", asked, **options)  # type: ignore[arg-type]
 

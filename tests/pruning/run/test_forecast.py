@@ -113,7 +113,8 @@ def proportional(network: Network, runs: int, seconds: float) -> Profile:
 def test_milliseconds_follow_what_was_measured(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forecasting, "profiler_for", lambda network: proportional)
+    monkeypatch.setattr(forecasting, "timed_engine", lambda network: "torch")
+    monkeypatch.setattr(forecasting, "profiler_of", lambda name: proportional)
     found = digits(target="ms=20", runs=1)
     assert found.engine == "abacus"
     for cut in (found.original, *found.cuts):
