@@ -54,10 +54,14 @@ def prove_ncnn(
     x = _noise(network, options.batch) if images is None else images
     outputs = outputs_of(network.fused(), options)
     engine = Ncnn()
-    found = [engine.blobs(network, files, image.numpy()[None], outputs.names) for image in x]
+    blobs_of_images = [
+        engine.blobs(network, files, image.numpy()[None], outputs.names) for image in x
+    ]
     expected = _in_torch(network, options, x)
     actual = {
-        i: torch.from_numpy(np.stack([blobs[name] for blobs in found])).reshape(expected[i].shape)
+        i: torch.from_numpy(np.stack([blobs[name] for blobs in blobs_of_images])).reshape(
+            expected[i].shape
+        )
         for i, name in enumerate(outputs.names)
     }
     return _compared(network, options, x, actual, engine.name)
@@ -102,15 +106,15 @@ def _prove_detections(
     decoded = runner_of_content(content, network.cfg.path, OnnxRuntime)
     nms = suppression(network)
     limit = None if nms.exponent is None else MOST
-    found = runner.detect(x, options.thresh, nms)
-    for image, candidates in zip(found, decoded.candidates(x, options.thresh), strict=True):
+    detections = runner.detect(x, options.thresh, nms)
+    for image, candidates in zip(detections, decoded.candidates(x, options.thresh), strict=True):
         expected = _surest(candidates, limit).suppressed(nms)
         if not _alike(image, expected):
             raise ProofError(
                 f"{network.cfg.path}: the ONNX file finds {len(image)} objects, the model "
                 f"{len(expected)}, or others, in the same image"
             )
-    count = sum(map(len, found))
+    count = sum(map(len, detections))
     return Difference(difference.value, f"{difference.note}, {count} detections alike")
 
 

@@ -102,8 +102,8 @@ def integer_files(
     steps = Steps()
     quantizer = Quantizer(network, header, options, images, steps)
     if score and drop is not None:
-        found = controlled(quantizer, score, drop, steps)
-        content, note = found.content, str(found)
+        best = controlled(quantizer, score, drop, steps)
+        content, note = best.content, str(best)
     else:
         content, off = quantizer.content(), quantizer.deviation()
         note = f"differs from the model's scores by {off:.1%} (L2) in onnxruntime"
@@ -118,10 +118,10 @@ def with_names(
     from yolo.datasets.names import class_names
     from yolo.detections import class_count
 
-    found, classes = class_names(data, names), class_count(network)
-    if found and len(found) != classes:
+    class_labels, classes = class_names(data, names), class_count(network)
+    if class_labels and len(class_labels) != classes:
         where = data or names
         raise DarknetError(
-            f"{network.cfg.path}: has {classes} classes, but {where} names {len(found)}"
+            f"{network.cfg.path}: has {classes} classes, but {where} names {len(class_labels)}"
         )
-    return replace(options, names=found)
+    return replace(options, names=class_labels)

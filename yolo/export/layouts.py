@@ -34,8 +34,10 @@ class Darknet:
         """Candidates of every image with a confidence above `thresh`, from the graph's outputs."""
         heads = detecting_heads(network)
         parts = arrays["boxes"].split([box_count(head) for head in heads], 1)
-        found = [confident(head, part, thresh) for head, part in zip(heads, parts, strict=True)]
-        return [Candidates.joined(image) for image in zip(*found, strict=True)]
+        parts_of_images = [
+            confident(head, part, thresh) for head, part in zip(heads, parts, strict=True)
+        ]
+        return [Candidates.joined(image) for image in zip(*parts_of_images, strict=True)]
 
     def scores(self, arrays: Mapping[str, Tensor]) -> Tensor:
         """Objectness · probability (N, boxes, classes), from the graph's outputs."""
@@ -115,7 +117,7 @@ def _joined(network: Network, decoded: Sequence[Tensor]) -> tuple[Tensor, Tensor
 def _above(boxes: Tensor, confidences: Tensor, thresh: float) -> list[Candidates]:
     sure = torch.where(confidences > thresh, confidences, 0)
     images = zip(boxes, sure, (sure > 0).any(2), strict=True)
-    return [Candidates(box, found).part(rows) for box, found, rows in images]
+    return [Candidates(box, scores).part(rows) for box, scores, rows in images]
 
 
 def _size(image: Shape, like: Tensor) -> Tensor:

@@ -93,10 +93,10 @@ def _traced(outputs: Outputs, batch: int | None, folder: Path) -> Path:
 def _inexpressible(outputs: Outputs, error: Exception) -> DarknetError:
     """Names the section at which the trace ended."""
     reason = " ".join(str(error).split())[:200]
-    found = re.search(r"sections\.(\d+)", str(error))
-    if not found:
+    match = re.search(r"sections\.(\d+)", str(error))
+    if not match:
         return DarknetError(f"{outputs.network.cfg.path}: ONNX can't express it: {reason}")
-    section = outputs.network.layers[int(found[1])].section
+    section = outputs.network.layers[int(match[1])].section
     return section.error(f"ONNX can't express it: {reason}")
 
 
@@ -152,8 +152,8 @@ def _name(model: Any, outputs: Outputs) -> None:
     names: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for node in model.graph.node:
-        found = _SECTION.match(node.name)
-        kind = f"{found[1]}_{sections[int(found[1])].name}" if found else "decode"
+        match = _SECTION.match(node.name)
+        kind = f"{match[1]}_{sections[int(match[1])].name}" if match else "decode"
         counts[name := f"{kind}/{node.op_type}"] += 1
         node.name = name if counts[name] == 1 else f"{name}_{counts[name]}"
         for number, output in enumerate(node.output):

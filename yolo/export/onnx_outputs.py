@@ -91,8 +91,10 @@ class Detections(Outputs):
         heads = detecting_heads(self.network)
         parts = decoded(self.network, x)
         boxes = torch.cat([part[..., :4] for part in parts], 1)
-        found = [h.confidences(part, self.thresh) for h, part in zip(heads, parts, strict=True)]
-        scores = torch.cat(found, 1)
+        confidences = [
+            h.confidences(part, self.thresh) for h, part in zip(heads, parts, strict=True)
+        ]
+        scores = torch.cat(confidences, 1)
         if self.nms.per_class:
             scores = _best(scores, min(self.nms.per_class, scores.shape[1]))
         return (_suppressed(boxes, scores, self.nms),)

@@ -112,8 +112,8 @@ class OnnxRunner(Runner):
     def _part(self, x: NDArray[np.float32], batch: int) -> Arrays:
         """The outputs for at most as many images as the file takes at once."""
         missing = batch - len(x)
-        found = self.session(np.pad(x, ((0, missing), (0, 0), (0, 0), (0, 0))))
-        return {name: array[: len(x)] if missing else array for name, array in found.items()}
+        outputs = self.session(np.pad(x, ((0, missing), (0, 0), (0, 0), (0, 0))))
+        return {name: array[: len(x)] if missing else array for name, array in outputs.items()}
 
     def detect(
         self,
@@ -152,14 +152,14 @@ class OnnxRunner(Runner):
                 f"{self.network.cfg.path}: holds no detections below a confidence of {least:g}, "
                 f"{thresh:g} is needed: export it with --thresh {thresh:g} or --boxes decoded"
             )
-        found = []
+        detections = []
         for number, image in enumerate(x):
             (array,) = self.session(_repeated(image, self.metadata.batch)).values()
             rows = torch.from_numpy(array[(array[:, 0] == 0) & (array[:, 2] > thresh)])
             boxes = Candidates(rows[:, 3:], rows[:, 2:3])
             placed = boxes.placed(placements[number]) if placements else boxes
-            found.append(Detections(placed.boxes, rows[:, 1].long(), rows[:, 2]))
-        return found
+            detections.append(Detections(placed.boxes, rows[:, 1].long(), rows[:, 2]))
+        return detections
 
 
 def _repeated(image: Tensor, batch: int | None) -> NDArray[np.float32]:
@@ -183,14 +183,14 @@ class OnnxRuntime:
             raise self._error(error) from error
         self.names = [output.name for output in self.session.get_outputs()]
         # none where the outputs depend on no image, as those of [implicit] alone
-        self.inputs = [given.name for given in self.session.get_inputs()]
+        self.inputs = [entry.name for entry in self.session.get_inputs()]
 
     def __call__(self, x: NDArray[np.float32]) -> Arrays:
         try:
-            found = self.session.run(self.names, dict.fromkeys(self.inputs, x))
+            outputs = self.session.run(self.names, dict.fromkeys(self.inputs, x))
         except Exception as error:
             raise self._error(error) from error
-        return dict(zip(self.names, found, strict=True))
+        return dict(zip(self.names, outputs, strict=True))
 
     def _error(self, error: Exception) -> DarknetError:
         reason = " ".join(str(error).split())[:200]
@@ -215,10 +215,10 @@ class OpenCV:
 
         try:
             self.net.setInput(x)
-            found = self.net.forward(self.names)
+            outputs = self.net.forward(self.names)
         except cv2.error as error:
             raise self._error(error) from error
-        return dict(zip(self.names, map(np.asarray, found), strict=True))
+        return dict(zip(self.names, map(np.asarray, outputs), strict=True))
 
     def _error(self, error: Exception) -> DarknetError:
         reason = " ".join(str(getattr(error, "err", error)).split())[:200]

@@ -27,22 +27,22 @@ def compute(folder: Path, job: dict[str, Any]) -> dict[str, np.ndarray]:
     if net.load_param(str(folder / "model.param")) or net.load_model(str(folder / "model.bin")):
         raise RuntimeError("can't read it")
     x = np.load(folder / "input.npy")[0]
-    found = _run(ncnn, net, x, job["blobs"])
+    arrays = _run(ncnn, net, x, job["blobs"])
     if job["runs"]:
         return _times(ncnn, net, x, job)
-    return found
+    return arrays
 
 
 def _run(ncnn: Any, net: Any, x: np.ndarray, blobs: list[str]) -> dict[str, np.ndarray]:
     extractor = net.create_extractor()
     extractor.input("images", ncnn.Mat(x).clone())
-    found = {}
+    arrays = {}
     for name in blobs:
         code, blob = extractor.extract(name)
         if code:
             raise RuntimeError(f"can't compute {name}: it returns {code}")
-        found[name] = np.array(blob)
-    return found
+        arrays[name] = np.array(blob)
+    return arrays
 
 
 def _times(ncnn: Any, net: Any, x: np.ndarray, job: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -33,10 +33,10 @@ def compute(folder: Path, job: dict[str, Any]) -> dict[str, np.ndarray]:
         if job["runs"]:
             version = {"version": np.array(onnxruntime.__version__)}
             return {**_times(session, x, job["runs"], job["seconds"]), **version}
-        found = session.run(None, x)
+        outputs = session.run(None, x)
     except Exception as error:  # its errors have no common class
         raise RuntimeError(f"can't run it: {' '.join(str(error).split())[:LONGEST]}") from error
-    return {str(index): array for index, array in zip(job["layers"], found, strict=True)}
+    return {str(index): array for index, array in zip(job["layers"], outputs, strict=True)}
 
 
 def _times(session: Any, x: dict[str, np.ndarray], runs: int, seconds: float) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def compute(folder: Path, job: dict[str, Any]) -> dict[str, np.ndarray]:
     try:
         core = openvino.Core()
         model = core.compile_model(core.read_model(folder / "model.onnx"), "CPU", options)
-        found = model({0: np.load(folder / "input.npy")})
+        outputs = model({0: np.load(folder / "input.npy")})
     except Exception as error:  # its errors have no common class
         raise RuntimeError(f"can't run it: {' '.join(str(error).split())[:LONGEST]}") from error
-    return {str(index): found[number] for number, index in enumerate(job["layers"])}
+    return {str(index): outputs[number] for number, index in enumerate(job["layers"])}
