@@ -6,13 +6,14 @@ given back where it helps most, or other families go in place of the last one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pruning.graph.rules.coupling import Ids
 from pruning.measure.costs import Measure
 from pruning.selection.budget import Constraint
 from pruning.selection.schedule import Step
 from pruning.selection.stepped import SteppedSchedule
+from pruning.spec import Target
 
 TRIES = 5  # cuts that meet the budget, the first of them on the schedule
 
@@ -20,6 +21,7 @@ TRIES = 5  # cuts that meet the budget, the first of them on the schedule
 def refined(
     schedule: SteppedSchedule,
     steps: int,
+    targets: Sequence[Target],
     measures: Mapping[str, Measure],
     originals: Mapping[str, float] | None = None,
 ) -> Step:
@@ -29,7 +31,7 @@ def refined(
     """
     constraints = [
         Constraint(target, measures[target.name], schedule, (originals or {}).get(target.name))
-        for target in schedule.spec.targets
+        for target in targets
     ]
     if not steps or any(c.estimated or c.target.grows for c in constraints):
         return schedule.at(steps)

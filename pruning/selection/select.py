@@ -76,7 +76,7 @@ def choose(
         measures = Costs(graph).measures() if measures is None else measures
         steps = steps_to_meet(schedule, spec.targets, measures, originals)
         if isinstance(schedule, SteppedSchedule):
-            found = refined(schedule, steps, measures, originals)
+            found = refined(schedule, steps, spec.targets, measures, originals)
             return replace(found.plan, percent=spec.percent, target=spec.target)
     return replace(schedule.at(steps).plan, percent=spec.percent, target=spec.target)
 

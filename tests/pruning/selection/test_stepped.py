@@ -12,7 +12,7 @@ from specs import Trial, cost_of, modes
 
 from pruning.measure.savings import Rates, Savings
 from pruning.registry import AUTO, COMPARISONS
-from pruning.selection.select import schedule_of
+from pruning.selection.select import choose, schedule_of
 from pruning.selection.stepped import SteppedSchedule
 from yolo.errors import PlanError
 
@@ -128,3 +128,12 @@ def test_the_step_is_eight_where_none_is_given():
     schedule = schedule_of(trial.model, trial.spec, trial.folding)
     assert [row[0] for row in counts(schedule)][:1] == [32]
     assert {n for row in counts(schedule)[:7] for n in row} == {32, 24, 16, 8}
+
+
+def test_a_schedule_that_budgets_share_meets_each_of_them():
+    found = sample(net(16, 16) + conv(32) + conv(32) + conv(8))
+    trials = [Trial(found, target=f"macs={share}", round_to=AUTO) for share in (0.8, 0.3)]
+    schedule = stepped(trials[0])
+    for trial in trials:
+        plan = choose(schedule, trial.spec)
+        assert cost_of(trial.built(plan)).macs <= trial.spec.targets[0].limit * found.network.macs()
