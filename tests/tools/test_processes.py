@@ -32,13 +32,19 @@ def limited() -> None:
 
 
 def wait_at_work(process: subprocess.Popen[str], seconds: float = 6.0) -> None:
-    """Wait until it has computed for so long: its imports are over then, on a busy machine, too."""
+    """Wait until it has computed for so long, or lets an engine compute.
+
+    Its imports are over then, on a busy machine, too.
+    """
     status = Path(f"/proc/{process.pid}/stat")
+    engines = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     if not status.exists():
         time.sleep(seconds)
     while status.exists() and process.poll() is None:
         user, system = status.read_text().rpartition(")")[2].split()[11:13]
         if (int(user) + int(system)) / os.sysconf("SC_CLK_TCK") > seconds:
+            return
+        if engines.exists() and engines.read_text().strip():
             return
         time.sleep(0.1)
 
