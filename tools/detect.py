@@ -156,15 +156,14 @@ def _work(args: argparse.Namespace) -> Work:
 
 
 def _names(args: argparse.Namespace, runner: Runner) -> tuple[str, ...]:
-    from yolo.datasets.names import class_names
+    from yolo.datasets.names import check_names, class_names
     from yolo.detections import box_classes
 
     classes, path = box_classes(runner.network), runner.network.cfg.path
-    named = class_names(args.data, args.names) or runner.names
-    if named and len(named) != classes:
-        where = args.data or args.names or path
-        raise DarknetError(f"{path}: has {classes} classes, but {where} names {len(named)}")
-    return named or tuple(f"class {number}" for number in range(classes))
+    names = class_names(args.data, args.names, classes, path)
+    if not names and runner.names:
+        check_names(runner.names, classes, path, path)
+    return names or runner.names or tuple(f"class {number}" for number in range(classes))
 
 
 def _picture(work: Work, source: Source) -> str:

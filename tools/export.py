@@ -133,7 +133,7 @@ def _format(engine: str | None, source: Path, target: Path) -> Format | None:
 
 
 def _options(args: argparse.Namespace, chosen: Format | None) -> OnnxOptions | None:
-    """What is asked for of an .onnx file; raises DarknetError where it has no effect."""
+    """The options of an .onnx file; raises DarknetError where it has no effect."""
     from yolo.export.options import DECODED, NMS, OnnxOptions
 
     if not (chosen and chosen.has_options):

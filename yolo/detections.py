@@ -137,7 +137,13 @@ def detect(
     `outputs` are those of all heads, from Network.forward; `placements` are the positions of the
     images in the network's input, None where they fill it.
     """
-    images = candidates(network, outputs, thresh)
+    return without_overlaps(candidates(network, outputs, thresh), nms, placements)
+
+
+def without_overlaps(
+    images: Sequence[Candidates], nms: Nms | None, placements: Sequence[Placement] | None = None
+) -> list[Detections]:
+    """The detections of every image, from its candidates; see detect for `placements`."""
     if placements is not None:
         images = [
             image.placed(placement) for image, placement in zip(images, placements, strict=True)

@@ -42,7 +42,7 @@ class Savings:
         self._outputs = _channels(graph, family_of, range(len(layers)), len(slots)) / slots
 
     def of(self, left: Ids, gone: Ids) -> Amounts:
-        """What each family (families,) saves alone by losing so many of the slots that are left."""
+        """Savings of each family (families,) alone, by so many of the slots that are left."""
         slots = np.append(left, 1)
         inputs, outputs = self._inputs @ slots, self._outputs @ slots
         rates, i, o = self._rates, self._inputs[:, :-1], self._outputs[:, :-1]

@@ -17,7 +17,7 @@ from yolo.errors import ProofError
 from yolo.export.onnx import exported, outputs_of
 from yolo.export.onnx_outputs import MOST
 from yolo.export.options import DECODED, FLOAT, NMS, RAW, OnnxOptions
-from yolo.inference.onnx import OnnxRunner, OnnxRuntime, runner_of_content
+from yolo.inference.onnx import InOnnxRuntime, OnnxRunner, runner_of_content
 from yolo.models.randomize import noise_image
 from yolo.models.weights import Header
 from yolo.network import Network
@@ -40,7 +40,7 @@ def prove_onnx(
     1e-5 and 1e-4, four times torch's own rounding error is allowed. Raises ProofError.
     """
     x = _noise(network, options.batch) if images is None else images
-    runner = runner_of_content(files[".onnx"], network.cfg.path, OnnxRuntime)
+    runner = runner_of_content(files[".onnx"], network.cfg.path, InOnnxRuntime)
     if options.boxes == NMS:
         return _prove_detections(network, options, runner, x)
     actual = dict(enumerate(runner.arrays(x).values()))
@@ -103,7 +103,7 @@ def _prove_detections(
     before = replace(options, boxes=DECODED, layout="darknet")
     content = exported(network, Header(), before).SerializeToString()
     difference = prove_onnx(network, before, {".onnx": content}, x)
-    decoded = runner_of_content(content, network.cfg.path, OnnxRuntime)
+    decoded = runner_of_content(content, network.cfg.path, InOnnxRuntime)
     nms = suppression(network)
     limit = None if nms.exponent is None else MOST
     detections = runner.detect(x, options.thresh, nms)

@@ -50,7 +50,7 @@ def blamed(engine: Flawed, network: Network, compare: Compare, limit: float) -> 
 
 
 def untouched(engine: Flawed, network: Network) -> list[int]:
-    """What enters the heads and the flawed sections, without all that a flaw reaches."""
+    """The sections that feed the heads and the flawed ones, without all that a flaw reaches."""
     flawed = engine.flawed(network)
     sources = (source for i in flawed for source in network.layers[i].sources)
     gone = {IMAGE} | _behind(network, flawed)

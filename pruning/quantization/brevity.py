@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
-from yolo.export.onnx_graph import needed, rename
+from yolo.export.onnx_graph import drop_unused, needed, rename
 
 DEQUANTIZE, QUANTIZE = "DequantizeLinear", "QuantizeLinear"
 
@@ -25,24 +25,6 @@ def shorten(model: Any) -> None:
             node.name = ""
     drop_unused(graph)
     rename(graph, _brief(graph))
-
-
-def drop_unused(graph: Any) -> None:
-    """Remove the constants that no node takes."""
-    used = {output.name for output in graph.output} | set(_taken(graph))
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-
-
-def _taken(graph: Any) -> list[str]:
-    """The tensors that nodes take, also those of the bodies of loops."""
-    found = [name for node in graph.node for name in node.input]
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                found += _taken(attribute.g) + [output.name for output in attribute.g.output]
-    return found
 
 
 def _brief(graph: Any) -> dict[str, str]:

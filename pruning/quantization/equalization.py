@@ -54,7 +54,7 @@ def equalize(fused: Network, peaks: Mapping[int, Tensor]) -> None:
 
 
 def _factors(peaks: Tensor, second: Convolutional) -> Tensor:
-    """What each channel is divided by: (C,)
+    """The divisor of each channel: (C,)
 
     A depthwise convolution has a grid for each channel, so its inputs become equally wide; of
     others, the root shares what is uneven between inputs and weights.

@@ -14,16 +14,17 @@ from torch import Tensor
 from pruning.measure.head_error import batches
 from pruning.measure.progress import Progress
 from pruning.proof.verify import relative
-from pruning.quantization.brevity import drop_unused, shorten
+from pruning.quantization.brevity import shorten
 from pruning.quantization.equalization import equalize, largest
-from pruning.quantization.ranges import Floats, Range, histograms, ranges_of, session_of
+from pruning.quantization.ranges import Floats, Range, histograms, ranges_of
 from pruning.quantization.rounding import Scales, rounded
 from yolo.errors import DarknetError
 from yolo.export.onnx import outputs_of
-from yolo.export.onnx_graph import INPUT, graph, needed, section_of
+from yolo.export.onnx_graph import INPUT, drop_unused, graph, needed, section_of
 from yolo.export.onnx_metadata import Metadata
 from yolo.export.options import DECODED, RAW, OnnxOptions
 from yolo.heads.common.base import BoxHead
+from yolo.inference.onnx import InOnnxRuntime
 from yolo.layers import IMAGE, Layer
 from yolo.layers.connected import Connected
 from yolo.layers.convolutional import Convolutional
@@ -44,7 +45,7 @@ COMPARED = 16  # images on which sections are compared
 
 
 class Quantizer:
-    """What calibration images say of a network, to write it in 8 bits as often as one likes.
+    """A network with what calibration images say of it, to be written in 8 bits again and again.
 
     Images are (N, C, H, W) in [0, 1]. Raises DarknetError where the network has no convolution
     that could be quantised, or where onnx is missing.
@@ -139,13 +140,12 @@ class Quantizer:
 
     def _scores(self, model: Any) -> dict[int, Tensor]:
         """The scores that a graph gives for the images that are compared, or all outputs."""
-        session = session_of(model.SerializeToString())
-        given = [output.name for output in session.get_outputs()]
-        wanted = [SCORES] if SCORES in given else given
-        found = [session.run(wanted, {INPUT: image[None]}) for image in self._compared]
+        session = InOnnxRuntime(model.SerializeToString(), self.network.cfg.path)
+        names = [SCORES] if SCORES in session.names else session.names
+        outputs = [session(image[None]) for image in self._compared]
         return {
-            k: torch.from_numpy(np.stack(tensors))
-            for k, tensors in enumerate(zip(*found, strict=True))
+            number: torch.from_numpy(np.stack([arrays[name] for arrays in outputs]))
+            for number, name in enumerate(names)
         }
 
 

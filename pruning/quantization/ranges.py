@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolo.export.onnx_graph import INPUT, needed, section_of
+from yolo.inference.onnx import InOnnxRuntime
 
 Floats = NDArray[np.float32]
 BINS = 1024  # of a histogram; an 8-bit range has 256 levels
@@ -54,18 +55,19 @@ class Histogram:
 
 
 def histograms(model: Any, images: Iterable[Floats]) -> dict[str, Histogram]:
-    """What the float tensors of a graph's sections hold for images (C, H, W), by their names."""
-    watched, names = _watched(model)
+    """Histograms of the float tensors of a graph's sections for images (C, H, W), by name."""
+    content, names = _watched(model)
+    session = InOnnxRuntime(content, "the graph")
     parts = list(images)
     lows = dict.fromkeys((INPUT, *names), 0.0)
     highs = dict(lows)
-    for tensors in _outputs(watched, names, parts):
+    for tensors in _outputs(session, parts):
         for name, tensor in tensors.items():
             lows[name] = min(lows[name], float(tensor.min()))
             highs[name] = max(highs[name], float(tensor.max()))
     ends = {name: (lows[name], max(highs[name], lows[name] + LEAST)) for name in lows}
     counts = {name: np.zeros(BINS, np.int64) for name in lows}
-    for tensors in _outputs(watched, names, parts):
+    for tensors in _outputs(session, parts):
         for name, tensor in tensors.items():
             counts[name] += np.histogram(tensor, BINS, ends[name])[0]
     return {name: Histogram(*ends[name], counts[name]) for name in lows}
@@ -147,17 +149,7 @@ def _watched(model: Any) -> tuple[bytes, list[str]]:
     return inferred.SerializeToString(), names
 
 
-def _outputs(content: bytes, names: Sequence[str], images: Sequence[Floats]) -> Any:
+def _outputs(session: InOnnxRuntime, images: Sequence[Floats]) -> Iterator[dict[str, Floats]]:
     """The tensors that a graph gives, and its input, image by image."""
-    session = session_of(content)
     for image in images:
-        found = session.run(list(names), {INPUT: image[None]})
-        yield {INPUT: image[None], **dict(zip(names, found, strict=True))}
-
-
-def session_of(content: bytes) -> Any:
-    """A graph in onnxruntime on the CPU."""
-    runtime = needed("onnxruntime")
-    options = runtime.SessionOptions()
-    options.log_severity_level = 3
-    return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        yield {INPUT: image[None], **session(image[None])}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pruning.measure.metric import validation_images
 from yolo.datasets import sources
 from yolo.evaluation.evaluate import check_classes, evaluate
-from yolo.inference.onnx import OnnxRuntime, runner_of_content
+from yolo.inference.onnx import InOnnxRuntime, runner_of_content
 from yolo.network import Network
 
 
@@ -23,5 +23,5 @@ class Score:
 
     def __call__(self, content: bytes) -> float:
         """The score of the content of an .onnx file."""
-        runner = runner_of_content(content, self._path, OnnxRuntime)
+        runner = runner_of_content(content, self._path, InOnnxRuntime)
         return evaluate(runner.network, self._images, runner=runner).score

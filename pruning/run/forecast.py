@@ -53,7 +53,7 @@ class Reached:
 
 @dataclass(frozen=True)
 class Answer:
-    """Whether targets can be met: by which cut, or why not."""
+    """The answer for targets: by which cut they can be met, or why not."""
 
     target: str
     reached: Reached | None
@@ -66,7 +66,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What cuts of a network by a strategy reach.
+    """The reach of a strategy's cuts of a network.
 
     `minima` are the smallest costs that each strategy can reach, `cuts` go from the original to
     that of `strategy` in equal steps of MACs. `engine` predicts milliseconds, "" for none.
@@ -260,7 +260,7 @@ class _Times:
         self._known[steps] = self.estimate.measure(step.plan, step.fold)
 
     def at(self, steps: int) -> float:
-        """What was measured; between that, in line with the sum of the sections' times.
+        """Measured milliseconds; between them, in line with the sum of the sections' times.
 
         A small network spends more of its time beside the sections than a large one.
         """

@@ -61,7 +61,7 @@ class SteppedSchedule(Schedule):
         return self._descent.regained(left, self._way[step][1], closed)
 
     def loss(self, left: Ids) -> float:
-        """What is lost where so many slots are left, by the scores."""
+        """The loss where so many slots are left, by the scores."""
         candidates = self.ranked.candidates
         return sum(float(c.losses[n:].sum()) for c, n in zip(candidates, left, strict=True))
 
@@ -126,7 +126,7 @@ class _Descent:
             yield left
 
     def _lost(self, number: int, left: Ids, below: Ids) -> float:
-        """What goes with a candidate's move."""
+        """The loss of a candidate's move."""
         candidate = self._ranked.candidates[number]
         scores = candidate.losses if self._ranked.per_mac else candidate.scores
         going = scores[below[number] : left[number]]

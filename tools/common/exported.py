@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pruning.registry import EXPORT_PROOFS
-from yolo.errors import DarknetError
 from yolo.export.formats import FORMATS, Format
 from yolo.export.options import FLOAT, HALF, INT8
 
@@ -118,10 +117,5 @@ def with_names(
     from yolo.datasets.names import class_names
     from yolo.detections import class_count
 
-    class_labels, classes = class_names(data, names), class_count(network)
-    if class_labels and len(class_labels) != classes:
-        where = data or names
-        raise DarknetError(
-            f"{network.cfg.path}: has {classes} classes, but {where} names {len(class_labels)}"
-        )
-    return replace(options, names=class_labels)
+    labels = class_names(data, names, class_count(network), network.cfg.path)
+    return replace(options, names=labels)

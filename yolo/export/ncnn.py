@@ -11,6 +11,7 @@ from pathlib import Path
 from yolo.errors import DarknetError
 from yolo.export.onnx import exported
 from yolo.export.onnx_graph import INPUT, needed
+from yolo.export.onnx_metadata import properties_of
 from yolo.export.options import NMS, OnnxOptions
 from yolo.files import Writer, content_writer
 from yolo.models.weights import Header
@@ -32,12 +33,11 @@ def writers(
     if options.boxes == NMS or options.batch != 1:
         raise DarknetError(f"{target}: ncnn takes one image, and its boxes without NMS")
     model = exported(network, header, options)
-    said = {entry.key: entry.value for entry in model.metadata_props}
     files = converted(model.SerializeToString(), network)
     beside = target.with_name(f"{target.stem}-ncnn.json")
     return [
         *((target.with_suffix(kind), content_writer(made)) for kind, made in files.items()),
-        (beside, content_writer((json.dumps(said, indent=1) + "\n").encode())),
+        (beside, content_writer((json.dumps(properties_of(model), indent=1) + "\n").encode())),
     ]
 
 

@@ -10,7 +10,14 @@ from yolo.errors import DarknetError
 from yolo.export.onnx_graph import graph
 from yolo.export.onnx_half import in_half
 from yolo.export.onnx_metadata import Metadata
-from yolo.export.onnx_outputs import Decoded, Detections, Outputs, Raw, Scores, check_boxes
+from yolo.export.onnx_outputs import (
+    Decoded,
+    GraphOutputs,
+    Raw,
+    ReadyDetections,
+    Scores,
+    check_boxes,
+)
 from yolo.export.options import HALF, NMS, RAW, OnnxOptions
 from yolo.files import Writer, content_writer
 from yolo.models.weights import Header
@@ -36,7 +43,7 @@ def exported(network: Network, header: Header, options: OnnxOptions) -> Any:
     return in_half(model, plain) if options.precision == HALF else model
 
 
-def outputs_of(network: Network, options: OnnxOptions) -> Outputs:
+def outputs_of(network: Network, options: OnnxOptions) -> GraphOutputs:
     """The outputs of a network whose BN is folded, as options want them; raises DarknetError."""
     if options.boxes == RAW:
         return Raw(network)
@@ -46,5 +53,5 @@ def outputs_of(network: Network, options: OnnxOptions) -> Outputs:
         return Scores(network)
     check_boxes(network)
     if options.boxes == NMS:
-        return Detections(network, options.thresh, options.batch)
+        return ReadyDetections(network, options.thresh, options.batch)
     return Decoded(network, options.layout)

@@ -16,24 +16,25 @@ import torch
 
 from yolo.errors import DarknetError
 from yolo.export.onnx_metadata import PRODUCER, Metadata, package_version
-from yolo.export.onnx_outputs import Outputs
+from yolo.export.onnx_outputs import GraphOutputs
 
 OPSET = 13  # the first with QDQ by channel; all that is used here is in it
 INPUT = "images"
 _SECTION = re.compile(r"/network/sections\.(\d+)/(?:\w+/)*(\w+)$")
 
 
-def graph(outputs: Outputs, batch: int | None, metadata: Metadata) -> Any:
+def graph(outputs: GraphOutputs, batch: int | None, metadata: Metadata | None = None) -> Any:
     """The ModelProto of a network without posteriors, its BN folded; checked by onnx.checker.
 
-    Raises DarknetError for a section that can't be expressed, or where onnx is missing.
+    Without `metadata`, whose hash reads all weights, it says nothing of itself. Raises DarknetError
+    for a section that can't be expressed, or where onnx is missing.
     """
     onnx = needed("onnx")
     with tempfile.TemporaryDirectory(prefix="onnx-") as folder:
         model = _simplified(_traced(outputs, batch, Path(folder)), Path(folder))
     _merge_padding(model)
     del model.metadata_props[:]
-    for key, value in metadata.properties(outputs.network).items():
+    for key, value in (metadata.properties(outputs.network) if metadata else {}).items():
         model.metadata_props.add(key=key, value=value)
     model.producer_name, model.producer_version = PRODUCER, package_version()
     _name(model, outputs)
@@ -64,7 +65,7 @@ def section_of(node: str) -> int | None:
     return int(number) if number.isdecimal() else None
 
 
-def _traced(outputs: Outputs, batch: int | None, folder: Path) -> Path:
+def _traced(outputs: GraphOutputs, batch: int | None, folder: Path) -> Path:
     """The file with the graph as torch traces it."""
     image = outputs.network.image
     x = torch.zeros(batch or 1, image.channels, image.height, image.width)
@@ -90,7 +91,7 @@ def _traced(outputs: Outputs, batch: int | None, folder: Path) -> Path:
     return path
 
 
-def _inexpressible(outputs: Outputs, error: Exception) -> DarknetError:
+def _inexpressible(outputs: GraphOutputs, error: Exception) -> DarknetError:
     """Names the section at which the trace ended."""
     reason = " ".join(str(error).split())[:200]
     match = re.search(r"sections\.(\d+)", str(error))
@@ -135,14 +136,13 @@ def _merge_padding(model: Any) -> None:
             own["pads"][:] = [*before, *after]
             pool.input[0] = pad.input[0]
             graph.node.remove(pad)
-            for name in {name for name in pad.input[1:] if uses[name] == 1}:
-                graph.initializer.remove(constants[name])
         else:
             lowest = np.array(np.finfo(np.float32).min)
             constants[pad.input[2]].CopyFrom(onnx.numpy_helper.from_array(lowest, pad.input[2]))
+    drop_unused(graph)
 
 
-def _name(model: Any, outputs: Outputs) -> None:
+def _name(model: Any, outputs: GraphOutputs) -> None:
     """Names of nodes and tensors like 12_convolutional/Conv, or decode/Mul behind the sections.
 
     Engines name what they fuse after its tensors.
@@ -173,3 +173,21 @@ def rename(graph: Any, names: Mapping[str, str]) -> None:
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 rename(attribute.g, names)
+
+
+def drop_unused(graph: Any) -> None:
+    """Remove the constants that no node takes."""
+    used = {output.name for output in graph.output} | set(_taken(graph))
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
+def _taken(graph: Any) -> list[str]:
+    """The tensors that nodes take, also those of the bodies of loops."""
+    found = [name for node in graph.node for name in node.input]
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                found += _taken(attribute.g) + [output.name for output in attribute.g.output]
+    return found

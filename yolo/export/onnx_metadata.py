@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from yolo.cfg import Cfg
 from yolo.errors import DarknetError
@@ -82,6 +83,11 @@ class Metadata:
             "batch": str(self.batch or 1),
             **({"license": self.license} if self.license else {}),
         }
+
+
+def properties_of(model: Any) -> dict[str, str]:
+    """The metadata of a ModelProto, by name."""
+    return {entry.key: entry.value for entry in model.metadata_props}
 
 
 def _bare(cfg: Cfg) -> str:

@@ -19,7 +19,7 @@ from yolo.nms import Nms
 MOST = 300  # boxes of an image that enter NMS by DIoU
 
 
-class Outputs(nn.Module):
+class GraphOutputs(nn.Module):
     """A network with the outputs of an ONNX file; `names` are theirs."""
 
     names: tuple[str, ...]
@@ -34,7 +34,7 @@ class Outputs(nn.Module):
         raise NotImplementedError
 
 
-class Raw(Outputs):
+class Raw(GraphOutputs):
     """The inputs of the heads (N, C, H, W), or `sections`: conv_81 is the output of section 81."""
 
     def __init__(self, network: Network, sections: Sequence[int] | None = None) -> None:
@@ -43,11 +43,12 @@ class Raw(Outputs):
         self.names = tuple(_raw_name(network, i) for i in self.sections)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """See GraphOutputs."""
         outputs = self.network(x, self.sections)
         return tuple(outputs[i] for i in self.sections)
 
 
-class Scores(Outputs):
+class Scores(GraphOutputs):
     """The class probabilities of a classifier (N, classes), or what the last section gives."""
 
     names = ("scores",)
@@ -56,7 +57,7 @@ class Scores(Outputs):
         return (self.network(x)[self.network.heads[-1]].flatten(1),)
 
 
-class Decoded(Outputs):
+class Decoded(GraphOutputs):
     """The boxes of all heads, in one of the LAYOUTS."""
 
     def __init__(self, network: Network, layout: str) -> None:
@@ -68,7 +69,7 @@ class Decoded(Outputs):
         return tuple(self.layout.write(self.network, decoded(self.network, x)))
 
 
-class Detections(Outputs):
+class ReadyDetections(GraphOutputs):
     """`detections` (M, 7): image, class, confidence, centre x, y, width, height.
 
     Those of the batch with a confidence above `thresh` that NMS leaves; boxes are relative to the
@@ -127,7 +128,7 @@ def _best(scores: Tensor, count: int) -> Tensor:
 
 
 def _suppressed(boxes: Tensor, scores: Tensor, nms: Nms) -> Tensor:
-    """Rows of Detections from boxes (N, boxes, 4) and scores (N, boxes, classes)."""
+    """Rows of ReadyDetections from boxes (N, boxes, 4) and scores (N, boxes, classes)."""
     if nms.exponent is not None:
         boxes, scores = _surest(boxes, scores)
         scores = scores * _kept(_overlaps(boxes, nms), scores)

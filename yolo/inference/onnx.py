@@ -16,7 +16,7 @@ from yolo.detections import Candidates, Detections
 from yolo.errors import DarknetError
 from yolo.export.onnx import exported
 from yolo.export.onnx_graph import needed
-from yolo.export.onnx_metadata import Metadata
+from yolo.export.onnx_metadata import Metadata, properties_of
 from yolo.export.onnx_outputs import Raw, Scores
 from yolo.export.options import LAYOUTS, NMS, RAW, OnnxOptions
 from yolo.files import read_bytes
@@ -28,7 +28,7 @@ from yolo.nms import Nms
 Arrays = dict[str, NDArray[np.float32]]
 
 
-class Session(Protocol):
+class OnnxSession(Protocol):
     """An engine with an ONNX file."""
 
     def __call__(self, x: NDArray[np.float32]) -> Arrays:
@@ -36,7 +36,7 @@ class Session(Protocol):
         ...
 
 
-Engine = Callable[[bytes, str], Session]  # of a file's content and its name
+Engine = Callable[[bytes, str], OnnxSession]  # of a file's content and its name
 
 
 def load_runner(path: str, engine: Engine) -> OnnxRunner:
@@ -53,25 +53,25 @@ def runner_of_content(content: bytes, path: str, engine: Engine) -> OnnxRunner:
 
 def runner_of(network: Network, engine: Engine) -> OnnxRunner:
     """A network in an engine, exported for it in memory; raises DarknetError."""
-    options = OnnxOptions(boxes=RAW, batch=None)
-    content = exported(network, Header(), options).SerializeToString()
-    metadata = Metadata.of(network.plain(), Header(), options)
-    return OnnxRunner(network, metadata, engine(content, network.cfg.path))
+    model = exported(network, Header(), OnnxOptions(boxes=RAW, batch=None))
+    path = network.cfg.path
+    metadata = Metadata.read(path, properties_of(model))
+    return OnnxRunner(network, metadata, engine(model.SerializeToString(), path))
 
 
 def in_onnxruntime(network: Network) -> OnnxRunner:
     """A network in onnxruntime; raises DarknetError."""
-    return runner_of(network, OnnxRuntime)
+    return runner_of(network, InOnnxRuntime)
 
 
 def file_in_onnxruntime(path: str) -> OnnxRunner:
     """An .onnx file in onnxruntime; raises DarknetError."""
-    return load_runner(path, OnnxRuntime)
+    return load_runner(path, InOnnxRuntime)
 
 
 def file_in_opencv(path: str) -> OnnxRunner:
     """An .onnx file in OpenCV; raises DarknetError."""
-    return load_runner(path, OpenCV)
+    return load_runner(path, InOpenCV)
 
 
 def _properties(content: bytes, path: str) -> dict[str, str]:
@@ -80,7 +80,7 @@ def _properties(content: bytes, path: str) -> dict[str, str]:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # of protobuf, which is no dependency of ours
         raise DarknetError(f"{path}: is not an ONNX file") from error
-    return {entry.key: entry.value for entry in model.metadata_props}
+    return properties_of(model)
 
 
 class OnnxRunner(Runner):
@@ -89,7 +89,7 @@ class OnnxRunner(Runner):
     `network` has no tensors: it only says what the outputs mean.
     """
 
-    def __init__(self, network: Network, metadata: Metadata, session: Session) -> None:
+    def __init__(self, network: Network, metadata: Metadata, session: OnnxSession) -> None:
         super().__init__(network)
         self.metadata, self.session, self.names = metadata, session, metadata.names
 
@@ -122,17 +122,15 @@ class OnnxRunner(Runner):
         nms: Nms | None,
         placements: Sequence[Placement] | None = None,
     ) -> list[Detections]:
-        if self.metadata.boxes == RAW:
-            return super().detect(x, thresh, nms, placements)
+        """See Runner; what NMS in the graph has left stays as it is."""
         if self.metadata.boxes == NMS:
             return self._ready(x, thresh, placements)
-        images = self.candidates(x, thresh)
-        if placements is not None:
-            images = [image.placed(at) for image, at in zip(images, placements, strict=True)]
-        return [image.suppressed(nms) for image in images]
+        return super().detect(x, thresh, nms, placements)
 
     def candidates(self, x: Tensor, thresh: float) -> list[Candidates]:
-        """The boxes of every image before NMS; only of a file with decoded boxes."""
+        """See Runner; not of a file with NMS."""
+        if self.metadata.boxes == RAW:
+            return super().candidates(x, thresh)
         layout = LAYOUTS[self.metadata.layout].load()()
         images: list[Candidates] = layout.read(self.network, self.arrays(x), thresh)
         return images
@@ -167,7 +165,7 @@ def _repeated(image: Tensor, batch: int | None) -> NDArray[np.float32]:
     return np.repeat(image.cpu().numpy()[None], batch or 1, 0)
 
 
-class OnnxRuntime:
+class InOnnxRuntime:
     """A file in onnxruntime on the CPU."""
 
     def __init__(self, content: bytes, path: str, threads: int = 0) -> None:
@@ -197,7 +195,7 @@ class OnnxRuntime:
         return DarknetError(f"{self.path}: onnxruntime can't run it: {reason}")
 
 
-class OpenCV:
+class InOpenCV:
     """A file in OpenCV's DNN module."""
 
     def __init__(self, content: bytes, path: str) -> None:

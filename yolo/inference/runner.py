@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from yolo.datasets.images import Placement
-from yolo.detections import Detections, detect
+from yolo.detections import Candidates, Detections, candidates, without_overlaps
 from yolo.network import Network
 from yolo.nms import Nms
 
@@ -37,7 +37,12 @@ class Runner:
     ) -> list[Detections]:
         """The objects of every image of a batch (N, C, H, W), see detections.detect."""
         with torch.inference_mode():
-            return detect(self.network, self.outputs(x), thresh, nms, placements)
+            return without_overlaps(self.candidates(x, thresh), nms, placements)
+
+    def candidates(self, x: Tensor, thresh: float) -> list[Candidates]:
+        """The boxes of every image before NMS, see detections.candidates."""
+        with torch.inference_mode():
+            return candidates(self.network, self.outputs(x), thresh)
 
     def scores(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → the scores of the classes (N, classes)"""

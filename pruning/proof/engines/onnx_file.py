@@ -13,10 +13,7 @@ from pruning.proof.engines.base import LIMIT, EngineError, outputs, run_program
 from yolo.cfg import Cfg
 from yolo.errors import DarknetError
 from yolo.export.onnx_graph import graph
-from yolo.export.onnx_metadata import Metadata
 from yolo.export.onnx_outputs import Raw
-from yolo.export.options import RAW, OnnxOptions
-from yolo.models.weights import Header
 from yolo.network import Network
 
 
@@ -62,6 +59,5 @@ class OnnxEngine:
 
     def content(self, network: Network, layers: Sequence[int]) -> dict[str, bytes]:
         """The files of a network, by suffix, with the outputs of these sections."""
-        metadata = Metadata.of(network.plain(), Header(), OnnxOptions(boxes=RAW))
-        model = graph(Raw(network.fused(), layers), 1, metadata)
+        model = graph(Raw(network.fused(), layers), 1)
         return {".onnx": model.SerializeToString()}

@@ -120,7 +120,7 @@ class Facts:
 
 
 def _asked(spec: Spec, inputs: Inputs) -> dict[str, str]:
-    """What isn't a matter of course."""
+    """The options that differ from their defaults, with the strategy and the amount, by name."""
     found = {"strategy": spec.strategy}
     if not isinstance(spec.amount, Saved):
         found[spec.amount.kind] = str(spec.amount)

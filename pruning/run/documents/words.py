@@ -124,7 +124,7 @@ def short(number: float) -> str:
 
 
 def warnings(facts: Facts) -> list[str]:
-    """What a reader must know first: engines in which the model is slower, the verdict."""
+    """Warnings that a reader must see first: engines in which the model is slower, the verdict."""
     b, a = facts.report.before.ms, facts.report.after.ms
     found = []
     for name, slow in b.items():

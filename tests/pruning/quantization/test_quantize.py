@@ -31,7 +31,7 @@ from yolo.datasets.formats.layout import Destination, write
 from yolo.datasets.formats.sample import sample
 from yolo.errors import DarknetError, ProofError
 from yolo.export.options import INT8, NMS, RAW, OnnxOptions
-from yolo.inference.onnx import OnnxRuntime, runner_of_content
+from yolo.inference.onnx import InOnnxRuntime, runner_of_content
 from yolo.layers import Shape
 from yolo.models.weights import Header
 from yolo.network import Network
@@ -171,7 +171,7 @@ def test_the_file_computes_nearly_the_same(quantizer: Quantizer) -> None:
     assert in_integers == [False, True, True, True, True, True]
     assert 0 < quantizer.deviation() < 0.1
     x = images(quantizer.network, 3)
-    found = runner_of_content(content, "x", OnnxRuntime).candidates(x, 0.0)
+    found = runner_of_content(content, "x", InOnnxRuntime).candidates(x, 0.0)
     assert all(len(image.boxes) for image in found)
 
 
@@ -192,7 +192,7 @@ def test_nms_in_the_graph() -> None:
     network = build(CHAIN)
     options = OnnxOptions(NMS, thresh=0.2, precision=INT8)
     content = Quantizer(network, Header(), options, images(network)).content()
-    runner = runner_of_content(content, "x", OnnxRuntime)
+    runner = runner_of_content(content, "x", InOnnxRuntime)
     assert len(runner.detect(images(network, 2), 0.2, None)) == 2
 
 
@@ -205,7 +205,7 @@ def test_every_section(block) -> None:
     options = OnnxOptions(RAW, batch=None, precision=INT8)
     found = Quantizer(network, Header(), options, images(network, 128))
     x = images(network, 3)
-    arrays = runner_of_content(found.content(), "x", OnnxRuntime).arrays(x)
+    arrays = runner_of_content(found.content(), "x", InOnnxRuntime).arrays(x)
     with torch.no_grad():
         expected = network(x, network.head_inputs)
     assert relative(dict(enumerate(arrays.values())), dict(enumerate(expected.values()))) < 0.15

@@ -21,7 +21,7 @@ from yolo.export.onnx import exported
 from yolo.export.onnx_graph import OPSET, section_of
 from yolo.export.options import BOXES, DECODED, LAYOUTS, NMS, RAW, OnnxOptions
 from yolo.inference.engines import open_runner
-from yolo.inference.onnx import OnnxRuntime, OpenCV, runner_of_content
+from yolo.inference.onnx import InOnnxRuntime, InOpenCV, runner_of_content
 from yolo.layers import Shape
 from yolo.models.load import load_model
 from yolo.models.weights import Header
@@ -86,7 +86,7 @@ def test_every_section(block) -> None:
 @pytest.mark.parametrize("text", [DETECTOR, TWO_HEADS, REGION])
 def test_layouts_give_the_same_objects(text: str, layout: str) -> None:
     network = build(text)
-    runner = runner_of_content(proven(network, OnnxOptions(DECODED, layout)), "x", OnnxRuntime)
+    runner = runner_of_content(proven(network, OnnxOptions(DECODED, layout)), "x", InOnnxRuntime)
     x, nms = torch.rand(3, 3, network.image.height, network.image.width), suppression(network)
     with torch.no_grad():
         expected = detect(network, network(x), LEAST, nms)
@@ -111,7 +111,7 @@ def assert_same(one: Detections, other: Detections) -> None:
 def test_nms_in_the_graph(text: str, batch: int | None) -> None:
     network = build(text)
     content = proven(network, OnnxOptions(NMS, batch=batch, thresh=LEAST))
-    runner = runner_of_content(content, "x", OnnxRuntime)
+    runner = runner_of_content(content, "x", InOnnxRuntime)
     x = torch.rand(3, 3, network.image.height, network.image.width)
     with torch.no_grad():
         expected = detect(network, network(x), LEAST, suppression(network))
@@ -125,7 +125,7 @@ def test_opencv_reads_them() -> None:
     with torch.no_grad():
         expected = detect(network, network(x), LEAST, suppression(network))
     for options in (OnnxOptions(RAW), *(OnnxOptions(DECODED, layout) for layout in LAYOUTS)):
-        runner = runner_of_content(file(network, options), "x", OpenCV)
+        runner = runner_of_content(file(network, options), "x", InOpenCV)
         found = runner.detect(x, LEAST, suppression(network))
         for one, other in zip(found, expected, strict=True):
             assert_same(one, other)
@@ -134,7 +134,7 @@ def test_opencv_reads_them() -> None:
 def test_a_classifier() -> None:
     network = build(CLASSIFIER)
     x = torch.rand(2, 3, 16, 16)
-    runner = runner_of_content(proven(network, OnnxOptions()), "x", OnnxRuntime)
+    runner = runner_of_content(proven(network, OnnxOptions()), "x", InOnnxRuntime)
     with torch.no_grad():
         expected = network(x)[network.heads[-1]].flatten(1)
     torch.testing.assert_close(runner.scores(x), expected)
@@ -154,7 +154,7 @@ def test_names_and_metadata() -> None:
     assert said["names"] == "{0: 'cell'}"
     assert (said["imgsz"], said["task"], said["license"]) == ("[16, 16]", "detect", "CC0")
     assert '"resize": "letterbox"' in said["darknet-pruning"]
-    read = runner_of_content(model.SerializeToString(), "x.onnx", OnnxRuntime)
+    read = runner_of_content(model.SerializeToString(), "x.onnx", InOnnxRuntime)
     assert read.names == ("cell",)
     assert read.network.cfg.net.flag("letter_box")
 

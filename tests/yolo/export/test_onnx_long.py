@@ -17,7 +17,7 @@ from pruning.proof.exported import prove_onnx
 from yolo.detections import gives_boxes
 from yolo.export.onnx import exported
 from yolo.export.options import BOXES, DECODED, LAYOUTS, NMS, RAW, OnnxOptions
-from yolo.inference.onnx import OnnxRuntime
+from yolo.inference.onnx import InOnnxRuntime
 from yolo.models.load import load_model
 from yolo.models.randomize import noise_image
 from yolo.models.weights import Header
@@ -89,7 +89,7 @@ def test_opencv_5(name: str, boxes: str, opencv5: str, tmp_path: Path) -> None:
     arguments = [str(tmp_path / name) for name in ("m.onnx", "x.npy", "out.npz")]
     done = subprocess.run([opencv5, "-c", IN_OPENCV, *arguments], capture_output=True, check=True)
     assert json.loads(done.stdout).startswith("5.")
-    expected = OnnxRuntime(content, "m.onnx")(x)
+    expected = InOnnxRuntime(content, "m.onnx")(x)
     with np.load(tmp_path / "out.npz") as outputs:
         assert set(outputs) == set(expected)
         for key, array in expected.items():
