@@ -27,7 +27,7 @@ from pruning.measure.latency import profiler_of, timed_engine
 from pruning.measure.measures import Latencies, Measures, MetricDrop, Milliseconds
 from pruning.measure.metric import Accuracy, Metric
 from pruning.measure.progress import Progress
-from pruning.measure.savings import Rates
+from pruning.measure.savings import SectionRates
 from pruning.measure.width_step import UNKNOWN, width_step
 from pruning.registry import (
     AUTO,
@@ -363,7 +363,7 @@ class Session:
         return plan, schedule.ranked
 
     def _schedule(
-        self, spec: Spec, shortened: Shortened, folding: Folding, rates: Rates | None
+        self, spec: Spec, shortened: Shortened, folding: Folding, rates: SectionRates | None
     ) -> Schedule:
         """The schedule of a spec; cuts of the original that only go to another end share it.
 

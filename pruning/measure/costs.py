@@ -14,7 +14,7 @@ from pruning.cut.plan import Plan
 from pruning.graph.channels import ChannelGraph, Mask
 from pruning.graph.rules import has_filters
 from pruning.graph.rules.coupling import Ids
-from pruning.measure.savings import Rates
+from pruning.measure.savings import SectionRates
 from yolo.layers import IMAGE, Layer
 from yolo.models.weights import FLOAT, Header, weights_size
 from yolo.network import Network
@@ -108,10 +108,10 @@ class Costs:
         widths = np.add.reduceat(kept[self._ids], self._starts, dtype=np.int64)
         return widths[self._sources], widths[:-1]
 
-    def rates(self) -> Rates:
+    def rates(self) -> SectionRates:
         """The MACs of every section, by its widths."""
         each, pair = (numbers.astype(float) for numbers in (self._macs.each, self._macs.pair))
-        return Rates(np.zeros_like(each), each, pair / self._groups)
+        return SectionRates(np.zeros_like(each), each, pair / self._groups)
 
     def measures(self) -> dict[str, Measure]:
         """A Measure for each kind of target that is counted."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pruning.measure.savings import Rates
+from pruning.measure.savings import SectionRates
 from yolo.errors import DarknetError
 from yolo.files import write_file
 from yolo.layers import Layer
@@ -86,12 +86,12 @@ class LatencyTable:
         """Milliseconds; 0 where nothing like it was measured."""
         return float(np.dot(self._fitted(kind), kind.amounts(widths)))
 
-    def rates(self, kinds: Sequence[SectionKind]) -> Rates:
+    def rates(self, kinds: Sequence[SectionKind]) -> SectionRates:
         """The milliseconds of sections of these kinds, by their widths."""
         fits = np.array([self._fitted(kind) for kind in kinds]).reshape(-1, 2)
         weighs = np.array([kind.weighs for kind in kinds], bool)
         pairs, each = np.where(weighs, fits[:, 0], 0.0), np.where(weighs, fits[:, 1], 0.0)
-        return Rates(each, np.where(weighs, each, fits[:, 0]), pairs)
+        return SectionRates(each, np.where(weighs, each, fits[:, 0]), pairs)
 
     @property
     def width_step(self) -> int | None:

@@ -18,7 +18,7 @@ from pruning.measure.costs import Costs, Measure
 from pruning.measure.latency_table import LatencyTable, SectionKind, Widths
 from pruning.measure.metric import Accuracy
 from pruning.measure.progress import Progress
-from pruning.measure.savings import Rates
+from pruning.measure.savings import SectionRates
 from pruning.proof.engines.base import Profile
 from yolo.models.weights import Header
 from yolo.network import Network
@@ -123,7 +123,7 @@ class Milliseconds:
         latencies.learn(profile, self._kinds, self._widths(fold.kept))
         return profile.ms
 
-    def rates(self) -> Rates:
+    def rates(self) -> SectionRates:
         """The milliseconds of every section, by its widths."""
         return self._latencies.table.rates(self._kinds)
 

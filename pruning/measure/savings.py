@@ -16,7 +16,7 @@ Amounts = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Rates:
+class SectionRates:
     """A quantity of every section, by its widths: inputs·i + outputs·o + pairs·i·o (sections,).
 
     `i` is the width of its first source, `o` its own.
@@ -30,7 +30,9 @@ class Rates:
 class Savings:
     """How much of a quantity goes with slots of each family, where all others stay as they are."""
 
-    def __init__(self, graph: ChannelGraph, families: Sequence[Family], rates: Rates) -> None:
+    def __init__(
+        self, graph: ChannelGraph, families: Sequence[Family], rates: SectionRates
+    ) -> None:
         layers = graph.network.layers
         family_of = np.full(graph.size, len(families))
         for number, family in enumerate(families):

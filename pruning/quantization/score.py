@@ -9,7 +9,7 @@ from yolo.inference.onnx import InOnnxRuntime, runner_of_content
 from yolo.network import Network
 
 
-class Score:
+class FileScore:
     """mAP or top-1 of files of a network on the validation images of a .data or .yaml file.
 
     Raises DarknetError for a file that is wrong, or that the network isn't made for.

@@ -9,7 +9,7 @@ from pruning.cut.folding import Folding
 from pruning.cut.plan import Plan
 from pruning.graph.channels import ChannelGraph
 from pruning.measure.costs import Costs, Measure
-from pruning.measure.savings import Rates
+from pruning.measure.savings import SectionRates
 from pruning.measure.width_step import UNKNOWN
 from pruning.registry import AUTO
 from pruning.selection.budget import steps_to_cut, steps_to_meet
@@ -40,7 +40,7 @@ def schedule_of(
     spec: Spec,
     folding: Folding,
     width_step: int = UNKNOWN,
-    rates: Rates | None = None,
+    rates: SectionRates | None = None,
 ) -> Schedule:
     """All cuts that a spec may mean, from nothing on; raises PlanError for impossible ones.
 

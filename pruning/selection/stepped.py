@@ -12,7 +12,7 @@ import numpy as np
 
 from pruning.cut.folding import Folding
 from pruning.graph.rules.coupling import Ids
-from pruning.measure.savings import Rates, Savings
+from pruning.measure.savings import Savings, SectionRates
 from pruning.registry import COMPARISONS
 from pruning.selection.importance import Model, Scores
 from pruning.selection.ranking import Candidate, Ranked
@@ -30,7 +30,7 @@ class SteppedSchedule(Schedule):
     """
 
     def __init__(
-        self, model: Model, spec: Spec, folding: Folding, width_step: int, rates: Rates
+        self, model: Model, spec: Spec, folding: Folding, width_step: int, rates: SectionRates
     ) -> None:
         """`rates` say what is saved. Raises PlanError for a spec that names what isn't there."""
         super().__init__(model, spec, folding)

@@ -93,10 +93,10 @@ def integer_files(
     from pruning.calibration.images import calibration_images
     from pruning.quantization.control import controlled
     from pruning.quantization.quantize import Quantizer
-    from pruning.quantization.score import Score
+    from pruning.quantization.score import FileScore
     from yolo.files import content_writer
 
-    score = Score(network, data) if data and drop is not None else None
+    score = FileScore(network, data) if data and drop is not None else None
     images = calibration_images(calibrate, network, CALIBRATION)
     steps = Steps()
     quantizer = Quantizer(network, header, options, images, steps)

@@ -16,7 +16,7 @@ from yolo.network import Network
 
 
 @dataclass(frozen=True)
-class Darknet:
+class DarknetLayout:
     """`boxes` (N, boxes, 4 + 1 + classes).
 
     Centre x, y, width, height relative to the input, objectness, class probabilities.

@@ -16,7 +16,7 @@ LAYOUTS = registry(
     Entry(
         "darknet",
         "boxes (N, boxes, 5 + classes): x, y, w, h from 0 to 1, objectness, classes",
-        "yolo.export.layouts:Darknet",
+        "yolo.export.layouts:DarknetLayout",
     ),
     Entry(
         "confs-boxes",

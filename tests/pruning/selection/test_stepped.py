@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from random_cfg import sample, samples
 from specs import Trial, cost_of, modes
 
-from pruning.measure.savings import Rates, Savings
+from pruning.measure.savings import Savings, SectionRates
 from pruning.registry import AUTO, COMPARISONS
 from pruning.selection.select import choose, schedule_of
 from pruning.selection.stepped import SteppedSchedule
@@ -105,7 +105,7 @@ def test_milliseconds_can_be_what_is_saved():
     found = sample(net(32, 32) + conv(16) + conv(16) + conv(16) + conv(8, size=1))
     trial = Trial(found, "none", target="macs=1G", round_to=AUTO, importance="l1", per_mac=True)
     nothing = np.zeros(4)
-    slow = Rates(nothing, np.array([0, 0, 1.0, 0]), nothing)
+    slow = SectionRates(nothing, np.array([0, 0, 1.0, 0]), nothing)
     assert counts(stepped(trial, rates=slow))[1] == [16, 16, 8]
 
 
